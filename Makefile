@@ -1,0 +1,28 @@
+# make demo: install into .venv and run the main job on data that needs no download.
+# make test: the same set-up, then all tests. Another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV = .venv/.installed
+
+.PHONY: demo test check clean
+
+demo: $(VENV)
+	.venv/bin/python -m experiments.noise_maps --dataset=digits --num_samples=300000 --out_dir=runs/demo
+
+test: $(VENV)
+	.venv/bin/python -m pytest
+
+check: $(VENV)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+$(VENV): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,1 @@
+"""One absl entry point an experiment: python -m experiments.NAME --help."""

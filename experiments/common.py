@@ -1,0 +1,201 @@
+"""What every experiment shares: the flags and the settings made of them, the files it writes, and how errors end it."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import app, flags
+from matplotlib.figure import Figure
+
+from wna_jax import checkpoints, data, models, responses, training
+from wna_jax.errors import InputError
+from wna_jax.progress import Report
+
+flags.DEFINE_string(
+    "dataset", "digits", "digits (needs no files), mnist, fashion_mnist, cifar10, folder:PATH, or tfds:NAME"
+)
+flags.DEFINE_string(
+    "data_dir", None, "holds a folder for each data set, such as DIR/mnist/*.gz; what is not there is downloaded"
+)
+flags.DEFINE_string("model", "paper_cnn", f"the network: {', '.join(models.NAMES)}")
+flags.DEFINE_integer("epochs", None, "passes over the training images (by default what the data set needs)")
+flags.DEFINE_string(
+    "noise", "matched", "uniform in [0, 1], gaussian or gaussian:MEAN,DEVIATION, or matched to the data's pixels"
+)
+flags.DEFINE_list("response", ",".join(responses.NAMES), "what is averaged, comma-separated")
+flags.DEFINE_integer("num_samples", 1_000_000, "how many noise images", lower_bound=1)
+flags.DEFINE_integer(
+    "batch_size", None, "noise images in one pass of the network (by default what suits the device)", lower_bound=1
+)
+flags.DEFINE_integer("seed", 0, "of the noise", lower_bound=0)
+flags.DEFINE_integer("train_seed", 0, "of the training", lower_bound=0)
+flags.DEFINE_string("out_dir", None, "where results are written (by default a folder of runs/ named by the settings)")
+flags.DEFINE_string("checkpoint_dir", "runs/checkpoints", "where trained networks are kept, and found again")
+flags.DEFINE_boolean("retrain", False, "train even if there is a checkpoint, and replace it")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The flags of one run, as a value."""
+
+    dataset: str
+    data_dir: str | None
+    model: str
+    epochs: int | None
+    noise: str
+    response: tuple[str, ...]
+    num_samples: int
+    batch_size: int | None
+    seed: int
+    train_seed: int
+    out_dir: str
+    checkpoint_dir: str
+    retrain: bool
+
+
+class Network(NamedTuple):
+    """A trained classifier, ready to be analysed."""
+
+    logits_function: Callable[[jax.Array], jax.Array]
+    """Images [n, H, W, C] in [0, 1] -> logits [n, K]."""
+    metrics: dict[str, Any]
+    """What training measured."""
+    was_loaded: bool
+    """From a checkpoint, not trained now."""
+
+
+def main(run: Callable[[Settings], None]) -> None:
+    """Runs an experiment: reads the flags, calls `run`, and ends with one line and status 2 on a user's error."""
+
+    def guarded(argv: Sequence[str]) -> None:
+        experiment = Path(sys.modules["__main__"].__file__ or "experiment").stem
+        try:
+            if len(argv) > 1:
+                raise InputError(f"unexpected argument {argv[1]!r}: every setting is a --flag, see --help")
+            run(_settings(experiment))
+        except InputError as error:
+            sys.exit(_complain(str(error), 2))
+        except KeyboardInterrupt:
+            sys.exit(_complain("interrupted", 130))
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def classes_to_tell(settings: Settings, report: Report) -> data.Dataset:
+    """Loads the data set, and sees that it has at least two classes, with training images of each."""
+    dataset = data.load(settings.dataset, settings.data_dir, report)
+    if dataset.num_classes < 2:
+        raise InputError(f"{dataset.name} has one class: put images of two or more classes into a subfolder each")
+    counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+    if not counts.all():
+        lacking = ", ".join(dataset.class_names[k] for k in np.flatnonzero(counts == 0))
+        raise InputError(f"{dataset.name} has no training images of {lacking}: add some, or take the class away")
+    return dataset
+
+
+def trained_network(settings: Settings, dataset: data.Dataset, report: Report) -> Network:
+    """The network that the settings ask for, from its checkpoint or trained now."""
+    spec = training.TrainingSpec(
+        dataset=dataset.name,
+        fingerprint=dataset.fingerprint,
+        model=settings.model,
+        seed=settings.train_seed,
+        epochs=training.default_epochs(dataset.name) if settings.epochs is None else settings.epochs,
+    )
+    module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
+    trained, was_loaded = checkpoints.load_or_train(
+        spec, dataset, Path(settings.checkpoint_dir), settings.retrain, report
+    )
+    return Network(training.logits_function(module, trained.parameters), trained.metrics, was_loaded)
+
+
+def open_output(settings: Settings) -> Path:
+    """Makes the output directory, sees that it can be written, and puts config.json there."""
+    directory = Path(settings.out_dir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(directory / "config.json", asdict(settings) | {"environment": _environment()})
+    except OSError as error:
+        raise InputError(
+            f"the output directory {directory} cannot be written ({error.strerror}): give another --out_dir"
+        ) from error
+    return directory
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` to write to, and renames it to `path` when that went well."""
+    temporary = path.with_name(f".partial-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _settings(experiment: str) -> Settings:
+    values: dict[str, Any] = {name: flags.FLAGS[name].value for name in Settings.__dataclass_fields__}
+    values["response"] = tuple(values["response"])
+    name = "-".join(str(values[part]) for part in ("dataset", "model", "noise"))
+    values["out_dir"] = values["out_dir"] or str(Path("runs") / experiment / re.sub(r"[^\w.-]+", "_", name))
+    return Settings(**values)
+
+
+def _environment() -> dict[str, Any]:
+    packages = ("wna_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "random_generator": str(jax.random.key_impl(jax.random.key(0))),
+    }
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    if {"--help", "-h", "--helpshort", "--helpfull"} & set(argv[1:]):
+        print(_help())
+        sys.exit(0)
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(_complain(" ".join(str(error).split()), 2))
+
+
+def _help() -> str:
+    """The experiment's docstring and its flags in the order of definition, with their defaults."""
+    lines = [(sys.modules["__main__"].__doc__ or "").strip(), "", "Flags:"]
+    for name in Settings.__dataclass_fields__:
+        flag = flags.FLAGS[name]
+        default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
+        text = flag.help if default is None else f"{flag.help} [{default}]"
+        lines += textwrap.wrap(text, 100, initial_indent=f"  --{name}".ljust(20), subsequent_indent=" " * 20)
+    return "\n".join(lines)
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,74 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from wna_jax.checkpoints import load_or_train, path_of
+from wna_jax.data import Dataset
+from wna_jax.errors import InputError
+from wna_jax.progress import Progress
+from wna_jax.training import TrainingSpec
+
+
+@pytest.fixture(scope="module")
+def spec(digits: Dataset) -> TrainingSpec:
+    return TrainingSpec("digits", digits.fingerprint, "logistic", epochs=2)
+
+
+def test_trained_once_loaded_ever_after(digits: Dataset, spec: TrainingSpec, tmp_path: Path) -> None:
+    reports: list[Progress] = []
+    first, was_loaded = load_or_train(spec, digits, tmp_path, report=reports.append)
+    assert not was_loaded
+    assert reports
+    reports.clear()
+    second, was_loaded = load_or_train(spec, digits, tmp_path, report=reports.append)
+    assert was_loaded
+    assert not reports
+    assert second.metrics == first.metrics
+    jax.tree.map(np.testing.assert_array_equal, first.parameters, second.parameters)
+    assert not load_or_train(spec, digits, tmp_path, retrain=True)[1]
+    assert not load_or_train(replace(spec, seed=1), digits, tmp_path)[1]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "mlp"}, r"model 'logistic' \(asked for: 'mlp'\)"),
+        ({"epochs": 3}, r"epochs 2 \(asked for: 3\)"),
+        ({"fingerprint": "other"}, r"fingerprint .* \(asked for: 'other'\)"),
+    ],
+)
+def test_a_checkpoint_of_another_spec_is_refused(
+    digits: Dataset, spec: TrainingSpec, tmp_path: Path, change: dict, said: str
+) -> None:
+    load_or_train(spec, digits, tmp_path)
+    asked = replace(spec, **change)
+    path_of(spec, tmp_path).rename(path_of(asked, tmp_path))
+    with pytest.raises(InputError, match=f"was made with {said}: pass --retrain to replace it"):
+        load_or_train(asked, digits, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's readers, cut short
+@pytest.mark.parametrize("part", ["_CHECKPOINT_METADATA", "state/manifest.ocdbt", "state/_METADATA", "state/d/*"])
+def test_a_damaged_checkpoint_is_refused_and_retraining_mends_it(
+    digits: Dataset, spec: TrainingSpec, tmp_path: Path, part: str, capfd: pytest.CaptureFixture
+) -> None:
+    load_or_train(spec, digits, tmp_path)
+    path = path_of(spec, tmp_path)
+    (file,) = path.glob(part)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(InputError, match=rf"{re.escape(str(path))} is damaged \(.*\): pass --retrain"):
+        load_or_train(spec, digits, tmp_path)
+    assert capfd.readouterr().err == ""
+    load_or_train(spec, digits, tmp_path, retrain=True)
+    assert load_or_train(spec, digits, tmp_path)[1]
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(digits: Dataset, spec: TrainingSpec, tmp_path: Path) -> None:
+    path_of(spec, tmp_path).mkdir()
+    with pytest.raises(InputError, match="is damaged"):
+        load_or_train(spec, digits, tmp_path)

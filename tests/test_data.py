@@ -1,0 +1,345 @@
+"""What the data sets are, and what is said when they are not there or not what they should be."""
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import tarfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wna_jax.data import Dataset, load, published
+from wna_jax.data.dataset import assemble
+from wna_jax.errors import InputError
+from wna_jax.progress import Progress, silent
+
+TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+REAL_DATA = Path(os.environ.get("WNA_JAX_TEST_DATA", "")).absolute()  # now: the tests work in other directories
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data but those of the test, and no network."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WNA_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    genuine = urllib.request.urlopen
+
+    def urlopen(url: str, timeout: float) -> Any:
+        if url.startswith("file:"):
+            return genuine(url, timeout=timeout)
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+
+
+@contextlib.contextmanager
+def refused(*words: str) -> Iterator[None]:
+    """An InputError of one line that says each of the words."""
+    with pytest.raises(InputError) as caught:
+        yield
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == [], message
+
+
+def sizes(data: Dataset) -> list[int]:
+    return [len(split.labels) for split in (data.train, data.validation, data.test)]
+
+
+def everything(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = zip(data.train, data.validation, data.test, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+@pytest.fixture
+def small_mnist(tmp_path: Path) -> Path:
+    """The uncompressed IDX files of 40 train and 6 test images, which begin with their number; below "data"."""
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    for kind, count in (("train", 40), ("t10k", 6)):
+        images = RNG.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        images[:, 0, 0] = np.arange(count)
+        (folder / f"{kind}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{kind}-labels-idx1-ubyte").write_bytes(idx(np.arange(count, dtype=np.uint8) % 10))
+    return folder
+
+
+def write_images(folder: Path, count: int, mode: str = "L", size: tuple[int, int] = (6, 4)) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = RNG.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]).save(folder / f"{mode}{number:02}.png")
+
+
+def test_digits_are_split_once_and_for_all() -> None:
+    data, again = load("digits"), load("digits")
+    images, labels = everything(data)
+    assert sizes(data) == [1295, 143, 359]
+    assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
+    assert (data.image_shape, data.num_classes, data.class_names) == ((28, 28, 1), 10, tuple("0123456789"))
+    assert (images.min(), images.max()) == (0, 255)
+    assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    # The 1,797 pictures are all different, so this also says that the splits are disjoint.
+    assert len({image.tobytes() for image in images}) == 1797
+    np.testing.assert_array_equal(everything(again)[0], images)
+    assert again.fingerprint == data.fingerprint
+    zero, one = (images[labels == digit].mean(axis=0)[14, 14, 0] for digit in (0, 1))
+    assert zero < 50 < one  # a zero is empty in the middle
+
+
+def test_mean_and_deviation_are_those_of_the_train_pixels(tmp_path: Path) -> None:
+    write_images(tmp_path, 30, "RGB")
+    data = load(f"folder:{tmp_path}")
+    pixels = data.train.images / 255
+    np.testing.assert_allclose(data.mean(), pixels.mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(data.deviation(), pixels.std(axis=(0, 1, 2)), rtol=1e-6)
+    assert data.mean().dtype == data.deviation().dtype == np.float32
+
+
+def test_idx_files_come_back_in_order(small_mnist: Path) -> None:
+    data = load("mnist", small_mnist.parent)
+    assert sizes(data) == [36, 4, 6]
+    images, labels = everything(data)
+    numbers = images[:, 0, 0, 0]
+    assert (np.diff(numbers[:36]) > 0).all()
+    assert sorted(numbers[:40]) == list(range(40))
+    np.testing.assert_array_equal(labels, numbers % 10)
+    path = small_mnist / TEST_IMAGES
+    assert path.read_bytes()[16:] == data.test.images.tobytes()
+    path.write_bytes(path.read_bytes()[:-1] + bytes((data.test.images[-1, -1, -1, 0] ^ 1,)))
+    assert load("mnist", str(small_mnist.parent)).fingerprint != data.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "words"),
+    [
+        (TRAIN_IMAGES, lambda raw: raw[:-5], ["31,371 bytes", "expected 31,376", "40 items"]),
+        (TRAIN_IMAGES, lambda raw: raw + b"x", ["31,377 bytes", "expected 31,376"]),
+        (TRAIN_IMAGES, lambda raw: b"", ["not IDX"]),
+        (TRAIN_LABELS, lambda raw: b"\x89PNG" + raw, ["not IDX", "89504e47", "expected 00000801"]),
+        (TRAIN_IMAGES, lambda raw: idx(np.zeros((40, 8, 9), np.uint8)), ["8x9", "28x28"]),
+        (TRAIN_LABELS, lambda raw: idx(np.zeros(39, np.uint8)), ["39 labels", "40, 28, 28"]),
+        (TEST_LABELS, lambda raw: idx(np.full(6, 10, np.uint8)), ["10 to 10", "0 to 9"]),
+        (f"{TRAIN_IMAGES}.gz", gzip.compress, ["checksum mismatch", "expected 440fcabf73cc546fa", "published file"]),
+        (f"{TRAIN_IMAGES}.gz", lambda raw: gzip.compress(raw)[:9999], ["truncated", "published file"]),
+        (f"{TRAIN_IMAGES}.gz", lambda raw: gzip.compress(raw)[:-8] + bytes(8), ["gzip", "incorrect data check"]),
+        (f"{TRAIN_IMAGES}.gz", lambda raw: b"<html>not found</html>", ["not a gzip file"]),
+    ],
+)
+def test_damaged_file_is_refused(small_mnist: Path, file: str, damage: Callable, words: list[str]) -> None:
+    (small_mnist / file).write_bytes(damage((small_mnist / file.removesuffix(".gz")).read_bytes()))
+    with refused("mnist", *words):
+        load("mnist", small_mnist.parent)
+
+
+def test_incomplete_set_says_what_is_missing(small_mnist: Path) -> None:
+    (small_mnist / TEST_LABELS).unlink()
+    with refused("mnist", f"lacks {TEST_LABELS}"):
+        load("mnist", small_mnist.parent)
+
+
+def test_absent_set_offline_says_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
+    places = [str(tmp_path / place / "cifar10") for place in ("empty", "home/tensorflow_datasets", "cache")]
+    with refused("cifar-10-binary.tar.gz", "no route to host", "https://", "--dataset=digits", *places):
+        load("cifar10", tmp_path / "empty")
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data_dir", "words"),
+    [
+        ("Fashion-MNIST", None, ["did you mean fashion_mnist?", "digits", "cifar10", "folder:PATH", "tfds:NAME"]),
+        ("svhn_cropped", None, ["unknown data set 'svhn_cropped'"]),
+        ("", None, ["unknown data set ''"]),
+        ("tfds:", None, ["no prepared directory"]),
+        ("tfds:kmnist", None, ["tensorflow_datasets", "tfds.builder('kmnist', file_format='array_record')"]),
+        ("mnist", "nowhere", ["nowhere", "not a directory"]),
+    ],
+)
+def test_unknown_name_or_place_is_refused(name: str, data_dir: str | None, words: list[str]) -> None:
+    with refused(*words):
+        load(name, data_dir)
+
+
+def test_download_is_verified_and_kept(small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, table, cache = load("mnist", small_mnist.parent).fingerprint, {}, tmp_path / "cache" / "mnist"
+    for path in list(small_mnist.iterdir()):
+        server, raw = tmp_path / f"{path.name}.gz", gzip.compress(path.read_bytes())
+        server.write_bytes(raw)
+        table[server.name] = published.Remote(server.as_uri(), len(raw), hashlib.sha256(raw).hexdigest())
+    monkeypatch.setattr(published, "published_files", lambda name: table)
+    right = (tmp_path / f"{TEST_LABELS}.gz").read_bytes()
+    (tmp_path / f"{TEST_LABELS}.gz").write_bytes(b"<html>please log in</html>")
+    with refused("downloaded 26 bytes", f"expected {len(right)} bytes", "nothing was kept"):
+        load("mnist")
+    assert not (cache / f"{TEST_LABELS}.gz").exists()
+
+    (tmp_path / f"{TEST_LABELS}.gz").write_bytes(right)
+    reports: list[Progress] = []
+    assert load("mnist", report=reports.append).fingerprint == expected
+    assert {report.job: report.done for report in reports} == {report.job: report.total for report in reports} != {}
+    assert {path.name: path.stat().st_size for path in cache.iterdir()} == {k: r.size for k, r in table.items()}
+    for name in table:
+        (tmp_path / name).unlink()
+    assert load("mnist").fingerprint == expected
+
+
+@pytest.mark.parametrize("as_archive", [False, True])
+def test_cifar_files_become_nhwc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_archive: bool) -> None:
+    folder, archive = tmp_path / "cifar10" / "cifar-10-batches-bin", tmp_path / "cifar10" / "cifar-10-binary.tar.gz"
+    folder.mkdir(parents=True)
+    record = np.repeat(np.array([1, 2, 3], np.uint8), 1024)
+    record[33] = 77  # red, second row, second column
+    for batch in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
+        (folder / f"{batch}.bin").write_bytes((b"\x09" + record.tobytes()) * 4)
+    if as_archive:
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(folder, folder.name)
+        with refused(str(archive), "checksum mismatch"):
+            load("cifar10", tmp_path)
+        monkeypatch.setattr(published, "published_files", lambda name: {})
+    data = load("cifar10", tmp_path)
+    assert sizes(data) == [18, 2, 4]
+    assert data.test.images[:, 0, 0].tolist() == [[1, 2, 3]] * 4
+    assert data.test.images[:, 1, 1].tolist() == [[77, 2, 3]] * 4
+    assert data.class_names[data.train.labels[0]] == "truck"
+    damaged = archive if as_archive else folder / "data_batch_3.bin"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with refused(str(damaged), "truncated" if as_archive else "12,192 bytes"):
+        load("cifar10", tmp_path)
+
+
+def test_folder_of_images_and_of_classes(tmp_path: Path) -> None:
+    cats, dogs = tmp_path / "cat", tmp_path / "dog"
+    write_images(cats, 20)
+    (cats / "notes.txt").write_text("not an image")
+    data = load(f"folder:{cats}")
+    assert (sizes(data), data.image_shape, data.class_names) == ([15, 1, 4], (4, 6, 1), ("image",))
+    written = {np.asarray(Image.open(path)).tobytes() for path in cats.glob("*.png")}
+    assert {image.tobytes() for image in everything(data)[0]} == written
+
+    write_images(dogs, 10, "RGB")
+    (tmp_path / "no_images").mkdir()
+    data = load(f"folder:{tmp_path}")
+    images, labels = everything(data)
+    assert (data.image_shape, data.class_names, np.bincount(labels).tolist()) == ((4, 6, 3), ("cat", "dog"), [20, 10])
+    np.testing.assert_array_equal((np.ptp(images, axis=-1) == 0).all(axis=(1, 2)), labels == 0)  # the cats are grey
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda folder: write_images(folder, 1, "RGB", (5, 4)), ["L00.png is 6x4", "RGB00.png is 5x4", "resize"]),
+        (lambda folder: (folder / "L03.png").write_bytes(b"no image"), ["L03.png", "not a readable image"]),
+        (lambda folder: os.truncate(folder / "L03.png", 60), ["L03.png", "not a readable image"]),
+        (lambda folder: Image.new("I;16", (6, 4)).save(folder / "x.png"), ["x.png", "more than 8 bits"]),
+        (lambda folder: write_images(folder / "more", 2), ["both images and subfolders"]),
+        (lambda folder: [path.unlink() for path in folder.glob("L0*")], ["holds 2 images", "at least 10"]),
+        (lambda folder: folder.rename(folder.with_name("elsewhere")), ["is not a folder"]),
+    ],
+)
+def test_spoilt_folder_is_refused(tmp_path: Path, spoil: Callable, words: list[str]) -> None:
+    write_images(tmp_path / "images", 12)
+    spoil(tmp_path / "images")
+    with refused(str(tmp_path / "images"), *words):
+        load(f"folder:{tmp_path / 'images'}")
+
+
+def prepare(directory: Path, splits: dict[str, int]) -> Path:
+    """Write what TFDS would: 5x7 grey images in any order, of class "odd" where their number, each pixel, is odd."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
+
+    kinds = {"id": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["even", "odd"])}
+    features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(5, 7, 1)), **kinds})
+    directory.mkdir(parents=True)
+    features.save_config(directory)
+    for split, count in splits.items():
+        numbers = [int(number) for number in RNG.permutation(count)]
+        images = [Image.fromarray(np.full((5, 7), number, np.uint8)) for number in numbers]
+        examples = [{"image": i, "label": n % 2, "id": f"{n:05}"} for i, n in zip(images, numbers, strict=True)]
+        records = [(None, features.serialize_example(features.encode_example(example))) for example in examples]
+        ArrayRecordFileAdapter.write_examples(directory / f"x-{split}.array_record-00000-of-00001", iter(records))
+    template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    infos = [{"name": s, "shardLengths": [str(n)], "filepathTemplate": template} for s, n in splits.items()]
+    info = {"name": "x", "version": directory.name, "fileFormat": "array_record", "splits": infos}
+    (directory / "dataset_info.json").write_text(json.dumps(info))
+    return directory
+
+
+def test_prepared_directory_is_read_in_order_of_id(tmp_path: Path) -> None:
+    prepare(tmp_path / "x" / "9.0.0", {"train": 20})
+    prepare(tmp_path / "x" / "10.0.0", {"train": 30, "validation": 7, "test": 20})
+    for name in ("x", "tfds:x", "tfds:x:10.0.0", "tfds:x/10.0.0"):
+        data = load(name, tmp_path)
+        assert (sizes(data), data.image_shape, data.class_names) == ([27, 3, 20], (5, 7, 1), ("even", "odd"))
+        assert data.test.images[:, 4, 6, 0].tolist() == list(range(20))
+        assert data.test.labels.tolist() == [0, 1] * 10
+    assert sizes(load("tfds:x:9.0.0", tmp_path)) == [15, 1, 4]  # it has no test split
+
+
+def test_prepared_directory_of_no_use_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / "home" / "tensorflow_datasets"
+    directory = prepare(home / "mnist" / "3.0.1", {"train": 20, "test": 5})
+    assert sizes(load("mnist")) == [18, 2, 5]
+    (directory / "x-train.array_record-00000-of-00001").write_bytes(b"")
+    with refused(str(directory), "train unreadable"):
+        load("mnist")
+    (directory / "features.json").write_text("{}")
+    with refused(str(directory), "unreadable"):
+        load("mnist")
+    for path in list(directory.glob("x-*")):
+        path.rename(directory / path.name.replace("array_record", "tfrecord"))
+    with refused("array_record", "tfds.builder('mnist'"):
+        load("mnist", home)
+    with refused("no route to host"):  # nobody pointed at the one at home, so it is passed over
+        load("mnist")
+    prepare(home / "half" / "1.0.0", {"test": 20})
+    with refused("half/1.0.0", "expected a split train, got test"):
+        load("half")
+    for configuration in ("a", "b"):
+        prepare(home / "both" / configuration / "1.0.0", {"train": 20})
+    with refused("tfds:both/a/1.0.0, tfds:both/b/1.0.0"):
+        load("both")
+
+
+MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+CIFAR_MOMENTS = ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616])
+
+
+@pytest.mark.skipif("WNA_JAX_TEST_DATA" not in os.environ, reason="WNA_JAX_TEST_DATA names no data_dir")
+@pytest.mark.parametrize(
+    ("name", "first", "counts", "moments"),
+    [
+        ("mnist", [5, 0, 4, 1, 9, 2, 1, 3, 1, 4], MNIST_COUNTS, ([0.13066], [0.30811])),
+        ("fashion_mnist", [9, 0, 0, 3, 0, 2, 7, 2, 5, 5], [6000] * 10, ([0.28604], [0.35302])),
+        ("cifar10", [6, 9, 9, 4, 1, 1, 2, 7, 8, 3], [5000] * 10, CIFAR_MOMENTS),
+    ],
+)
+def test_published_facts(name: str, first: list, counts: list, moments: tuple) -> None:
+    source = published.read_published(name, REAL_DATA, REAL_DATA, silent)
+    data = assemble(name, source)
+    assert sizes(data) == [sum(counts) - 5000, 5000, 10000]
+    assert data.image_shape == ((32, 32, 3) if name == "cifar10" else (28, 28, 1))
+    assert source.train.labels[:10].tolist() == first
+    assert np.bincount(source.train.labels).tolist() == counts
+    whole = Dataset(name, source.train, data.validation, data.test, data.class_names, data.fingerprint)
+    np.testing.assert_allclose(whole.mean(), moments[0], atol=5.1e-5)
+    np.testing.assert_allclose(whole.deviation(), moments[1], atol=5.1e-5)

@@ -1,0 +1,61 @@
+import jax
+import numpy as np
+import pytest
+
+from wna_jax import models, training
+from wna_jax.data import Dataset
+from wna_jax.errors import InputError
+from wna_jax.progress import Progress
+from wna_jax.training import TrainingSpec, fit
+
+
+def spec(digits: Dataset, **changes: object) -> TrainingSpec:
+    return TrainingSpec(**({"dataset": "digits", "fingerprint": digits.fingerprint, "model": "logistic"} | changes))  # type: ignore[arg-type]
+
+
+def test_the_paper_network_learns_digits_and_its_metrics_are_those_of_its_parameters(digits: Dataset) -> None:
+    reports: list[Progress] = []
+    trained = fit(spec(digits, model="paper_cnn", epochs=15), digits, reports.append)
+    assert trained.metrics["test_accuracy"] > 0.96
+    module = models.create("paper_cnn", digits.image_shape, 10)
+    logits = module.apply({"params": trained.parameters}, digits.test.images.astype(np.float32) / 255)
+    assert trained.metrics["test_accuracy"] == np.mean(np.argmax(logits, axis=-1) == digits.test.labels)
+    history = trained.metrics["epochs"]
+    best = max(row["validation_accuracy"] for row in history)
+    assert (
+        trained.metrics["validation_accuracy"]
+        == best
+        == history[trained.metrics["best_epoch"] - 1]["validation_accuracy"]
+    )
+    assert [report.done for report in reports] == sorted(report.done for report in reports)
+    assert reports[-1].done == reports[-1].total
+
+
+def test_the_same_spec_gives_the_same_parameters_and_another_seed_others(digits: Dataset) -> None:
+    first, again, other = (fit(spec(digits, epochs=2, seed=seed), digits) for seed in (1, 1, 2))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first.parameters, again.parameters))
+    assert not jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), first.parameters, other.parameters))
+
+
+def test_the_test_set_is_classified_once_and_with_the_best_parameters(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = iter([0.5, 0.9, 0.7])
+    seen = []
+
+    def evaluate(module: object, parameters: object, split: object) -> dict[str, float]:
+        seen.append((split is digits.test, parameters))
+        return {"accuracy": 0.1 if split is digits.test else next(scripted), "loss": 1.0}
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    trained = fit(spec(digits, epochs=3), digits)
+    assert [is_test for is_test, _ in seen] == [False, False, False, True]
+    assert trained.metrics["best_epoch"] == 2
+    assert trained.parameters is seen[1][1] is seen[3][1]
+
+
+def test_wrong_input_is_named(digits: Dataset) -> None:
+    with pytest.raises(InputError, match="epochs is 0: it must be above 0"):
+        spec(digits, epochs=0)
+    with pytest.raises(InputError, match=r"diverged in epoch 1 .* lower it"):
+        fit(spec(digits, model="mlp", epochs=3, peak_learning_rate=1e18), digits)

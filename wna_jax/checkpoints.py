@@ -1,0 +1,98 @@
+"""Train once, analyse many: parameters on disk together with the spec that made them."""
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from wna_jax import models
+from wna_jax.data import Dataset
+from wna_jax.errors import InputError
+from wna_jax.progress import Report, silent
+from wna_jax.training import Trained, TrainingSpec, fit
+
+_WAY_OUT = "pass --retrain to replace it, or another --checkpoint_dir"
+
+
+def path_of(spec: TrainingSpec, directory: Path) -> Path:
+    """Where a spec's checkpoint lies: <directory>/<data set>-<model>-seed<seed>."""
+    dataset = re.sub(r"[^\w.-]+", "_", spec.dataset)
+    return Path(directory).absolute() / f"{dataset}-{spec.model}-seed{spec.seed}"
+
+
+def save(path: Path, spec: TrainingSpec, trained: Trained) -> None:
+    """Writes parameters, spec and metrics to `path` as one Orbax checkpoint (a temporary name, then a rename)."""
+    metadata = {"spec": asdict(spec), "metrics": trained.metrics}
+    ocp.save(path, trained.parameters, overwrite=True, custom_metadata=metadata)
+
+
+def restore(path: Path, spec: TrainingSpec, dataset: Dataset) -> Trained:
+    """Reads what `save` wrote, if the same spec made it.
+
+    Raises:
+        InputError: the checkpoint was made by another spec, or it is damaged; the message says how to go on.
+    """
+    with _damage_said(path):
+        metadata: Any = ocp.metadata(path).custom_metadata
+        made_by, metrics = metadata["spec"], metadata["metrics"]
+    asked = asdict(spec)
+    different = sorted(name for name in made_by.keys() | asked.keys() if made_by.get(name) != asked.get(name))
+    if different:
+        was = ", ".join(f"{name} {made_by.get(name)!r} (asked for: {asked.get(name)!r})" for name in different)
+        raise InputError(f"the checkpoint {path} was made with {was}: {_WAY_OUT}")
+    module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        jax.eval_shape(partial(models.initial_parameters, module), jax.random.key(0)),
+    )
+    with _damage_said(path):
+        return Trained(ocp.load(path, shapes), metrics)
+
+
+def load_or_train(
+    spec: TrainingSpec, dataset: Dataset, directory: Path, retrain: bool = False, report: Report = silent
+) -> tuple[Trained, bool]:
+    """Gives the network of a spec: from its checkpoint where there is one, else trained now and saved.
+
+    Args:
+        spec: what to train and how.
+        dataset: the data set that the spec names.
+        directory: of all checkpoints; each spec has a folder in it.
+        retrain: train anew and replace the checkpoint.
+        report: progress of the training.
+
+    Returns:
+        The network, and whether it was loaded.
+
+    Raises:
+        InputError: as `restore` and `training.fit`.
+    """
+    path = path_of(spec, directory)
+    if path.exists() and not retrain:
+        return restore(path, spec, dataset), True
+    trained = fit(spec, dataset, report)
+    save(path, spec, trained)
+    return trained, False
+
+
+@contextlib.contextmanager
+def _damage_said(path: Path) -> Iterator[None]:
+    """Turns whatever Orbax raises into one line, and keeps its own account of it off the terminal."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        raise InputError(f"the checkpoint {path} is damaged ({text}): {_WAY_OUT}") from error
+    finally:
+        log.setLevel(level)

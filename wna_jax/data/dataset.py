@@ -1,0 +1,122 @@
+"""What a data set is, and how its splits are made."""
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from wna_jax.errors import InputError
+
+MIN_IMAGES = 10
+_SEED = 20250101  # of every split made here; changing it makes checkpoints incomparable
+
+
+class Split(NamedTuple):
+    """Images and their labels: uint8 [N, H, W, C] and int32 [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Source(NamedTuple):
+    """What a reader returns. Where there is no published test split, `assemble` makes one."""
+
+    train: Split
+    test: Split | None
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set for classification, split three ways; the arrays are read-only.
+
+    `validation` is a tenth of the published train images, at most 5,000, drawn by a fixed seed; what is left in `train`
+    keeps its order. `fingerprint` is the start (16 hex digits) of a sha256 over the shapes, pixels and labels of all of
+    the data, before `validation` is taken out: equal data, equal fingerprint, whichever files they came from.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        _, height, width, channels = self.train.images.shape
+        return height, width, channels
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; labels lie in 0 .. num_classes - 1."""
+        return len(self.class_names)
+
+    def mean(self) -> np.ndarray:
+        """Mean over all pixels of the train images, float32 [C], on the scale where 255 is 1."""
+        return self._moments[0].astype(np.float32)
+
+    def deviation(self) -> np.ndarray:
+        """Standard deviation (divisor N) over all pixels of the train images, float32 [C], where 255 is 1."""
+        return self._moments[1].astype(np.float32)
+
+    @functools.cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        # 256 counts a channel hold all that is needed, exactly, and no float copy of the images is made.
+        images, counts = self.train.images, np.zeros((self.image_shape[2], 256), np.int64)
+        for start in range(0, len(images), 4096):
+            for channel, count in enumerate(counts):
+                count += np.bincount(images[start : start + 4096, ..., channel].ravel(), minlength=256)
+        frequency, level = counts / counts.sum(axis=1, keepdims=True), np.arange(256) / 255
+        mean = frequency @ level
+        return mean, np.sqrt((frequency * (level - mean[:, None]) ** 2).sum(axis=1))
+
+
+def assemble(name: str, source: Source) -> Dataset:
+    """Check what a reader returned, and split it three ways.
+
+    Raises:
+        InputError: labels and images do not match, labels are out of range, or there are fewer than 10 images in all.
+    """
+    everything = [split for split in (source.train, source.test) if split is not None]
+    digest = hashlib.sha256()
+    for images, labels in everything:
+        if len(images) != len(labels) or images.shape[1:] != source.train.images.shape[1:]:
+            found = " and ".join(f"{len(part.labels):,} labels for images {part.images.shape}" for part in everything)
+            raise InputError(f"{name}: expected one label an image, all of one shape, got {found}; replace the data")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(source.class_names):
+            raise InputError(
+                f"{name}: labels run from {labels.min()} to {labels.max()}, expected 0 to "
+                f"{len(source.class_names) - 1}; replace the data"
+            )
+        digest.update(repr(images.shape).encode())
+        digest.update(np.ascontiguousarray(images).data)
+        digest.update(labels.astype("<i4").data)
+    sizes = [len(split.labels) for split in everything]
+    if sum(sizes) < MIN_IMAGES or sizes[0] < 2 or sizes[-1] < 1:
+        got = " + ".join(map(str, sizes))
+        raise InputError(f"{name}: {got} images are too few to split, expected at least {MIN_IMAGES}; add more")
+
+    train, test = source.train, source.test
+    if test is None:
+        train, test = _hold_out(train, len(train.labels) // 5)
+    train, validation = _hold_out(train, min(5000, max(1, len(train.labels) // 10)))
+    for array in (*train, *validation, *test):
+        array.flags.writeable = False
+    return Dataset(name, train, validation, test, source.class_names, digest.hexdigest()[:16])
+
+
+def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
+    """The rest, and `count` members drawn by the fixed seed; both keep the order of the whole."""
+    # NumPy promises the raw stream of PCG64 for ever; that of Generator.permutation it may change.
+    order = np.random.PCG64(_SEED).random_raw(len(split.labels)).argsort(kind="stable")
+    held, rest = np.sort(order[:count]), np.sort(order[count:])
+    return Split(split.images[rest], split.labels[rest]), Split(split.images[held], split.labels[held])
+
+
+def reason(error: BaseException) -> str:
+    """The message of somebody else's exception, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

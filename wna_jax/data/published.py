@@ -1,0 +1,206 @@
+"""MNIST, Fashion-MNIST and CIFAR-10 from their published files: find them, or download them, and parse them."""
+
+import contextlib
+import hashlib
+import http.client
+import importlib.util
+import io
+import math
+import os
+import tarfile
+import tempfile
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wna_jax.data.dataset import Source, Split, reason
+from wna_jax.data.prepared import find_prepared, read_prepared
+from wna_jax.errors import InputError
+from wna_jax.progress import Progress, Report
+
+CLASS_NAMES = {
+    "mnist": tuple("0123456789"),
+    "fashion_mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+}
+_IDX_FILES = (
+    *("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    *("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+)
+_CIFAR_ARCHIVE = "cifar-10-binary.tar.gz"
+_CIFAR_FOLDER = "cifar-10-batches-bin"
+_CIFAR_BATCHES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+_CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then a red, a green and a blue plane
+_REPLACE = "put the published file in its place (a file of the cache: delete it, and it is downloaded again)"
+_TIMEOUT = 30  # seconds without a byte
+
+
+class Remote(NamedTuple):
+    """Where a published file is to be had, its size in bytes, and its sha256 in hex."""
+
+    url: str
+    size: int
+    sha256: str
+
+
+def read_published(name: str, given: Path, home: Path, report: Report) -> Source:
+    """Read a set of `CLASS_NAMES` from the first complete place, or download it.
+
+    The places: `given` (published files, then a directory prepared by TFDS), `home` (prepared only), the cache.
+
+    Raises:
+        InputError: what `given` holds is incomplete, a file is damaged or not the published one, or the download fails.
+    """
+    found, missing = _find(name, given)
+    if not missing:
+        return _parse(name, found)
+    directory = find_prepared(name, given)
+    if found and not directory:
+        raise InputError(f"{name}: {given / name} lacks {', '.join(missing)}; add that, or give another data_dir")
+    if directory := directory or find_prepared(name, home, skip_other_formats=True):
+        return read_prepared(directory)._replace(class_names=CLASS_NAMES[name])
+    cache = _cache()
+    if _find(name, cache)[1]:
+        _fetch(name, cache / name, f"{given / name}, {home / name} and {cache / name}", report)
+    return _parse(name, _find(name, cache)[0])
+
+
+def _cache() -> Path:
+    own, general = os.environ.get("WNA_JAX_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return Path(own).expanduser() if own else Path(general or "~/.cache").expanduser() / "wna_jax"
+
+
+def _find(name: str, root: Path) -> tuple[list[Path], list[str]]:
+    """The published files that root / name holds, in the order of parsing, and the names of those it lacks."""
+    folder = root / name
+    if name != "cifar10":
+        choices = [(folder / file, folder / file.removesuffix(".gz")) for file in _IDX_FILES]
+    elif (folder / _CIFAR_FOLDER).is_dir() and not (folder / _CIFAR_ARCHIVE).is_file():
+        choices = [(folder / _CIFAR_FOLDER / batch,) * 2 for batch in _CIFAR_BATCHES]
+    else:
+        choices = [(folder / _CIFAR_ARCHIVE,) * 2]
+    found = [next(filter(Path.is_file, paths), None) for paths in choices]
+    missing = [paths[0].name for paths, path in zip(choices, found, strict=True) if path is None]
+    return [path for path in found if path is not None], missing
+
+
+def _parse(name: str, paths: list[Path]) -> Source:
+    if name == "cifar10":
+        *batches, test = _cifar_batches(paths)
+        train = Split(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+    else:
+        train_images, train_labels, test_images, test_labels = (_parse_idx(name, path) for path in paths)
+        train, test = Split(train_images, train_labels), Split(test_images, test_labels)
+    return Source(train, test, CLASS_NAMES[name])
+
+
+def _parse_idx(name: str, path: Path) -> np.ndarray:
+    """One IDX file: images as uint8 [N, 28, 28, 1], labels as int32 [N]."""
+    raw = path.read_bytes()
+    try:
+        content = zlib.decompress(raw, wbits=31) if path.suffix == ".gz" else raw  # 31: with gzip's header and check
+    except zlib.error as error:
+        raise InputError(f"{path}: truncated or not a gzip file ({reason(error)}); {_REPLACE}") from error
+    rank = 3 if "images" in path.name else 1
+    magic, start = bytes((0, 0, 8, rank)), 4 + 4 * rank
+    if content[:4] != magic or len(content) < start:
+        raise InputError(f"{path}: not IDX, begins with {content[:4].hex()}, expected {magic.hex()}; {_REPLACE}")
+    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, 4))
+    if shape[1:] not in ((), (28, 28)):
+        raise InputError(f"{path}: images of {shape[1]}x{shape[2]}, expected 28x28; {_REPLACE}")
+    expected = start + math.prod(shape)
+    if len(content) != expected:
+        raise InputError(
+            f"{path}: {len(content):,} bytes, expected {expected:,} for the {shape[0]:,} items of its header; "
+            + _REPLACE
+        )
+    _check_sha256(name, path, raw)
+    array = np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return array[..., None] if rank == 3 else array.astype(np.int32)
+
+
+def _cifar_batches(paths: list[Path]) -> Iterator[Split]:
+    """The six batches, the test batch last, from the archive or from its extracted files."""
+    batches = _untar(paths[0]) if paths[0].name == _CIFAR_ARCHIVE else {path: path.read_bytes() for path in paths}
+    for path, content in batches.items():
+        if not content or len(content) % _CIFAR_RECORD:
+            raise InputError(f"{path}: {len(content):,} bytes, expected records of {_CIFAR_RECORD:,}; {_REPLACE}")
+        records = np.frombuffer(content, np.uint8).reshape(-1, _CIFAR_RECORD)
+        images_nchw = records[:, 1:].reshape(-1, 3, 32, 32)
+        yield Split(np.ascontiguousarray(images_nchw.transpose(0, 2, 3, 1)), records[:, 0].astype(np.int32))
+
+
+def _untar(archive: Path) -> dict[Path, bytes]:
+    raw, contents = archive.read_bytes(), {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(raw), mode="r:gz") as tar:
+            for member in tar:
+                if file := tar.extractfile(member):
+                    contents[Path(member.name).name] = file.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise InputError(f"{archive}: truncated or not a tar.gz file ({reason(error)}); {_REPLACE}") from error
+    if absent := [batch for batch in _CIFAR_BATCHES if batch not in contents]:
+        raise InputError(f"{archive}: lacks {', '.join(absent)}; {_REPLACE}")
+    _check_sha256("cifar10", archive, raw)
+    return {archive / batch: contents[batch] for batch in _CIFAR_BATCHES}
+
+
+def published_files(name: str) -> dict[str, Remote]:
+    """The published files of a set by file name, as TFDS's checksum table lists them."""
+    # find_spec finds the package without importing it, which would take longer than to read MNIST.
+    spec = importlib.util.find_spec("tensorflow_datasets")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("tensorflow_datasets is not installed; pip install tensorflow-datasets")
+    table = (Path(spec.origin).parent / "url_checksums" / f"{name}.txt").read_text()
+    rows = [row.split("\t") for row in table.splitlines()]
+    return {url.rpartition("/")[2]: Remote(url, int(size), sha256) for url, size, sha256, *_ in rows}
+
+
+def _check_sha256(name: str, path: Path, raw: bytes) -> None:
+    # After parsing: a truncated file is better called that than a checksum mismatch.
+    remote = published_files(name).get(path.name)
+    if remote is not None and (got := hashlib.sha256(raw).hexdigest()) != remote.sha256:
+        raise InputError(f"{path}: checksum mismatch, sha256 {got}, expected {remote.sha256}; {_REPLACE}")
+
+
+def _fetch(name: str, folder: Path, looked: str, report: Report) -> None:
+    """Download the published files that `folder` lacks."""
+    files = published_files(name)
+    for file, remote in files.items():
+        if (folder / file).is_file() or (folder / file.removesuffix(".gz")).is_file():
+            continue
+        try:
+            _download(remote, folder / file, report)
+        except (OSError, http.client.HTTPException) as error:
+            raise InputError(
+                f"{name}: {', '.join(files)} not found in {looked}, and {remote.url} could not be downloaded "
+                f"({reason(error)}); put the files there, or use --dataset=digits, which needs none"
+            ) from error
+
+
+def _download(remote: Remote, target: Path, report: Report) -> None:
+    """Download to `target`, where nothing appears before its size and sha256 are found to be right."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        partial = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=target.parent))) / target.name
+        response = stack.enter_context(urllib.request.urlopen(remote.url, timeout=_TIMEOUT))
+        digest = hashlib.sha256()
+        with partial.open("wb") as file:
+            while chunk := response.read(1 << 20):
+                file.write(chunk)
+                digest.update(chunk)
+                report(Progress(target.name, file.tell(), remote.size, "bytes"))
+        size, sha256 = partial.stat().st_size, digest.hexdigest()
+        if (size, sha256) != (remote.size, remote.sha256):
+            raise InputError(
+                f"{remote.url}: downloaded {size:,} bytes with sha256 {sha256}, expected {remote.size:,} bytes with "
+                f"{remote.sha256}; nothing was kept, try again or put the original at {target}"
+            )
+        os.replace(partial, target)

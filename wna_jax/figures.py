@@ -1,0 +1,196 @@
+"""Figures for people. matplotlib lives only here; every function returns a Figure, made without global state."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from wna_jax.maps import ClassificationImages
+from wna_jax.templates import Feedback
+
+_COLUMNS = 10
+_PANEL = 1.25  # inches
+_DIVERGING = "RdBu_r"
+_GOOD, _BAD, _QUIET = "#1a7f37", "#b3261e", "#6b6b6b"
+
+
+def classification_images(
+    maps: Mapping[str, ClassificationImages],
+    feedback: Mapping[str, Sequence[Feedback | None]],
+    class_names: Sequence[str],
+    class_means: np.ndarray,
+    title: str,
+) -> Figure:
+    """The maps of every class, a row a response, under the mean training image of the class.
+
+    All maps of a row share one scale, in standard errors of the map, with zero in the middle: a map that is still noise
+    looks pale. Above each map stand its count and share (for graded responses the mean weight), below it what the
+    network calls the map, with its confidence.
+
+    Args:
+        maps: by response, for K classes.
+        feedback: by response, K answers.
+        class_names: K names.
+        class_means: mean training images [K, H, W, C] on the [0, 1] scale.
+        title: what was done: network, data, noise, number of samples.
+    """
+    blocks = math.ceil(len(class_names) / _COLUMNS)
+    columns = math.ceil(len(class_names) / blocks)
+    rows = 1 + len(maps)
+    figure = Figure(figsize=(_PANEL * columns + 1.4, blocks * (_PANEL + 0.3 + (_PANEL + 0.42) * len(maps)) + 0.55))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
+    axes = figure.subplots(blocks * rows, columns, squeeze=False)
+    for ax in axes.flat:
+        _bare(ax)
+    for k, name in enumerate(class_names):
+        block, column = divmod(k, columns)
+        top = axes[block * rows, column]
+        _draw_image(top, class_means[k])
+        top.set_title(name, fontsize=9, fontweight="bold")
+    for row, (response, images) in enumerate(maps.items(), start=1):
+        z_khwc = images.images / images.standard_error[:, None, None, :]
+        limit = _limit(z_khwc)
+        for k in range(len(class_names)):
+            block, column = divmod(k, columns)
+            ax = axes[block * rows + row, column]
+            _draw_map(ax, z_khwc[k], limit, _why_empty(images, k))
+            _caption(ax, _amount(response, images, k), feedback[response][k], k, class_names)
+        for block in range(blocks):
+            line = axes[block * rows + row]
+            line[0].set_ylabel(f"{response}\nmap", fontsize=9)
+            if z_khwc.shape[-1] == 1:
+                scale = ScalarMappable(Normalize(-limit, limit), _DIVERGING)
+                bar = figure.colorbar(scale, ax=line, fraction=0.012, pad=0.01, aspect=12, extend="both")
+                bar.set_label("standard errors", fontsize=8)
+                bar.ax.tick_params(labelsize=7)
+            else:
+                line[-1].annotate(
+                    f"grey: 0\nblack, white:\n±{limit:.0f} s.e.",
+                    (1.08, 0.5),
+                    xycoords="axes fraction",
+                    fontsize=7,
+                    va="center",
+                )
+    for block in range(blocks):
+        axes[block * rows, 0].set_ylabel("training\nmean", fontsize=9)
+    return figure
+
+
+def shares(counts: np.ndarray, mean_probabilities: np.ndarray | None, class_names: Sequence[str], title: str) -> Figure:
+    """How the network sorts noise: the share of samples it calls each class, on a logarithmic scale, with counts.
+
+    Args:
+        counts: decisions for each class [K].
+        mean_probabilities: mean class probability [K], drawn as points, or None.
+        class_names: K names.
+        title: what was done.
+    """
+    total = counts.sum()
+    figure = Figure(figsize=(max(5.0, 0.75 * len(class_names) + 1.5), 3.4), layout="constrained")
+    ax = figure.subplots()
+    position = np.arange(len(class_names))
+    ax.bar(position, counts / total, color="#7a9cc6", label="decisions $N_k/N$")
+    if mean_probabilities is not None:
+        ax.plot(position, mean_probabilities, "o", color="#222222", markersize=4, label="mean probability")
+    floor = 0.3 / total
+    ax.set_yscale("log")
+    ax.set_ylim(floor, 20)
+    means = np.zeros(len(counts)) if mean_probabilities is None else mean_probabilities
+    for k, count in enumerate(counts):
+        height = max(count / total, floor)
+        if height < means[k] < 4 * height:
+            height = means[k]  # the number stands above the point, not on it
+        ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
+    ax.axhline(1 / len(class_names), color=_QUIET, linewidth=0.8, linestyle=":", label="equal shares")
+    ax.set_xticks(position, class_names, rotation=30 if max(map(len, class_names)) > 4 else 0, fontsize=8)
+    ax.set_ylabel(f"share of {total:,} noise images", fontsize=8)
+    ax.tick_params(axis="y", labelsize=8)
+    ax.set_title(title, loc="left", fontsize=10)
+    ax.legend(fontsize=7, frameon=False, ncols=3, loc="upper right")
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def gallery(
+    images: np.ndarray, row_labels: Sequence[str], title: str, captions: Sequence[Sequence[str]] = ()
+) -> Figure:
+    """A grid of images on the [0, 1] scale, a labelled row each; values outside are drawn as black or white.
+
+    Args:
+        images: [rows, columns, H, W, C].
+        row_labels: one for each row.
+        title: what is seen.
+        captions: optional text below each image, [rows][columns].
+    """
+    rows, columns = images.shape[:2]
+    label_width = 0.085 * max(map(len, row_labels), default=0)
+    height = 0.95 * (1.28 if captions else 1.03)
+    figure = Figure(figsize=(max(4.0, 0.95 * columns + label_width), height * rows + 0.45))
+    figure.suptitle(title, x=0.02, ha="left", fontsize=10)
+    figure.set_layout_engine("constrained", h_pad=0.01, w_pad=0.01)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for row in range(rows):
+        for column in range(columns):
+            ax = axes[row, column]
+            _bare(ax)
+            _draw_image(ax, images[row, column])
+            if captions:
+                ax.set_xlabel(captions[row][column], fontsize=7, labelpad=2)
+        axes[row, 0].set_ylabel(row_labels[row], rotation=0, ha="right", va="center", fontsize=8)
+    return figure
+
+
+def _bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _draw_image(ax: Axes, image_hwc: np.ndarray) -> None:
+    if image_hwc.shape[-1] == 1:
+        ax.imshow(image_hwc[..., 0], cmap="gray", vmin=0, vmax=1)
+    else:
+        ax.imshow(np.clip(image_hwc, 0, 1))
+
+
+def _draw_map(ax: Axes, z_hwc: np.ma.MaskedArray, limit: float, why_empty: str) -> None:
+    if not z_hwc.count():
+        height, width = z_hwc.shape[:2]
+        ax.imshow(np.ones((height, width)), cmap="gray", vmin=0, vmax=1)
+        for spine in ax.spines.values():
+            spine.set(visible=True, color=_QUIET, linestyle=":")
+        ax.text(0.5, 0.5, why_empty, transform=ax.transAxes, ha="center", va="center", fontsize=7, color=_QUIET)
+    elif z_hwc.shape[-1] == 1:
+        ax.imshow(z_hwc[..., 0], cmap=_DIVERGING, vmin=-limit, vmax=limit)
+    else:
+        ax.imshow(np.clip(0.5 + z_hwc.filled() / (2 * limit), 0, 1))
+
+
+def _limit(z_khwc: np.ma.MaskedArray) -> float:
+    """Where the scale ends: above all but the strongest half per cent of pixels, and where mere noise stays pale."""
+    strength = np.abs(z_khwc.compressed())
+    return max(6.0, float(np.quantile(strength, 0.995))) if strength.size else 6.0
+
+
+def _why_empty(images: ClassificationImages, k: int) -> str:
+    return "empty:\nno sample" if images.count[k] == 0 else "no map:\nall samples\nare alike"
+
+
+def _amount(response: str, images: ClassificationImages, k: int) -> str:
+    share = images.share[k]
+    percent = f"{share:.2%}" if share >= 0.0001 else f"{share:.0e}"
+    return f"{images.count[k]:,} ({percent})" if response == "decision" else f"mean {share:.2g}"
+
+
+def _caption(ax: Axes, amount: str, answer: Feedback | None, k: int, class_names: Sequence[str]) -> None:
+    ax.set_title(amount, fontsize=7, pad=2)
+    if answer is not None:
+        right = answer.predicted == k
+        text = f"{'✓' if right else '✗'} {class_names[answer.predicted]} {answer.confidence:.2f}"
+        ax.set_xlabel(text, fontsize=7.5, labelpad=2, color=_GOOD if right else _BAD)

@@ -1,0 +1,69 @@
+"""From moments to maps: classification images with their standard errors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wna_jax.noise import Noise
+from wna_jax.reverse_correlation import Moments
+
+
+@dataclass(frozen=True)
+class ClassificationImages:
+    """A map for each of K responses. A response without a map is masked, never zero or NaN: see `count` for why."""
+
+    images: np.ma.MaskedArray
+    """[K, H, W, C], in units of pixel intensity."""
+    standard_error: np.ma.MaskedArray
+    """Of every pixel of a map, [K, C]: the same for all pixels of a channel."""
+    count: np.ndarray
+    """Samples with a weight other than 0, int64 [K]."""
+    share: np.ndarray
+    """Share of the summed weight in the number of samples, [K]: for decisions N_k / N."""
+
+
+def mean_images(moments: Moments) -> np.ma.MaskedArray:
+    """The weighted mean of the noise, b_k = sum w_k x / sum w_k, [K, H, W, C]; masked where sum w_k = 0.
+
+    For decisions this is the bias map of arXiv 1912.12106: the mean of the N_k samples called k.
+    """
+    weight_k = np.ma.masked_equal(moments.weight_sum, 0)
+    return moments.sum / _over_pixels(weight_k)
+
+
+def classification_images(moments: Moments, noise: Noise) -> ClassificationImages:
+    """The centred maps C_k = b_k - xbar with their standard errors.
+
+    b_k is the weighted mean of the noise (`mean_images`), xbar the mean of all samples. For independent pixels of
+    deviation s, and a response that does not depend on the pixel, the standard error is
+    s sqrt(sum w^2 - (sum w)^2 / N) / sum w; for decisions that is s sqrt(1/N_k - 1/N) (Ahumada 2002; Murray 2011,
+    Journal of Vision 11(5):2).
+
+    Args:
+        moments: sums over N samples.
+        noise: the noise of those samples; its deviation is known, so it is not estimated.
+
+    Returns:
+        Maps in pixel units. A response that got no sample, or that gave every sample the same weight (so that nothing
+        is left to compare with), is masked.
+    """
+    grand_mean = moments.total_sum / moments.num_samples
+    spread = moments.weight_square_sum - moments.weight_sum**2 / moments.num_samples
+    flat = (moments.weight_sum == 0) | (spread <= 1e-12 * moments.weight_square_sum)
+    weight_k = np.ma.masked_array(moments.weight_sum, flat)
+    return ClassificationImages(
+        images=moments.sum / _over_pixels(weight_k) - grand_mean,
+        standard_error=np.ma.sqrt(np.ma.masked_array(spread, flat))[:, None] / weight_k[:, None] * noise.deviation,
+        count=moments.count,
+        share=moments.weight_sum / moments.num_samples,
+    )
+
+
+def min_max(images_khwc: np.ma.MaskedArray) -> np.ma.MaskedArray:
+    """Each map stretched to [0, 1] by its own minimum and maximum over pixels and channels: how it becomes an image."""
+    low, high = (_over_pixels(extreme(axis=(1, 2, 3))) for extreme in (images_khwc.min, images_khwc.max))
+    return (images_khwc - low) / (high - low)
+
+
+def _over_pixels(value_k: np.ma.MaskedArray) -> np.ma.MaskedArray:
+    return value_k[:, None, None, None]

@@ -1,0 +1,61 @@
+"""Convolutional classifiers: images [n, h, w, c] on the [0, 1] scale -> logits."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+
+from wna_jax.errors import InputError
+from wna_jax.models.layers import convolution, max_pool
+
+
+class ValidConvolutionNetwork(nn.Module):
+    """Two VALID 5x5 convolutions, each with 2x2 max-pooling and ReLU, and two dense layers (arXiv 1912.12106).
+
+    Fully convolutional: the dense layers are VALID convolutions, so that one `apply` serves single images,
+    [n, H, W, C] -> logits [n, K], and any larger field, [n, h, w, C] -> logits [n, h', w', K] of every H x W window
+    at stride 4. Pooling stands before ReLU; the order does not change the value and keeps the CPU gradient cheap.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    widths: Sequence[int] = (20, 50, 500)
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Returns logits; `capture_intermediates` gives conv1, conv2, fc1 and fc2 before their ReLU."""
+        last_map = tuple(((size - 4) // 2 - 4) // 2 for size in self.image_shape[:2])
+        if min(last_map) < 1:
+            raise InputError(f"this network needs images of at least 16x16 pixels, given {self.image_shape[:2]}")
+        conv1, conv2, fc1 = self.widths
+        x = nn.relu(max_pool(_conv(conv1, (5, 5), "VALID", "conv1")(images)))
+        x = nn.relu(max_pool(_conv(conv2, (5, 5), "VALID", "conv2")(x)))
+        x = nn.relu(_conv(fc1, last_map, "VALID", "fc1")(x))
+        logits = _conv(self.num_classes, (1, 1), "VALID", "fc2")(x)
+        return logits[:, 0, 0] if logits.shape[1:3] == (1, 1) else logits
+
+
+class SameConvolutionNetwork(nn.Module):
+    """Three SAME 3x3 convolutions of 32, 64 and 128 filters, each with 2x2 max-pooling, and two dense layers.
+
+    The student re-implementation's `Net`. SAME padding sees the border, so it takes single images alone.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Images [n, H, W, C] -> logits [n, K]; intermediates conv1, conv2, conv3, fc1, fc2 before their ReLU."""
+        if min(self.image_shape[:2]) < 8:
+            raise InputError(f"this network needs images of at least 8x8 pixels, given {self.image_shape[:2]}")
+        x = images
+        for i, width in enumerate((32, 64, 128), start=1):
+            x = nn.relu(max_pool(_conv(width, (3, 3), "SAME", f"conv{i}")(x)))
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(nn.Dense(512, name="fc1")(x))
+        return nn.Dense(self.num_classes, name="fc2")(x)
+
+
+def _conv(width: int, kernel: Sequence[int], padding: str, name: str) -> nn.Conv:
+    return nn.Conv(width, kernel, padding=padding, conv_general_dilated=convolution, name=name)

@@ -1,0 +1,22 @@
+"""Dense classifiers: images [n, h, w, c] on the [0, 1] scale -> logits [n, K]."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+
+
+class DenseNetwork(nn.Module):
+    """Dense layers fc1, fc2, ... with ReLU between; without hidden layers it is logistic regression."""
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    widths: Sequence[int] = ()
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Images [n, H, W, C] -> logits [n, K]; intermediates fc1, fc2, ... before their ReLU."""
+        x = images.reshape(images.shape[0], -1)
+        for i, width in enumerate(self.widths, start=1):
+            x = nn.relu(nn.Dense(width, name=f"fc{i}")(x))
+        return nn.Dense(self.num_classes, name=f"fc{len(self.widths) + 1}")(x)

@@ -1,0 +1,107 @@
+"""Noise distributions: pure functions from a random key to one image, with mean and deviation in closed form."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wna_jax.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from wna_jax.data import Dataset
+
+NAMES = ("uniform", "gaussian", "matched")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A distribution over images; every pixel is independent of every other (white noise)."""
+
+    name: str
+    shape: tuple[int, int, int]
+    """(H, W, C) of one image."""
+    mean: np.ndarray
+    """Expected value of each channel [C], in units of pixel intensity (black 0, white 1)."""
+    deviation: np.ndarray
+    """Standard deviation of each channel [C], same units."""
+    sample: Callable[[jax.Array], jax.Array]
+    """Random key -> one float32 image [H, W, C]."""
+
+
+def uniform(shape: tuple[int, int, int]) -> Noise:
+    """Independent pixels U[0, 1], the noise of arXiv 1912.12106: mean 1/2, deviation 1/sqrt(12)."""
+    shape = _image_shape(shape)
+    channels = np.ones(shape[-1])
+    return Noise("uniform", shape, channels / 2, channels / np.sqrt(12), lambda key: jax.random.uniform(key, shape))
+
+
+def gaussian(shape: tuple[int, int, int], mean: float | np.ndarray = 0.5, deviation: float | np.ndarray = 0.2) -> Noise:
+    """Independent pixels N(mean, deviation^2), not clipped.
+
+    Args:
+        shape: (H, W, C) of one image.
+        mean: of every pixel, or of each channel [C].
+        deviation: likewise.
+
+    Raises:
+        InputError: a deviation that is not above 0, or a number of channels that does not fit.
+    """
+    shape = _image_shape(shape)
+    mean, deviation = _per_channel("mean", mean, shape), _per_channel("deviation", deviation, shape)
+    if not (deviation > 0).all():
+        raise InputError(f"the noise's deviation is {deviation.tolist()}: it must be above 0")
+    offset, scale = mean.astype(np.float32), deviation.astype(np.float32)
+
+    def sample(key: jax.Array) -> jax.Array:
+        return jax.random.normal(key, shape) * jnp.broadcast_to(scale, shape) + jnp.broadcast_to(offset, shape)
+
+    return Noise("gaussian", shape, mean, deviation, sample)
+
+
+def matched(dataset: "Dataset") -> Noise:
+    """Gaussian noise with the mean and the deviation of a data set's training pixels, channel by channel."""
+    noise = gaussian(dataset.image_shape, dataset.mean(), dataset.deviation())
+    return Noise("matched", noise.shape, noise.mean, noise.deviation, noise.sample)
+
+
+def create(text: str, dataset: "Dataset") -> Noise:
+    """Builds the noise that a text names, in the shape of a data set's images.
+
+    Args:
+        text: "uniform", "matched", "gaussian" or "gaussian:MEAN,DEVIATION" (in [0, 1] pixel units).
+        dataset: gives the image shape, and the mean and deviation of "matched".
+
+    Raises:
+        InputError: no such noise, or numbers that cannot be read.
+    """
+    name, _, numbers = text.partition(":")
+    if name == "gaussian" and numbers:
+        try:
+            mean, deviation = (float(number) for number in numbers.split(","))
+        except ValueError:
+            raise InputError(f"noise {text!r}: expected gaussian:MEAN,DEVIATION, such as gaussian:0.5,0.2") from None
+        return gaussian(dataset.image_shape, mean, deviation)
+    if text == "matched":
+        return matched(dataset)
+    if text not in ("uniform", "gaussian"):
+        raise unknown_name("noise", text, (*NAMES, "gaussian:MEAN,DEVIATION"))
+    return (uniform if text == "uniform" else gaussian)(dataset.image_shape)
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(f"noise of shape {tuple(shape)}: expected (height, width, channels), such as (28, 28, 1)")
+    height, width, channels = shape
+    return height, width, channels
+
+
+def _per_channel(what: str, value: float | np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    value = np.atleast_1d(np.asarray(value, np.float64))
+    if value.shape not in ((1,), (shape[-1],)) or not np.isfinite(value).all():
+        raise InputError(
+            f"the noise's {what} is {value.tolist()}: expected a finite number, or one for each of {shape[-1]} channels"
+        )
+    return np.broadcast_to(value, (shape[-1],))

@@ -1,0 +1,64 @@
+"""How long work tells how far it is: library functions call a `Report`, `show` turns it into bars and JSON lines."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from tqdm import tqdm
+
+
+class Progress(NamedTuple):
+    """One word of progress."""
+
+    job: str
+    """What is being done, such as "training"."""
+    done: int
+    total: int
+    unit: str
+    """What `done` counts, such as "images"; the rate is shown in it."""
+    figures: Mapping[str, float] = {}
+    """Figures of the moment, such as the loss."""
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(progress: Progress) -> None:
+    """A `Report` that says nothing: the default everywhere."""
+
+
+@contextlib.contextmanager
+def show(log_path: Path | None = None) -> Iterator[Report]:
+    """Gives a `Report` that draws one progress bar a job on stderr and appends one JSON line a call to `log_path`.
+
+    Each line holds job, done, total, unit, seconds (since the job's first report) and the figures.
+    """
+    bars: dict[str, tqdm] = {}
+    log: TextIO | None = log_path.open("a") if log_path else None
+
+    def report(progress: Progress) -> None:
+        if progress.job not in bars:
+            bars[progress.job] = tqdm(
+                total=progress.total, desc=progress.job, unit=f" {progress.unit}", unit_scale=True, dynamic_ncols=True
+            )
+        bar = bars[progress.job]
+        bar.update(progress.done - bar.n)
+        if progress.figures:
+            bar.set_postfix({name: f"{value:.4g}" for name, value in progress.figures.items()})
+        if progress.done >= progress.total:
+            bar.close()
+        if log:
+            place = progress._asdict() | {"seconds": round(time.time() - bar.start_t, 3)}
+            log.write(json.dumps(place | dict(place.pop("figures"))) + "\n")
+            log.flush()
+
+    try:
+        yield report
+    finally:
+        for bar in bars.values():
+            bar.close()
+        if log:
+            log.close()
