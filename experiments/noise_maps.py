@@ -29,9 +29,8 @@ def run(settings: common.Settings) -> None:
     with progress.show(out_dir / "log.jsonl") as report:
         dataset = common.classes_to_tell(settings, report)
         stimulus = noise.create(settings.noise, dataset)
-        # Decisions are always counted, whatever else is asked for.
-        names = tuple(dict.fromkeys(("decision", *settings.response)))
-        responses.of_classifier(lambda images: images, names)  # a wrong name is said before the training
+        responses.check_names(settings.response)  # before the training
+        names = tuple(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
         network = common.trained_network(settings, dataset, report)
 
         started = time.perf_counter()

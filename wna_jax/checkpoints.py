@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -73,11 +74,18 @@ def load_or_train(
         The network, and whether it was loaded.
 
     Raises:
-        InputError: as `restore` and `training.fit`.
+        InputError: as `restore` and `training.fit`; or the directory cannot be written (said before the training).
     """
     path = path_of(spec, directory)
     if path.exists() and not retrain:
         return restore(path, spec, dataset), True
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InputError(
+            f"the checkpoint directory {path.parent} cannot be written ({error.strerror}): choose another"
+        ) from error
     trained = fit(spec, dataset, report)
     save(path, spec, trained)
     return trained, False

@@ -65,7 +65,7 @@ def classification_images(
             line[0].set_ylabel(f"{response}\nmap", fontsize=9)
             if z_khwc.shape[-1] == 1:
                 scale = ScalarMappable(Normalize(-limit, limit), _DIVERGING)
-                bar = figure.colorbar(scale, ax=line, fraction=0.012, pad=0.01, aspect=12, extend="both")
+                bar = figure.colorbar(scale, ax=line, shrink=0.85, fraction=0.012, pad=0.01, aspect=10, extend="both")
                 bar.set_label("standard errors", fontsize=8)
                 bar.ax.tick_params(labelsize=7)
             else:
@@ -184,8 +184,12 @@ def _why_empty(images: ClassificationImages, k: int) -> str:
 
 def _amount(response: str, images: ClassificationImages, k: int) -> str:
     share = images.share[k]
-    percent = f"{share:.2%}" if share >= 0.0001 else f"{share:.0e}"
-    return f"{images.count[k]:,} ({percent})" if response == "decision" else f"mean {share:.2g}"
+    if response != "decision":
+        return f"mean {share:.2g}"
+    if not images.count[k]:
+        return "0"
+    digits = 1 if 0.01 <= share <= 0.99 else 4
+    return f"{images.count[k]:,} ({100 * share:.{digits}f}%)"
 
 
 def _caption(ax: Axes, amount: str, answer: Feedback | None, k: int, class_names: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAMES = ("uniform", "gaussian", "matched")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Noise:
     """A distribution over images; every pixel is independent of every other (white noise)."""
 

@@ -16,6 +16,7 @@ from wna_jax.errors import InputError, unknown_name
 Images = jax.Array
 Logits = jax.Array
 Weights = jax.Array
+Response = Callable[[Logits], Weights]
 
 
 def decision(logits_nk: Logits) -> Weights:
@@ -34,7 +35,7 @@ def probability(logits_nk: Logits) -> Weights:
     return _keep_nan(jax.nn.softmax(logits_nk), logits_nk)
 
 
-_REGISTRY: dict[str, Callable[[Logits], Weights]] = {"decision": decision, "probability": probability}
+_REGISTRY: dict[str, Response] = {"decision": decision, "probability": probability}
 NAMES = tuple(_REGISTRY)
 
 
@@ -53,11 +54,7 @@ def of_classifier(
     Raises:
         InputError: no such response (now), or logits of another shape (when the response is used).
     """
-    if not names:
-        raise InputError(f"no response given: choose from {', '.join(NAMES)}")
-    for name in names:
-        if name not in _REGISTRY:
-            raise unknown_name("response", name, NAMES)
+    check_names(names)
 
     def respond(images: Images) -> dict[str, Weights]:
         logits_nk = logits_function(images)
@@ -70,6 +67,15 @@ def of_classifier(
         return {name: _REGISTRY[name](logits_nk) for name in names}
 
     return respond
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises an InputError if there is no name, or one that is not in `NAMES`."""
+    if not names:
+        raise InputError(f"no response given: choose from {', '.join(NAMES)}")
+    for name in names:
+        if name not in _REGISTRY:
+            raise unknown_name("response", name, NAMES)
 
 
 def _keep_nan(weights_nk: Weights, logits_nk: Logits) -> Weights:

@@ -4,6 +4,7 @@ Sample i of a seed is one fixed image, made from the key folded with i. So a res
 on how the work is cut, but for the rounding of float32 sums within a batch, and any single sample can be drawn again.
 """
 
+import functools
 import itertools
 import time
 from collections import deque
@@ -143,6 +144,7 @@ def _check_response(noise: Noise, response: Response, batch_size: int) -> tuple[
     return structure, [leaf.shape[1] for leaf in leaves]
 
 
+@functools.lru_cache(maxsize=4)  # so that another seed does not compile again
 def _make_batch(noise: Noise, response: Response, batch_size: int) -> Callable[..., tuple[jax.Array, ...]]:
     """The jitted sums of one batch; the last row of each is that of all samples (weight 1)."""
 

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from wna_jax import figures
+from wna_jax.maps import ClassificationImages
+from wna_jax.templates import Feedback
+
+
+def maps_of(num_classes: int, channels: int, empty: int) -> ClassificationImages:
+    images = np.ma.masked_array(np.random.default_rng(0).normal(size=(num_classes, 6, 6, channels)))
+    error = np.ma.ones((num_classes, channels))
+    images[empty] = error[empty] = np.ma.masked
+    count = np.full(num_classes, 1234)
+    count[empty] = 0
+    return ClassificationImages(images, error, count, count / count.sum())
+
+
+def texts(figure: Figure) -> str:
+    found = [text for ax in figure.axes for text in (*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label)]
+    return "\n".join(text.get_text() for text in found)
+
+
+@pytest.mark.parametrize(("num_classes", "channels"), [(2, 1), (10, 1), (10, 3), (23, 1)])
+def test_every_class_stands_in_the_figure_with_its_count_and_an_empty_one_as_empty(
+    num_classes: int, channels: int, tmp_path: Path
+) -> None:
+    maps = maps_of(num_classes, channels, empty=1)
+    names = [f"class {k}" for k in range(num_classes)]
+    answers = [Feedback(0, 0.75)] * num_classes
+    answers[1] = None  # type: ignore[call-overload]
+    figure = figures.classification_images(
+        {"decision": maps, "probability": maps},
+        {"decision": answers, "probability": answers},
+        names,
+        np.zeros((num_classes, 6, 6, channels)),
+        "title",
+    )
+    figure.savefig(tmp_path / "figure.png")
+    said = texts(figure)
+    assert all(name in said for name in names)
+    assert said.count("empty:\nno sample") == 2
+    assert said.count("1,234 (") == num_classes - 1
+    assert said.count("✓ class 0 0.75") == 2
+    assert said.count("✗ class 0 0.75") == 2 * (num_classes - 2)
+
+
+def test_a_map_is_drawn_on_a_scale_centred_on_zero_that_all_of_its_row_share() -> None:
+    maps = maps_of(4, 1, empty=3)
+    figure = figures.classification_images(
+        {"decision": maps}, {"decision": [None] * 4}, list("abcd"), np.zeros((4, 6, 6, 1)), "title"
+    )
+    scales = {image.get_clim() for ax in figure.axes for image in ax.images if image.get_cmap().name == "RdBu_r"}
+    ((low, high),) = scales
+    assert low == -high
+
+
+def test_shares_show_each_count(tmp_path: Path) -> None:
+    figure = figures.shares(np.array([0, 17, 999_983]), np.array([0.01, 0.1, 0.89]), ["a", "b", "c"], "title")
+    figure.savefig(tmp_path / "figure.png")
+    assert texts(figure).splitlines()[:3] == ["0", "17", "999,983"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gallery_draws_rows_with_captions(channels: int, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).uniform(size=(2, 3, 5, 5, channels))
+    figure = figures.gallery(images, ["first", "second"], "title", [["x", "y", "z"]] * 2)
+    figure.savefig(tmp_path / "figure.png")
+    assert len(figure.axes) == 6
+    assert "second" in texts(figure)

@@ -1,0 +1,124 @@
+from collections.abc import Callable
+from dataclasses import fields
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wna_jax import Moments, draw_samples, models, noise, responses, reverse_correlate
+from wna_jax.errors import InputError
+from wna_jax.progress import Progress
+
+SHAPE = (28, 28, 1)
+
+
+@pytest.fixture(scope="module")
+def network() -> Callable:
+    module = models.create("paper_cnn", SHAPE, 10)
+    parameters = models.initial_parameters(module, jax.random.key(5))
+    return lambda images: 4 * module.apply({"params": parameters}, images)
+
+
+@pytest.mark.parametrize("white", [noise.uniform(SHAPE), noise.gaussian(SHAPE, 0.1, 0.3)], ids=["uniform", "gaussian"])
+def test_moments_are_those_of_a_float64_oracle(network: Callable, white: noise.Noise) -> None:
+    n = 20_500  # not a whole number of batches
+    moments = reverse_correlate(white, responses.of_classifier(network), n, seed=7, batch_size=1000)
+    samples = np.asarray(draw_samples(white, n, seed=7), np.float64)
+    logits = np.concatenate(
+        [np.asarray(jax.jit(network)(x), np.float64) for x in np.array_split(samples.astype(np.float32), 41)]
+    )
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    weights = {
+        "decision": np.eye(10)[logits.argmax(axis=1)],
+        "probability": exponentials / exponentials.sum(axis=1, keepdims=True),
+    }
+    np.testing.assert_array_equal(moments["decision"].count, weights["decision"].sum(axis=0))
+    assert (moments["decision"].count > 0).sum() >= 2  # or there would be little to compare
+    for name, w in weights.items():
+        m = moments[name]
+        assert m.num_samples == n
+        expected = {
+            "total_sum": samples.sum(axis=0),
+            "total_square_sum": (samples**2).sum(axis=0),
+            "weight_sum": w.sum(axis=0),
+            "weight_square_sum": (w**2).sum(axis=0),
+            "sum": np.einsum("nk,nhwc->khwc", w, samples),
+            "square_sum": np.einsum("nk,nhwc->khwc", w, samples**2),
+        }
+        size = {field: np.abs(value).max() for field, value in expected.items()}
+        for field, value in expected.items():
+            np.testing.assert_allclose(getattr(m, field), value, rtol=1e-6, atol=1e-6 * size[field], err_msg=field)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(network: Callable) -> None:
+    white, respond = noise.uniform(SHAPE), responses.of_classifier(network)
+    first, again, other = (reverse_correlate(white, respond, 1500, seed=seed)["probability"] for seed in (1, 1, 2))
+    for field in fields(Moments):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
+    assert not (first.sum == other.sum).any()
+
+
+def test_the_batch_size_does_not_change_the_result(network: Callable) -> None:
+    white, respond = noise.uniform(SHAPE), responses.of_classifier(network)
+    small, large = (reverse_correlate(white, respond, 1500, batch_size=size) for size in (64, 5000))
+    for name in small:
+        np.testing.assert_array_equal(small[name].count, large[name].count)
+        np.testing.assert_allclose(small[name].sum, large[name].sum, rtol=1e-5)
+
+
+def test_moments_add_up() -> None:
+    white = noise.uniform((3, 3, 1))
+    respond = lambda x: x.reshape(len(x), -1)[:, :2]  # noqa: E731
+    one, two = (reverse_correlate(white, respond, 400, seed=seed, batch_size=100) for seed in (0, 1))
+    both = one + two
+    assert both.num_samples == 800
+    for field in fields(Moments):
+        np.testing.assert_array_equal(getattr(both, field.name), getattr(one, field.name) + getattr(two, field.name))
+
+
+def test_any_pytree_of_weights_comes_back_as_one_of_moments() -> None:
+    respond = lambda x: (x[:, 0, 0], {"all": jnp.ones((len(x), 3), bool)})  # noqa: E731
+    first, rest = reverse_correlate(noise.uniform((2, 2, 1)), respond, 300, batch_size=128)
+    assert first.sum.shape == (1, 2, 2, 1)
+    np.testing.assert_array_equal(rest["all"].count, [300, 300, 300])
+    np.testing.assert_array_equal(rest["all"].sum[1], first.total_sum)
+
+
+def test_progress_ends_at_the_number_of_samples() -> None:
+    reports: list[Progress] = []
+    reverse_correlate(noise.uniform((2, 2, 1)), lambda x: x[:, 0, 0], 1001, batch_size=100, report=reports.append)
+    assert (reports[-1].done, reports[-1].total, reports[-1].unit) == (1001, 1001, "samples")
+
+
+def test_wrong_input_is_named() -> None:
+    white = noise.uniform((4, 4, 1))
+    flat = lambda x: x.reshape(len(x), -1)  # noqa: E731
+    for options, said in [
+        ({"num_samples": 0}, "num_samples is 0: it must be a whole number of at least 1"),
+        ({"num_samples": 10, "batch_size": -1}, "batch_size is -1"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            reverse_correlate(white, flat, **options)  # type: ignore[arg-type]
+    for respond, said in [
+        (lambda x: x, r"weights of shape \(10, 4, 4, 1\) .*: expected \(10, number of responses\)"),
+        (lambda x: flat(x)[:5], r"weights of shape \(5, 16\)"),
+        (lambda x: flat(x)[:, 0], r"weights of shape \(10,\)"),
+        (lambda x: None, "returned no weights"),
+        (
+            lambda x: jnp.where(flat(x) > 0.5, jnp.nan, 1.0),
+            "NaN or infinite weights for noise samples 0 to 9 of seed 0",
+        ),
+        (lambda x: 1 / (flat(x) * 0), "NaN or infinite weights"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            reverse_correlate(white, respond, 10)
+
+
+def test_a_network_that_fails_on_some_noise_alone_is_caught() -> None:
+    def logits(images: jax.Array) -> jax.Array:
+        flat = images.reshape(len(images), -1)
+        return jnp.where(flat[:, :1] > 0.999, jnp.nan, flat)
+
+    with pytest.raises(InputError, match="NaN"):
+        reverse_correlate(noise.uniform((4, 4, 1)), responses.of_classifier(logits), 20_000, batch_size=100)
