@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from matplotlib.figure import Figure
 
 from wna_jax import checkpoints, data, models, responses, training
@@ -29,7 +29,7 @@ flags.DEFINE_string(
     "data_dir", None, "holds a folder for each data set, such as DIR/mnist/*.gz; what is not there is downloaded"
 )
 flags.DEFINE_string("model", "paper_cnn", f"the network: {', '.join(models.NAMES)}")
-flags.DEFINE_integer("epochs", None, "passes over the training images (by default what the data set needs)")
+flags.DEFINE_integer("epochs", None, "passes over the training images (by default what data set and network need)")
 flags.DEFINE_string(
     "noise", "matched", "uniform in [0, 1], gaussian or gaussian:MEAN,DEVIATION, or matched to the data's pixels"
 )
@@ -79,6 +79,7 @@ def main(run: Callable[[Settings], None]) -> None:
     """Runs an experiment: reads the flags, calls `run`, and ends with one line and status 2 on a user's error."""
 
     def guarded(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.WARNING)  # Orbax and JAX tell much that no user needs
         experiment = Path(sys.modules["__main__"].__file__ or "experiment").stem
         try:
             if len(argv) > 1:
@@ -111,7 +112,7 @@ def trained_network(settings: Settings, dataset: data.Dataset, report: Report) -
         fingerprint=dataset.fingerprint,
         model=settings.model,
         seed=settings.train_seed,
-        epochs=training.default_epochs(dataset.name) if settings.epochs is None else settings.epochs,
+        epochs=training.default_epochs(dataset.name, settings.model) if settings.epochs is None else settings.epochs,
     )
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
     trained, was_loaded = checkpoints.load_or_train(

@@ -188,8 +188,8 @@ def _amount(response: str, images: ClassificationImages, k: int) -> str:
         return f"mean {share:.2g}"
     if not images.count[k]:
         return "0"
-    digits = 1 if 0.01 <= share <= 0.99 else 4
-    return f"{images.count[k]:,} ({100 * share:.{digits}f}%)"
+    percent = f"{100 * share:.2g}" if share < 0.01 else f"{100 * share:.1f}" if share <= 0.99 else f"{100 * share:.4g}"
+    return f"{images.count[k]:,} ({percent}%)"
 
 
 def _caption(ax: Axes, amount: str, answer: Feedback | None, k: int, class_names: Sequence[str]) -> None:

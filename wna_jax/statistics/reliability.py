@@ -1,0 +1,301 @@
+"""How near is a map to that of infinitely many samples, and how well is an average known?
+
+One law ties it together. A map of N samples is the infinite map plus noise of power proportional to 1/N, so its
+reliability (the share of its power that is signal) is 1 / (1 + N0 / N), and its expected correlation with the infinite
+map the root of that. N0, the samples at which one half of the power is signal, belongs to a response and a noise.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special  # type: ignore[import-untyped]
+
+from wna_jax.errors import InputError
+from wna_jax.maps import ClassificationImages, classification_images
+from wna_jax.noise import Noise
+from wna_jax.reverse_correlation import Moments
+from wna_jax.statistics.checks import as_maps, check_confidence
+
+_FEWEST_BLOCKS = 20
+
+
+class SplitHalf(NamedTuple):
+    """How well maps of N samples repeat, for K responses. Only `correlation` can be negative."""
+
+    correlation: np.ma.MaskedArray
+    """r_h, between the maps of the two halves, [K]; masked where a half has no map."""
+    reliability: np.ma.MaskedArray
+    """Of the map of all N samples, 2 r_h / (1 + r_h) (Spearman-Brown), [K]; masked also where r_h <= 0."""
+    expected_correlation: np.ma.MaskedArray
+    """Of the map of all N samples with that of infinitely many, the root of the reliability, [K]."""
+    n0: np.ma.MaskedArray
+    """N0, samples (of all classes) at which the reliability is one half, [K]: N (1 - reliability) / reliability."""
+
+
+def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
+    """Reliability of maps, from two halves of the samples.
+
+    Reading the result: a reliability near 1 says that more samples would not change the map, not that the map is like
+    anything. r_h has a standard error of about (1 - r_h^2) / sqrt(H W C): below two of these it is no evidence of a
+    map, and N0 only says "more than this many". Where r_h <= 0 these samples tell nothing about N0, and it is masked;
+    add samples.
+
+    Common mistakes: halves that share samples, or a seed; reporting r_h as the reliability of the map of all samples
+    (it is that of half of them).
+
+    Args:
+        first: half of the samples.
+        second: the other half, independent, with as many samples to within a tenth.
+        noise: the noise of both.
+
+    Raises:
+        InputError: halves of different size, or of different responses or pixels.
+    """
+    if first.sum.shape != second.sum.shape:
+        raise InputError(f"halves with sums {first.sum.shape} and {second.sum.shape}: expected the same responses")
+    sizes = first.num_samples, second.num_samples
+    if max(sizes) > 1.1 * min(sizes):
+        raise InputError(f"halves of {sizes[0]} and {sizes[1]} samples: expected as many in each, to within a tenth")
+    correlation = map_correlation(*(classification_images(half, noise).images for half in (first, second)))
+    positive = np.ma.masked_less_equal(correlation, 0)
+    reliability = 2 * positive / (1 + positive)
+    return SplitHalf(correlation, reliability, np.ma.sqrt(reliability), sum(sizes) * (1 - reliability) / reliability)
+
+
+def predicted_correlation(num_samples: ArrayLike, n0: ArrayLike) -> np.ma.MaskedArray:
+    """Expected correlation of a map of N samples with the map of infinitely many, 1 / sqrt(1 + N0 / N).
+
+    Common mistakes: expecting it of another reference, such as a gradient: there it is multiplied by the correlation of
+    the infinite map with that reference.
+    """
+    return 1 / np.ma.sqrt(1 + np.ma.masked_array(n0) / np.ma.masked_array(num_samples))
+
+
+def samples_for(correlation: float, n0: ArrayLike) -> np.ma.MaskedArray:
+    """Samples that a map needs to correlate so with the map of infinitely many, N = N0 r^2 / (1 - r^2).
+
+    Subtract the samples you have to get how many more. For a reliability R give r = sqrt(R).
+
+    Raises:
+        InputError: a correlation that is not between 0 and 1.
+    """
+    if not 0 < correlation < 1:
+        raise InputError(f"the correlation asked for is {correlation}: expected a number above 0 and below 1")
+    return np.ma.masked_array(n0) * (correlation**2 / (1 - correlation**2))
+
+
+class Convergence(NamedTuple):
+    """How maps near a reference as samples are added, at T numbers of samples."""
+
+    num_samples: np.ndarray
+    """N, [T]."""
+    correlation: np.ma.MaskedArray
+    """r(N) with the reference, corrected for the noise of the reference, [T, K]."""
+    predicted: np.ma.MaskedArray
+    """`predicted_correlation(N, N0)`, [T, K]."""
+
+
+def convergence(
+    cumulative: Iterable[Moments],
+    noise: Noise,
+    reference_khwc: ArrayLike,
+    n0: ArrayLike,
+    reference_reliability: ArrayLike = 1.0,
+) -> Convergence:
+    """The convergence curve r(N) of every response, beside the law it should follow.
+
+    Args:
+        cumulative: moments of more and more samples, best at log-spaced N; of blocks, `itertools.accumulate(blocks)`.
+        noise: the noise of all.
+        reference_khwc: [K, H, W, C], from samples that are not in `cumulative`, or from a gradient.
+        n0: N0 of each response [K] (`split_half`).
+        reference_reliability: [K] or one number; a reference with noise of its own lowers every r by the root of its
+            reliability, which is divided out. For a held-out map of M samples it is 1 / (1 + N0 / M), for a gradient 1.
+
+    Reading the result: r on the predicted law says that N0 holds and the map tends to the reference; below it by a
+    constant factor, that the reference is another map; a bend, that samples are not independent.
+
+    Common mistakes: the final map as the reference: r ends at 1 by construction, whatever the map.
+
+    Raises:
+        InputError: no moments, or maps and reference of different shapes.
+    """
+    moments = list(cumulative)
+    if not moments:
+        raise InputError("no moments given: expected one or more, each of more samples than the last")
+    maps = [classification_images(m, noise).images for m in moments]
+    correlation = np.ma.stack([map_correlation(images, reference_khwc) for images in maps])
+    num_samples = np.array([m.num_samples for m in moments])
+    predicted = np.ma.masked_array(predicted_correlation(num_samples[:, None], np.ma.atleast_1d(n0)))
+    return Convergence(num_samples, disattenuate(correlation, reference_reliability), predicted)
+
+
+def map_correlation(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
+    """Pearson correlation of each map of `a` with the same map of `b`, [K]; masked where either is masked or constant.
+
+    Args:
+        a: [K, H, W, C].
+        b: [K, H, W, C].
+
+    Common mistakes: reading a low r of noisy maps as a difference: noise lowers it, see `disattenuate`.
+
+    Raises:
+        InputError: maps of different shapes.
+    """
+    a, b = as_maps("the first maps", a), as_maps("the second maps", b)
+    if a.shape != b.shape or a.ndim != 4:
+        raise InputError(f"maps {a.shape} and {b.shape}: expected the same shape, [K, H, W, C]")
+    return (_standardised(a) * _standardised(b)).sum(axis=1)
+
+
+def correlation_matrix(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
+    """Pearson correlation of every map of `a` [K, H, W, C] with every map of `b` [K', H, W, C]: [K, K'].
+
+    Reading the result: maps of one run share their noise. Those of two classes are then correlated by
+    -sqrt(p q / ((1 - p) (1 - q))) without any signal, p and q the shares of the classes.
+
+    Raises:
+        InputError: maps of different pixels.
+    """
+    a, b = as_maps("the first maps", a), as_maps("the second maps", b)
+    if a.shape[1:] != b.shape[1:] or a.ndim != 4:
+        raise InputError(f"maps {a.shape} and {b.shape}: expected [K, H, W, C] and the same pixels")
+    return np.ma.dot(_standardised(a), _standardised(b).T, strict=True)
+
+
+def known_noise_reliability(maps: ClassificationImages) -> np.ma.MaskedArray:
+    """Share of a map's power that is signal, from one run: 1 - sum_v Var(c_v) / |c|^2 (Murray, Bennett & Sekuler 2005).
+
+    The variance of each pixel is known for white noise (Journal of Vision 5(5):2), so that no second half is needed.
+    |c|^2 is taken about the map's mean, as a correlation is.
+
+    Returns:
+        [K], masked where there is no map, or where the map has no more power than its noise.
+
+    Reading the result: as a split-half reliability. Its standard error for a map of mere noise is sqrt(2 / (H W C)).
+
+    Common mistakes: samples that overlap: their variance is not the one of the formula.
+    """
+    images = as_maps("the maps", maps.images)
+    num_pixels = int(np.prod(images.shape[1:]))
+    noise_power = (maps.standard_error**2).mean(axis=1) * (num_pixels - 1)
+    return _above_zero(1 - noise_power / (images.var(axis=(1, 2, 3)) * num_pixels))
+
+
+def disattenuate(correlation: ArrayLike, reliability_a: ArrayLike, reliability_b: ArrayLike = 1.0) -> np.ma.MaskedArray:
+    """The correlation two maps would have without their noise, r / sqrt(reliability_a reliability_b) (Spearman 1904).
+
+    With `known_noise_reliability` of a map and a noiseless template this is the corrected correlation of Murray,
+    Bennett & Sekuler 2005, Journal of Vision 5(5):2.
+
+    Args:
+        correlation: [K], or anything that broadcasts with the reliabilities.
+        reliability_a: of the first map, from `split_half` or `known_noise_reliability`.
+        reliability_b: of the second, 1 for a template without noise.
+
+    Returns:
+        Masked where a reliability is masked or not above 0. May pass 1 by chance.
+
+    Common mistakes: maps of one run, whose noise is correlated; reading much into it at a reliability below about .2.
+    """
+    reliabilities = (_above_zero(np.ma.masked_array(r, dtype=np.float64)) for r in (reliability_a, reliability_b))
+    return np.ma.masked_array(correlation) / np.ma.sqrt(np.ma.multiply(*reliabilities))
+
+
+class BlockAverage(NamedTuple):
+    """An average over blocks with its interval; each has the shape of one block's value."""
+
+    mean: np.ma.MaskedArray
+    standard_error: np.ma.MaskedArray
+    low: np.ma.MaskedArray
+    high: np.ma.MaskedArray
+
+
+def batch_means(blocks: ArrayLike, confidence: float = 0.95) -> BlockAverage:
+    """Average of a quantity over B blocks of samples, with the error its spread over blocks shows (batch means).
+
+    Standard error sd(blocks) / sqrt(B), interval mean ± t_{B-1} standard error. It holds whatever the dependence of
+    samples within a block, such as overlapping windows of one noise field: only blocks must be independent, and alike.
+
+    Args:
+        blocks: [B, ...], B >= 20: maps, or shares. Of a list of moments these are
+            `np.ma.stack([classification_images(m, noise).images for m in blocks])` and
+            `np.stack([m.weight_sum / m.num_samples for m in blocks])`.
+        confidence: of the interval.
+
+    Returns:
+        Masked where fewer than 20 blocks have a value.
+
+    Reading the result: an interval for each number by itself, not for all pixels together.
+
+    Common mistakes: blocks so small that a class has few samples in each: the average of their maps is then noisier
+    than the map of all samples; overlap between blocks; `wilson_interval` for windows that overlap.
+
+    Raises:
+        InputError: fewer than 20 blocks, NaN or infinite values, or no confidence.
+    """
+    check_confidence(confidence)
+    values = np.ma.masked_array(blocks, dtype=np.float64)
+    if not values.ndim or len(values) < _FEWEST_BLOCKS:
+        given = len(values) if values.ndim else 1
+        raise InputError(
+            f"{given} blocks: expected at least {_FEWEST_BLOCKS}, or their spread is not known well enough"
+        )
+    if not np.isfinite(values.compressed()).all():
+        raise InputError("the blocks hold NaN or infinite values: mask what does not exist")
+    present = values.count(axis=0)
+    mean = np.ma.masked_where(present < _FEWEST_BLOCKS, values.mean(axis=0))
+    standard_error = np.ma.masked_where(present < _FEWEST_BLOCKS, values.std(axis=0, ddof=1)) / np.ma.sqrt(present)
+    margin = special.stdtrit(np.maximum(present - 1, 1), (1 + confidence) / 2) * standard_error
+    return BlockAverage(mean, standard_error, mean - margin, mean + margin)
+
+
+class Interval(NamedTuple):
+    """The two ends of an interval."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a share, such as an accuracy or the share of a class (Wilson 1927).
+
+    (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), p = successes / n. Unlike p ± z sqrt(p (1 - p)
+    / n) it holds near 0 and 1: 0 of 20 gives [0, .161].
+
+    Args:
+        successes: counts, of any shape.
+        trials: n, of the same shape or one number.
+        confidence: of the interval.
+
+    Common mistakes: trials that depend on each other, such as overlapping windows (`batch_means`).
+
+    Raises:
+        InputError: no trials, counts outside 0 to n, or no confidence.
+    """
+    check_confidence(confidence)
+    successes, trials = np.asarray(successes, np.float64), np.asarray(trials, np.float64)
+    if not ((trials >= 1) & (successes >= 0) & (successes <= trials)).all():
+        raise InputError(f"{successes} successes of {trials} trials: expected at least 1 trial, and 0 to n successes")
+    z_squared = special.ndtri((1 + confidence) / 2) ** 2
+    share = successes / trials
+    centre = share + z_squared / (2 * trials)
+    margin = np.sqrt(z_squared * share * (1 - share) / trials + (z_squared / (2 * trials)) ** 2)
+    scale = 1 + z_squared / trials
+    return Interval(np.maximum((centre - margin) / scale, 0), np.minimum((centre + margin) / scale, 1))
+
+
+def _standardised(maps: np.ma.MaskedArray) -> np.ma.MaskedArray:
+    """Maps [K, ...] as rows of mean 0 and length 1; wholly masked where a pixel is masked, or all are equal."""
+    flat = maps.reshape(len(maps), -1)
+    centred = flat - flat.mean(axis=1, keepdims=True)
+    length = np.ma.sqrt((centred**2).sum(axis=1, keepdims=True))
+    rounding = 1e-12 * np.abs(flat).max(axis=1, keepdims=True)
+    unusable = np.ma.getmaskarray(flat).any(axis=1, keepdims=True) | (length <= rounding).filled(True)
+    return np.ma.masked_array(centred, np.broadcast_to(unusable, flat.shape)) / length
+
+
+def _above_zero(reliability: np.ma.MaskedArray) -> np.ma.MaskedArray:
+    return np.ma.masked_less_equal(reliability, 0)

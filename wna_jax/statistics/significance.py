@@ -1,0 +1,148 @@
+"""Does a map hold anything but noise? Exact z-maps of white noise, thresholds for pixels, and one number a map."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, special  # type: ignore[import-untyped]
+
+from wna_jax.errors import InputError
+from wna_jax.maps import ClassificationImages
+from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least
+
+
+def z_map(maps: ClassificationImages) -> np.ma.MaskedArray:
+    """Every pixel in units of its standard error, Z = C / se, masked [K, H, W, C].
+
+    Where the response does not depend on a pixel, Z is N(0, 1): exactly for decisions in Gaussian noise, otherwise as
+    the count of samples grows. The noise's deviation is known, so nothing is estimated (Ahumada 2002; Murray 2011,
+    Journal of Vision 11(5):2).
+
+    Reading the result: |Z| is the evidence that a pixel matters, not how much it matters; it grows as the square root
+    of the number of samples. See `significant_pixels`.
+
+    Common mistakes: dividing a map by the deviation over its own pixels, which hides how much of it is signal; reading
+    |Z| > 1.96 as significant in a map of hundreds of pixels; a class with a handful of samples of noise that is not
+    Gaussian, whose tails are not those of N(0, 1).
+    """
+    return as_maps("the map", maps.images) / maps.standard_error[:, None, None, :]
+
+
+def p_values(z: ArrayLike) -> np.ma.MaskedArray:
+    """Two-sided p value of every pixel by itself, P(|N(0, 1)| >= |z|), masked as `z` [..., H, W, C] is.
+
+    Common mistakes: thresholding these at .05, which calls one pixel in twenty significant in a map of mere noise.
+    """
+    z = as_maps("the z-map", z)
+    return np.ma.masked_array(2 * special.ndtr(-np.abs(z.filled(0))), z.mask)
+
+
+def max_statistic_threshold(num_pixels: int, alpha: float = 0.05, num_maps: int = 1) -> float:
+    """The |z| that mere noise exceeds anywhere in a map with probability `alpha` only.
+
+    Pixels of a white-noise map are independent, so the two-sided threshold is exact (Sidak):
+    P(|Z| > t) = 1 - (1 - alpha / num_maps)^(1 / num_pixels).
+
+    Args:
+        num_pixels: D = H W C, all values of one map.
+        alpha: family-wise error rate, the probability of one false pixel or more.
+        num_maps: maps in the family. Class maps of one run depend on each other, so alpha is divided (Bonferroni).
+
+    Reading the result: 3.992 for 28x28x1 pixels, 4.305 for 32x32x3.
+
+    Common mistakes: using it for smoothed maps (see `random_field_threshold`), or for samples that overlap; claiming
+    pixels in ten maps with num_maps = 1, which controls the error of each map by itself.
+
+    Raises:
+        InputError: a number of pixels or maps below 1, or an alpha that is no significance level.
+    """
+    check_alpha(alpha)
+    check_at_least("num_pixels", num_pixels, 1)
+    check_at_least("num_maps", num_maps, 1)
+    return float(-special.ndtri(-np.expm1(np.log1p(-alpha / num_maps) / num_pixels) / 2))
+
+
+def significant_pixels(z: ArrayLike, alpha: float = 0.05, num_maps: int = 1) -> np.ndarray:
+    """Which pixels of `z` [..., H, W, C] pass `max_statistic_threshold`: bool, of the same shape, False where masked.
+
+    Reading the result: with probability 1 - alpha no True in a map (in `num_maps` maps together) is false.
+
+    Common mistakes: reading False as "does not matter". A weak pixel needs more samples: it is found with probability
+    Phi(|E z| - threshold), and E z grows as the square root of their number.
+    """
+    z = as_maps("the z-map", z)
+    return np.abs(z).filled(0) > max_statistic_threshold(int(np.prod(z.shape[-3:])), alpha, num_maps)
+
+
+class Contrast(NamedTuple):
+    """The difference of two independent sets of maps; masked where either has no map."""
+
+    difference: np.ma.MaskedArray
+    """First - second, [K, H, W, C], in units of pixel intensity."""
+    standard_error: np.ma.MaskedArray
+    """[K, C], same units."""
+    z: np.ma.MaskedArray
+    """Their ratio, N(0, 1) where the two maps do not differ."""
+
+
+def contrast(first: ClassificationImages, second: ClassificationImages) -> Contrast:
+    """What differs between two independent sets of maps, such as those of a clean and of a poisoned network.
+
+    Difference C_1 - C_2, standard error sqrt(se_1^2 + se_2^2), z their ratio.
+
+    Reading the result: `significant_pixels(contrast(a, b).z)` are the pixels that differ, family-wise.
+
+    Common mistakes: the same noise seed for both. Their errors are then correlated and mostly cancel: z is N(0, 1) no
+    more (narrower where the networks agree). Give each its own seed. And: comparing which pixels pass in one map and
+    which in the other; a difference in significance is no significant difference.
+
+    Raises:
+        InputError: maps of different shapes.
+    """
+    if first.images.shape != second.images.shape:
+        raise InputError(
+            f"a contrast of maps {first.images.shape} and {second.images.shape}: expected the same responses and pixels"
+        )
+    difference = as_maps("the first map", first.images) - as_maps("the second map", second.images)
+    standard_error = np.ma.sqrt(first.standard_error**2 + second.standard_error**2)
+    return Contrast(difference, standard_error, difference / standard_error[:, None, None, :])
+
+
+def info_val(z: ArrayLike) -> np.ma.MaskedArray:
+    """Informational value of each map: how far its length is from that of mere noise (Brinkman et al. 2019).
+
+    (||Z|| - median) / (1.4826 MAD), over the H W C values of a map, with the null of `info_val_null` in place of
+    10,000 simulated random responders (Behavior Research Methods 51:2059; erratum 52:1800).
+
+    Args:
+        z: exact z-maps [..., H, W, C], not smoothed.
+
+    Returns:
+        One number a map, masked where there is none.
+
+    Reading the result: near N(0, 1) for a map of mere noise; above 1.96 with probability .021. It grows with the number
+    of samples, without end.
+
+    Common mistakes: reading it as likeness to the target. It is a magnitude: any departure from noise raises it.
+    """
+    z = as_maps("the z-map", z)
+    median, deviation = info_val_null(int(np.prod(z.shape[-3:])))
+    return (np.ma.sqrt((z**2).sum(axis=(-3, -2, -1))) - median) / deviation
+
+
+def info_val_null(num_pixels: int) -> tuple[float, float]:
+    """Median and 1.4826 MAD of ||Z|| for a map of mere noise, which is chi distributed with `num_pixels` degrees.
+
+    27.988 and .7070 for 784 pixels, 55.420 and .7071 for 3,072.
+
+    Raises:
+        InputError: a number of pixels below 1.
+    """
+    check_at_least("num_pixels", num_pixels, 1)
+
+    def below(length: float) -> float:
+        return float(special.gammainc(num_pixels / 2, length**2 / 2))
+
+    median = float(np.sqrt(2 * special.gammaincinv(num_pixels / 2, 0.5)))
+    mad = optimize.brentq(lambda d: below(median + d) - below(median - d) - 0.5, 0, median)
+    return median, 1.4826 * float(mad)
