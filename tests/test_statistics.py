@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy import ndimage, special, stats  # type: ignore[import-untyped]
+from scipy import ndimage, special, stats
 
 from wna_jax import ClassificationImages, InputError, Moments, classification_images, noise, statistics
 
@@ -121,6 +121,18 @@ def test_blind_networks_have_false_pixels_as_often_as_alpha_says(graded: bool) -
         assert stats.kstest(p_values[:, k], "uniform").pvalue > 0.01
 
 
+def test_each_channel_has_its_own_standard_error() -> None:
+    """200 maps of 48 pixels: three standard errors of a deviation, 1 / sqrt(2 values), are .022."""
+    generator = np.random.default_rng(17)
+    white = noise.gaussian((4, 12, 3), 0.0, np.array([0.1, 0.2, 0.4]))
+    z_runs = []
+    for _ in range(200):
+        weights = np.eye(2)[generator.integers(2, size=40)]
+        samples = generator.normal(0, white.deviation, (40, *white.shape))
+        z_runs.append(statistics.z_map(classification_images(moments_of(weights, samples), white))[0])
+    np.testing.assert_allclose(np.std(z_runs, axis=(0, 1, 2)), 1, atol=3 / np.sqrt(2 * 200 * 48))
+
+
 def test_a_planted_template_is_found_as_often_as_the_power_says() -> None:
     """E z = sqrt(2 N / pi) template, so a pixel is found with probability Phi(E z - t): .59 here, t = 3.35.
 
@@ -141,7 +153,7 @@ def test_a_contrast_of_two_blind_networks_is_calibrated_and_of_two_unlike_ones_i
     z_runs = np.ma.stack(
         [statistics.contrast(blind_run(generator, 200), blind_run(generator, 500)).z for _ in range(1000)]
     )
-    assert np.std(z_runs, axis=(0, 2, 3, 4)) == pytest.approx(1, abs=3 / np.sqrt(2 * 1000 * PIXELS))
+    assert z_runs.std(axis=(0, 2, 3, 4)).filled() == pytest.approx(1, abs=3 / np.sqrt(2 * 1000 * PIXELS))
     false = statistics.significant_pixels(z_runs).any(axis=(2, 3, 4)).mean(axis=0)
     assert false == pytest.approx(0.05, abs=within(0.05, 1000))
 
@@ -155,12 +167,12 @@ def test_a_contrast_of_two_blind_networks_is_calibrated_and_of_two_unlike_ones_i
 
 
 def test_info_val_is_calibrated_and_grows_with_signal() -> None:
-    """P(> 1.96) = .021 for 784 pixels: chi is a little skewed, and the scale is a MAD."""
+    """P(> 1.96) = .0259 for 784 pixels, from chi itself. Margins: three standard errors of 10,000 maps."""
     z = np.random.default_rng(4).standard_normal((10_000, 28, 28, 1))
-    values = statistics.info_val(z)
-    assert np.mean(values > 1.96) == pytest.approx(0.021, abs=within(0.021, 10_000))
-    assert np.median(values) == pytest.approx(0, abs=3 * 1.2533 / 100)
-    assert np.std(values) == pytest.approx(1, abs=0.03)
+    values = statistics.info_val(z).filled()
+    assert np.mean(values > 1.96) == pytest.approx(0.0259, abs=within(0.0259, 10_000))
+    assert np.median(values) == pytest.approx(0, abs=3 * np.sqrt(np.pi / 2) / 100)
+    assert np.std(values) == pytest.approx(1, abs=3 / np.sqrt(20_000))
     assert (statistics.info_val(z[:50] + 0.5) > 1.96).all()
 
 
@@ -221,7 +233,7 @@ def test_tfce_is_its_integral() -> None:
 
 
 def test_permutation_tests_are_calibrated() -> None:
-    """400 blind runs with 99 permutations of their responses: each level is met exactly, as 100 alpha is whole."""
+    """400 blind runs, 39 permutations of the responses of each: the levels are met exactly, as 40 alpha is whole."""
     generator = np.random.default_rng(8)
     tests: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "max": np.abs,
@@ -231,7 +243,7 @@ def test_permutation_tests_are_calibrated() -> None:
     smallest: dict[str, list[float]] = {name: [] for name in tests}
     for _ in range(400):
         samples = draw(generator, 100)
-        responses = generator.permuted(np.tile(np.arange(100) < 30, (100, 1)), axis=1).astype(float)
+        responses = generator.permuted(np.tile(np.arange(100) < 30, (40, 1)), axis=1).astype(float)
         maps = np.tensordot(responses / 30 - 1 / 100, samples, 1) / (0.3 * np.sqrt(1 / 30 - 1 / 100))
         for name, statistic in tests.items():
             smallest[name].append(statistics.permutation_test(maps[0], maps[1:], statistic).min())
@@ -241,17 +253,25 @@ def test_permutation_tests_are_calibrated() -> None:
             assert rate == pytest.approx(alpha, abs=within(alpha, 400)), name
 
 
-def test_a_permutation_test_streams_and_finds_a_weak_patch_that_no_single_pixel_shows() -> None:
-    """Sixteen pixels of z about 1.5: far below the single-pixel threshold of 3.35, and certain together."""
-    z = np.ma.masked_array(np.random.default_rng(9).standard_normal((3, *SHAPE)))
-    z[0] += patch(1.5)
-    z[2] = np.ma.masked
-    assert not statistics.significant_pixels(z).any()
-    p_values = statistics.permutation_test(z, statistics.null_z_maps(SHAPE, 199, seed=1), statistics.tfce)
-    assert np.mean(p_values[0][patch(1) > 0] <= 0.05) > 0.5
-    assert (p_values[1] > 0.05).all()
-    assert np.ma.getmaskarray(p_values[2]).all()
-    assert p_values.min() >= 1 / 200
+def test_permutation_tests_stream_and_find_a_patch_too_weak_for_single_pixels() -> None:
+    """Sixteen pixels of z = 1.5, in 199 maps tested at .05 against one stream of 999 nulls.
+
+    In theory .43 by single pixels; measured over 300 other maps .70 by TFCE, .96 by mass, .99 when smoothed first. The
+    margin .15 is three times what 199 maps (.035) and the quantile of 999 nulls (.04 in z) leave open together.
+    """
+    z = np.ma.masked_array(np.random.default_rng(9).standard_normal((200, *SHAPE)) + patch(1.5))
+    z[-1] = np.ma.masked
+
+    def power(statistic: Callable[[np.ndarray], np.ndarray]) -> float:
+        p_values = statistics.permutation_test(z, statistics.null_z_maps(SHAPE, 999), statistic)
+        assert np.ma.getmaskarray(p_values[-1]).all()
+        assert p_values.min() == 1 / 1000
+        return float((p_values <= 0.05).any(axis=(1, 2, 3)).mean())
+
+    assert power(np.abs) == pytest.approx(0.43, abs=0.15)
+    assert power(statistics.tfce) == pytest.approx(0.70, abs=0.15)
+    assert power(functools.partial(statistics.cluster_mass, threshold=1)) > 0.85
+    assert power(functools.partial(statistics.smooth, deviation=1)) > 0.95
 
 
 def test_a_null_without_a_map_counts_against_the_claim() -> None:
@@ -279,29 +299,36 @@ def halves() -> list[tuple[Moments, Moments]]:
 
 
 def test_split_half_knows_the_correlation_with_the_true_template(halves: list[tuple[Moments, Moments]]) -> None:
-    """The truth is known here: in the mean over 200 runs, expected and true r agree to .005 and N0 to 4 %."""
+    """The truth is known here. r has deviations of .030 (expected) and .023 (true) a run, N0 of 30 %.
+
+    So over 200 runs the mean r are known to .0021 and .0016, and the median N0 to 2.6 %: margins are three of these.
+    """
     results = [statistics.split_half(a, b, WHITE) for a, b in halves]
     true = [
         statistics.map_correlation(classification_images(a + b, WHITE).images[:1], TEMPLATE[None])[0] for a, b in halves
     ]
     expected = np.mean([r.expected_correlation[0] for r in results])
-    assert expected == pytest.approx(np.mean(true), abs=0.005)
-    assert np.median([r.n0[0] for r in results]) == pytest.approx(N0, rel=0.04)
+    assert expected == pytest.approx(np.mean(true), abs=0.008)
+    assert np.median([r.n0[0] for r in results]) == pytest.approx(N0, rel=0.08)
     assert statistics.predicted_correlation(2000, N0) == pytest.approx(np.mean(true), abs=0.005)
-    assert statistics.samples_for(expected, N0) == pytest.approx(2000, rel=0.04)
+    assert statistics.samples_for(expected, N0) == pytest.approx(2000, rel=0.08)
 
 
 def test_the_known_noise_gives_the_same_reliability_from_one_run(halves: list[tuple[Moments, Moments]]) -> None:
+    """Means over 200 runs, of which the ratio of two noisy numbers is .003 to .008 above 1 at other seeds."""
     maps = [classification_images(a + b, WHITE) for a, b in halves]
     reliability = np.ma.stack([statistics.known_noise_reliability(m) for m in maps])[:, 0]
     split = np.mean([statistics.split_half(a, b, WHITE).reliability[0] for a, b in halves])
     assert reliability.mean() == pytest.approx(split, abs=0.01)
     measured = np.ma.stack([statistics.map_correlation(m.images[:1], TEMPLATE[None]) for m in maps])[:, 0]
-    assert statistics.disattenuate(measured, reliability).mean() == pytest.approx(1, abs=0.005)
+    assert statistics.disattenuate(measured, reliability).mean() == pytest.approx(1, abs=0.015)
 
 
 def test_convergence_follows_the_law_with_a_noisy_reference_too(halves: list[tuple[Moments, Moments]]) -> None:
-    """Mean r(N) over 50 runs of six blocks of 1,000 samples, against 1,000 that are held out."""
+    """Mean r(N) over 50 runs of six blocks of 1,000 samples, against 1,000 that are held out.
+
+    At five other seeds it missed the law by .012 or less; uncorrected for the reference it would by .17 to .20.
+    """
     n0 = np.array([N0, N0])
     curves = []
     for i in range(0, 200, 4):
@@ -310,7 +337,7 @@ def test_convergence_follows_the_law_with_a_noisy_reference_too(halves: list[tup
         curves.append(statistics.convergence(cumulative, WHITE, held_out, n0, 1 / (1 + n0 / 1000)))
     np.testing.assert_array_equal(curves[0].num_samples, 1000 * np.arange(1, 7))
     mean = np.mean([curve.correlation for curve in curves], axis=0)
-    np.testing.assert_allclose(mean, np.broadcast_to(curves[0].predicted[:, :1], mean.shape), atol=0.02)
+    np.testing.assert_allclose(mean, curves[0].predicted, atol=0.02)
 
 
 def test_halves_that_do_not_agree_give_no_reliability_and_empty_ones_no_correlation() -> None:

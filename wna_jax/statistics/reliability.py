@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special  # type: ignore[import-untyped]
+from scipy import special
 
 from wna_jax.errors import InputError
 from wna_jax.maps import ClassificationImages, classification_images
@@ -128,7 +128,7 @@ def convergence(
     maps = [classification_images(m, noise).images for m in moments]
     correlation = np.ma.stack([map_correlation(images, reference_khwc) for images in maps])
     num_samples = np.array([m.num_samples for m in moments])
-    predicted = np.ma.masked_array(predicted_correlation(num_samples[:, None], np.ma.atleast_1d(n0)))
+    predicted = predicted_correlation(num_samples[:, None], n0)
     return Convergence(num_samples, disattenuate(correlation, reference_reliability), predicted)
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special  # type: ignore[import-untyped]
+from scipy import optimize, special
 
 from wna_jax.errors import InputError
 from wna_jax.maps import ClassificationImages
@@ -14,8 +14,8 @@ from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least
 def z_map(maps: ClassificationImages) -> np.ma.MaskedArray:
     """Every pixel in units of its standard error, Z = C / se, masked [K, H, W, C].
 
-    Where the response does not depend on a pixel, Z is N(0, 1): exactly for decisions in Gaussian noise, otherwise as
-    the count of samples grows. The noise's deviation is known, so nothing is estimated (Ahumada 2002; Murray 2011,
+    Where the response does not depend on a pixel, Z is N(0, 1): exactly in Gaussian noise, in other noise as the
+    count of samples grows. The noise's deviation is known, so nothing is estimated (Ahumada 2002; Murray 2011,
     Journal of Vision 11(5):2).
 
     Reading the result: |Z| is the evidence that a pixel matters, not how much it matters; it grows as the square root
@@ -120,7 +120,7 @@ def info_val(z: ArrayLike) -> np.ma.MaskedArray:
     Returns:
         One number a map, masked where there is none.
 
-    Reading the result: near N(0, 1) for a map of mere noise; above 1.96 with probability .021. It grows with the number
+    Reading the result: near N(0, 1) for a map of mere noise, above 1.96 with probability .026. It grows with the number
     of samples, without end.
 
     Common mistakes: reading it as likeness to the target. It is a magnitude: any departure from noise raises it.
