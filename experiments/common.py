@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,9 @@ import numpy as np
 from absl import app, flags, logging
 from matplotlib.figure import Figure
 
-from wna_jax import checkpoints, data, models, responses, training
+from wna_jax import checkpoints, data, models, responses, reverse_correlation, training
 from wna_jax.errors import InputError
-from wna_jax.progress import Report
+from wna_jax.progress import Report, show, silent
 
 flags.DEFINE_string(
     "dataset", "digits", "digits (needs no files), mnist, fashion_mnist, cifar10, folder:PATH, or tfds:NAME"
@@ -34,15 +35,27 @@ flags.DEFINE_string(
     "noise", "matched", "uniform in [0, 1], gaussian or gaussian:MEAN,DEVIATION, or matched to the data's pixels"
 )
 flags.DEFINE_list("response", ",".join(responses.NAMES), "what is averaged, comma-separated")
+flags.DEFINE_enum(
+    "sampling",
+    "auto",
+    reverse_correlation.SAMPLINGS,
+    "independent noise images, the overlapping windows of a larger field (several times faster), or auto: a field "
+    "where noise and network allow it and at least 20,480 samples are asked for",
+)
 flags.DEFINE_integer("num_samples", 1_000_000, "how many noise images", lower_bound=1)
 flags.DEFINE_integer(
     "batch_size", None, "noise images in one pass of the network (by default what suits the device)", lower_bound=1
 )
-flags.DEFINE_integer("seed", 0, "of the noise", lower_bound=0)
-flags.DEFINE_integer("train_seed", 0, "of the training", lower_bound=0)
+flags.DEFINE_integer("seed", 0, "of the noise", lower_bound=0, upper_bound=2**32 - 1)
+flags.DEFINE_integer("train_seed", 0, "of the training", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_string("out_dir", None, "where results are written (by default a folder of runs/ named by the settings)")
 flags.DEFINE_string("checkpoint_dir", "runs/checkpoints", "where trained networks are kept, and found again")
 flags.DEFINE_boolean("retrain", False, "train even if there is a checkpoint, and replace it")
+flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0 of a job of several processes; auto on a cluster that JAX knows"
+)
+flags.DEFINE_integer("num_processes", None, "of the job, with --coordinator=HOST:PORT", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "of this process, from 0 on, with --coordinator=HOST:PORT", lower_bound=0)
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class Settings:
     epochs: int | None
     noise: str
     response: tuple[str, ...]
+    sampling: reverse_correlation.Sampling
     num_samples: int
     batch_size: int | None
     seed: int
@@ -69,6 +83,8 @@ class Network(NamedTuple):
 
     logits_function: Callable[[jax.Array], jax.Array]
     """Images [n, H, W, C] in [0, 1] -> logits [n, K]."""
+    fingerprint: str
+    """Of its parameters."""
     metrics: dict[str, Any]
     """What training measured."""
     was_loaded: bool
@@ -79,16 +95,18 @@ def main(run: Callable[[Settings], None]) -> None:
     """Runs an experiment: reads the flags, calls `run`, and ends with one line and status 2 on a user's error."""
 
     def guarded(argv: Sequence[str]) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's way to say Ctrl-C
         logging.set_verbosity(logging.WARNING)  # Orbax and JAX tell much that no user needs
         experiment = Path(sys.modules["__main__"].__file__ or "experiment").stem
         try:
             if len(argv) > 1:
                 raise InputError(f"unexpected argument {argv[1]!r}: every setting is a --flag, see --help")
+            _join_processes()
             run(_settings(experiment))
         except InputError as error:
             sys.exit(_complain(str(error), 2))
         except KeyboardInterrupt:
-            sys.exit(_complain("interrupted", 130))
+            sys.exit(_complain("interrupted: the same command goes on with the noise that is done", 130))
 
     app.run(guarded, flags_parser=_parse)
 
@@ -118,7 +136,8 @@ def trained_network(settings: Settings, dataset: data.Dataset, report: Report) -
     trained, was_loaded = checkpoints.load_or_train(
         spec, dataset, Path(settings.checkpoint_dir), settings.retrain, report
     )
-    return Network(training.logits_function(module, trained.parameters), trained.metrics, was_loaded)
+    logits_function = training.logits_function(module, trained.parameters)
+    return Network(logits_function, checkpoints.fingerprint(trained.parameters), trained.metrics, was_loaded)
 
 
 def open_output(settings: Settings) -> Path:
@@ -132,6 +151,16 @@ def open_output(settings: Settings) -> Path:
             f"the output directory {directory} cannot be written ({error.strerror}): give another --out_dir"
         ) from error
     return directory
+
+
+@contextlib.contextmanager
+def reporting(out_dir: Path) -> Iterator[Report]:
+    """Progress bars and log.jsonl; of several processes only the first one reports."""
+    if jax.process_index() > 0:
+        yield silent
+    else:
+        with show(out_dir / "log.jsonl") as report:
+            yield report
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -149,7 +178,7 @@ def save(figure: Figure, path: Path) -> None:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` to write to, and renames it to `path` when that went well."""
-    temporary = path.with_name(f".partial-{path.name}")
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -157,10 +186,25 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _join_processes() -> None:
+    """Makes this process one of a job, if the flags say that it is."""
+    address, count, own = (flags.FLAGS[name].value for name in ("coordinator", "num_processes", "process_id"))
+    if address == "auto":
+        jax.distributed.initialize()
+    elif address is not None:
+        if count is None or own is None or own >= count:
+            raise InputError(
+                f"num_processes is {count} and process_id {own}: with --coordinator=HOST:PORT give both, and a "
+                "process_id from 0 to num_processes - 1"
+            )
+        jax.distributed.initialize(address, count, own)
+
+
 def _settings(experiment: str) -> Settings:
     values: dict[str, Any] = {name: flags.FLAGS[name].value for name in Settings.__dataclass_fields__}
     values["response"] = tuple(values["response"])
     name = "-".join(str(values[part]) for part in ("dataset", "model", "noise"))
+    name += f"-train{values['train_seed']}-seed{values['seed']}"
     values["out_dir"] = values["out_dir"] or str(Path("runs") / experiment / re.sub(r"[^\w.-]+", "_", name))
     return Settings(**values)
 
@@ -189,7 +233,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 def _help() -> str:
     """The experiment's docstring and its flags in the order of definition, with their defaults."""
     lines = [(sys.modules["__main__"].__doc__ or "").strip(), "", "Flags:"]
-    for name in Settings.__dataclass_fields__:
+    for name in (*Settings.__dataclass_fields__, "coordinator", "num_processes", "process_id"):
         flag = flags.FLAGS[name]
         default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
         text = flag.help if default is None else f"{flag.help} [{default}]"

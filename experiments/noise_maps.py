@@ -10,7 +10,6 @@ Writes to --out_dir: classification_images.png, noise_histogram.png, noise_examp
 metrics.json, config.json and log.jsonl.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +25,30 @@ _EXAMPLES = 10
 def run(settings: common.Settings) -> None:
     """One run of the experiment: settings -> files in settings.out_dir."""
     out_dir = common.open_output(settings)
-    with progress.show(out_dir / "log.jsonl") as report:
+    with common.reporting(out_dir) as report:
         dataset = common.classes_to_tell(settings, report)
         stimulus = noise.create(settings.noise, dataset)
         responses.check_names(settings.response)  # before the training
         names = tuple(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
         network = common.trained_network(settings, dataset, report)
-
-        started = time.perf_counter()
+        watch = progress.Stopwatch(report)
         moments = reverse_correlation.reverse_correlate(
             stimulus,
             responses.of_classifier(network.logits_function, names),
             settings.num_samples,
             seed=settings.seed,
             batch_size=settings.batch_size,
-            report=report,
+            sampling=settings.sampling,
+            state_dir=out_dir / "state",
+            identity={"noise": settings.noise, "data": dataset.fingerprint, "network": network.fingerprint},
+            report=watch,
         )
-        seconds = time.perf_counter() - started
+    if jax.process_index() > 0:
+        return  # every process has the same moments; the first one writes
 
     images = {name: maps.classification_images(moments[name], stimulus) for name in names}
     feedback = {name: templates.feed_back(network.logits_function, images[name].images) for name in names}
-    metrics = _metrics(settings, dataset, network, moments, feedback, seconds)
+    metrics = _metrics(settings, dataset, network, moments, feedback, watch)
     _write_maps(out_dir / "maps.npz", moments, images)
     common.write_json(out_dir / "metrics.json", metrics)
     _draw(settings, out_dir, dataset, stimulus, network, moments, images, feedback)
@@ -59,7 +61,7 @@ def _metrics(
     network: common.Network,
     moments: dict[str, reverse_correlation.Moments],
     feedback: dict[str, list[templates.Feedback | None]],
-    seconds: float,
+    watch: progress.Stopwatch,
 ) -> dict[str, Any]:
     counts = moments["decision"].count
     return {
@@ -73,8 +75,10 @@ def _metrics(
             name: [answer and answer._asdict() | {"correct": answer.predicted == k} for k, answer in enumerate(answers)]
             for name, answers in feedback.items()
         },
-        "samples_per_second": round(settings.num_samples / seconds, 1),
-        "noise_seconds": round(seconds, 2),
+        "sampling": "independent" if moments["decision"].num_draws == settings.num_samples else "field",
+        "share_standard_errors": maps.share_standard_error(moments["decision"]).tolist(),
+        "samples_per_second": watch.rate,
+        "noise_seconds": watch.seconds,
         "network_was_loaded": network.was_loaded,
         "training": network.metrics,
     }
@@ -86,8 +90,13 @@ def _write_maps(
     """Moments for every class, and a map for every class that has one: "decision_map_3". An empty class has no key."""
     arrays: dict[str, Any] = {}
     for name, m in moments.items():
-        arrays |= {"num_samples": m.num_samples, "total_sum": m.total_sum, "total_square_sum": m.total_square_sum}
-        for field in ("count", "weight_sum", "weight_square_sum", "sum", "square_sum"):
+        arrays |= {
+            "num_samples": m.num_samples,
+            "num_draws": m.num_draws,
+            "total_sum": m.total_sum,
+            "total_square_sum": m.total_square_sum,
+        }
+        for field in ("count", "weight_sum", "weight_square_sum", "draw_square_sum", "sum", "square_sum"):
             arrays[f"{name}_{field}"] = getattr(m, field)
         for k, image in enumerate(images[name].images):
             if image.count():
@@ -146,7 +155,10 @@ def _summarise(out_dir: Path, dataset: data.Dataset, metrics: dict[str, Any]) ->
     most = int(counts.argmax())
     empty = [dataset.class_names[k] for k in metrics["empty_classes"]]
     print(f"test accuracy   {metrics['test_accuracy']:.2%}")
-    print(f"noise images    {counts.sum():,}, {metrics['samples_per_second']:,.0f} a second")
+    speed = (
+        f"{metrics['samples_per_second']:,.0f} a second" if metrics["samples_per_second"] else "all from an earlier run"
+    )
+    print(f"noise images    {counts.sum():,} ({metrics['sampling']}), {speed}")
     print(f"called most     {dataset.class_names[most]} ({counts[most] / counts.sum():.1%})")
     print(f"never called    {', '.join(empty) if empty else 'none: every class has a decision map'}")
     for name, answers in metrics["feedback"].items():

@@ -1,9 +1,12 @@
 """All tests run on the CPU backend, with JAX's strictest type and rank rules."""
 
+from collections.abc import Callable
+
 import jax
 import pytest
 
-from wna_jax import data
+from wna_jax import data, models
+from wna_jax.training import TrainingSpec, fit, logits_function
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -13,3 +16,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(scope="session")
 def digits() -> data.Dataset:
     return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def network(digits: data.Dataset) -> Callable[[jax.Array], jax.Array]:
+    """The paper's network, trained on digits: images -> logits."""
+    spec = TrainingSpec("digits", digits.fingerprint, "paper_cnn", epochs=8)
+    module = models.create("paper_cnn", digits.image_shape, digits.num_classes)
+    return logits_function(module, fit(spec, digits).parameters)

@@ -11,7 +11,7 @@ from wna_jax.templates import Feedback
 
 def maps_of(num_classes: int, channels: int, empty: int) -> ClassificationImages:
     images = np.ma.masked_array(np.random.default_rng(0).normal(size=(num_classes, 6, 6, channels)))
-    error = np.ma.ones((num_classes, channels))
+    error = np.ma.ones(images.shape)
     images[empty] = error[empty] = np.ma.masked
     count = np.full(num_classes, 1234)
     count[empty] = 0

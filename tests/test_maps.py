@@ -62,7 +62,7 @@ def test_the_standard_error_is_the_deviation_over_repeated_runs_of_a_blind_netwo
     runs = [reverse_correlate(white, respond, 2000, seed=seed, batch_size=2000) for seed in range(40)]
     for name in respond(jnp.zeros((1, *white.shape))):
         maps = [classification_images(moments[name], white) for moments in runs]
-        z = np.ma.stack([(m.images / m.standard_error[:, None, None])[:, 1:] for m in maps])  # without the pixel's row
+        z = np.ma.stack([(m.images / m.standard_error)[:, 1:] for m in maps])  # without the pixel's row
         for k in np.flatnonzero(runs[0][name].weight_sum):
             values = z[:, k].size
             assert np.std(z[:, k]) == pytest.approx(1, abs=4 / np.sqrt(2 * values))
@@ -72,11 +72,13 @@ def test_the_standard_error_is_the_deviation_over_repeated_runs_of_a_blind_netwo
 def moments_of(weights: np.ndarray, samples: np.ndarray) -> Moments:
     return Moments(
         num_samples=len(samples),
+        num_draws=len(samples),
         total_sum=samples.sum(axis=0),
         total_square_sum=(samples**2).sum(axis=0),
         count=(weights != 0).sum(axis=0),
         weight_sum=weights.sum(axis=0),
         weight_square_sum=(weights**2).sum(axis=0),
+        draw_square_sum=(weights**2).sum(axis=0),
         sum=np.einsum("nk,nhwc->khwc", weights, samples),
         square_sum=np.einsum("nk,nhwc->khwc", weights, samples**2),
     )
@@ -91,7 +93,7 @@ def test_maps_of_a_small_case_by_hand() -> None:
     np.testing.assert_allclose(maps.images[0], samples[:2].mean(axis=0) - samples.mean(axis=0))
     np.testing.assert_allclose(maps.images[1], samples[2:].mean(axis=0) - samples.mean(axis=0))
     np.testing.assert_allclose(mean_images(moments)[1], samples[2:].mean(axis=0))
-    np.testing.assert_allclose(maps.standard_error[:2, 0], np.sqrt([1 / 2 - 1 / 6, 1 / 4 - 1 / 6]))
+    np.testing.assert_allclose(maps.standard_error[:2, 0, 0, 0], np.sqrt([1 / 2 - 1 / 6, 1 / 4 - 1 / 6]))
     np.testing.assert_array_equal(maps.count, [2, 4, 0])
     np.testing.assert_allclose(maps.share, [1 / 3, 2 / 3, 0])
 
@@ -100,7 +102,7 @@ def test_an_empty_class_is_masked_not_zero_and_not_nan() -> None:
     samples = np.ones((4, 2, 2, 1))
     maps = classification_images(moments_of(np.eye(3)[[0, 0, 2, 2]], samples), noise.uniform((2, 2, 1)))
     np.testing.assert_array_equal(np.ma.getmaskarray(maps.images).all(axis=(1, 2, 3)), [False, True, False])
-    np.testing.assert_array_equal(np.ma.getmaskarray(maps.standard_error)[:, 0], [False, True, False])
+    np.testing.assert_array_equal(np.ma.getmaskarray(maps.standard_error)[:, 0, 0, 0], [False, True, False])
     assert np.isfinite(maps.images.compressed()).all()
 
 

@@ -26,6 +26,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         epochs=5,
         noise="matched",
         response=("decision", "probability"),
+        sampling="auto",
         num_samples=3000,
         batch_size=None,
         seed=0,

@@ -41,7 +41,7 @@ def test_wrong_input_is_named() -> None:
         responses.of_classifier(lambda x: x, [])
     images = jnp.zeros((5, 2, 2, 1))
     for wrong, said in [
-        (lambda x: x, r"an array of shape \(5, 2, 2, 1\)"),
+        (lambda x: x[..., 0], r"an array of shape \(5, 2, 2\)"),
         (lambda x: x.reshape(-1, 2), r"an array of shape \(10, 2\)"),
         (lambda x: [1, 2], "a list"),
     ]:

@@ -9,6 +9,8 @@ import pytest
 from wna_jax import Moments, draw_samples, models, noise, responses, reverse_correlate
 from wna_jax.errors import InputError
 from wna_jax.progress import Progress
+from wna_jax.reverse_correlation import Sampling
+from wna_jax.sampling import draw
 
 SHAPE = (28, 28, 1)
 
@@ -20,14 +22,22 @@ def network() -> Callable:
     return lambda images: 4 * module.apply({"params": parameters}, images)
 
 
+def windows_of(field: np.ndarray, grid: int, stride: int) -> np.ndarray:
+    return np.stack([field[stride * i :, stride * j :][:28, :28] for i in range(grid) for j in range(grid)])
+
+
 @pytest.mark.parametrize("white", [noise.uniform(SHAPE), noise.gaussian(SHAPE, 0.1, 0.3)], ids=["uniform", "gaussian"])
-def test_moments_are_those_of_a_float64_oracle(network: Callable, white: noise.Noise) -> None:
-    n = 20_500  # not a whole number of batches
-    moments = reverse_correlate(white, responses.of_classifier(network), n, seed=7, batch_size=1000)
-    samples = np.asarray(draw_samples(white, n, seed=7), np.float64)
-    logits = np.concatenate(
-        [np.asarray(jax.jit(network)(x), np.float64) for x in np.array_split(samples.astype(np.float32), 41)]
-    )
+@pytest.mark.parametrize("how", ["independent", "field"])
+def test_moments_are_those_of_a_float64_oracle(network: Callable, white: noise.Noise, how: Sampling) -> None:
+    n = 20_500  # not a whole number of batches or fields
+    moments = reverse_correlate(white, responses.of_classifier(network), n, seed=7, batch_size=3000, sampling=how)
+    if how == "independent":
+        samples = np.asarray(draw_samples(white, n, seed=7))
+    else:
+        fields = np.asarray(draw(white.resized((152, 152)), jax.random.key(7), 0, 0, 21))
+        samples = np.concatenate([windows_of(field, 32, 4) for field in fields])[:n]
+    logits = np.concatenate([np.asarray(jax.jit(network)(x), np.float64) for x in np.array_split(samples, 41)])
+    samples = samples.astype(np.float64)
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights = {
         "decision": np.eye(10)[logits.argmax(axis=1)],
@@ -35,20 +45,24 @@ def test_moments_are_those_of_a_float64_oracle(network: Callable, white: noise.N
     }
     np.testing.assert_array_equal(moments["decision"].count, weights["decision"].sum(axis=0))
     assert (moments["decision"].count > 0).sum() >= 2  # or there would be little to compare
+    size = 1 if how == "independent" else 1024
     for name, w in weights.items():
         m = moments[name]
-        assert m.num_samples == n
+        assert (m.num_samples, m.num_draws) == (n, -(-n // size))
+        by_draw = [w[start : start + size].sum(axis=0) for start in range(0, n, size)]
+        flat = samples.reshape(n, -1)
         expected = {
-            "total_sum": samples.sum(axis=0),
-            "total_square_sum": (samples**2).sum(axis=0),
+            "total_sum": flat.sum(axis=0),
+            "total_square_sum": (flat**2).sum(axis=0),
             "weight_sum": w.sum(axis=0),
             "weight_square_sum": (w**2).sum(axis=0),
-            "sum": np.einsum("nk,nhwc->khwc", w, samples),
-            "square_sum": np.einsum("nk,nhwc->khwc", w, samples**2),
+            "draw_square_sum": np.square(by_draw).sum(axis=0),
+            "sum": w.T @ flat,
+            "square_sum": w.T @ flat**2,
         }
-        size = {field: np.abs(value).max() for field, value in expected.items()}
         for field, value in expected.items():
-            np.testing.assert_allclose(getattr(m, field), value, rtol=1e-6, atol=1e-6 * size[field], err_msg=field)
+            got = getattr(m, field).reshape(value.shape)
+            np.testing.assert_allclose(got, value, rtol=1e-6, atol=1e-6 * np.abs(value).max(), err_msg=field)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(network: Callable) -> None:
@@ -97,13 +111,16 @@ def test_wrong_input_is_named() -> None:
     for options, said in [
         ({"num_samples": 0}, "num_samples is 0: it must be a whole number of at least 1"),
         ({"num_samples": 10, "batch_size": -1}, "batch_size is -1"),
+        ({"seed": -1}, r"seed is -1: it must be a whole number from 0 to 2\^32 - 1"),
+        ({"sampling": "fields"}, r"unknown sampling 'fields' \(did you mean 'field'\?\)"),
+        ({"sampling": "field"}, "sampling is 'field', but its answers .*: use --sampling=independent"),
     ]:
         with pytest.raises(InputError, match=said):
             reverse_correlate(white, flat, **options)  # type: ignore[arg-type]
     for respond, said in [
-        (lambda x: x, r"weights of shape \(10, 4, 4, 1\) .*: expected \(10, number of responses\)"),
-        (lambda x: flat(x)[:5], r"weights of shape \(5, 16\)"),
-        (lambda x: flat(x)[:, 0], r"weights of shape \(10,\)"),
+        (lambda x: x, r"weights of shape \(2, 4, 4, 1\) .*: expected \(2, number of responses\)"),
+        (lambda x: flat(x)[:1], r"weights of shape \(1, 16\)"),
+        (lambda x: flat(x)[:, 0], r"weights of shape \(2,\)"),
         (lambda x: None, "returned no weights"),
         (
             lambda x: jnp.where(flat(x) > 0.5, jnp.nan, 1.0),

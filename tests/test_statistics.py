@@ -26,11 +26,13 @@ def within(rate: float, runs: int) -> float:
 def moments_of(weights_nk: np.ndarray, samples_nhwc: np.ndarray) -> Moments:
     return Moments(
         num_samples=len(samples_nhwc),
+        num_draws=len(samples_nhwc),
         total_sum=samples_nhwc.sum(axis=0),
         total_square_sum=np.zeros(samples_nhwc.shape[1:]),
         count=(weights_nk != 0).sum(axis=0),
         weight_sum=weights_nk.sum(axis=0),
         weight_square_sum=(weights_nk**2).sum(axis=0),
+        draw_square_sum=(weights_nk**2).sum(axis=0),
         sum=np.tensordot(weights_nk.T, samples_nhwc, 1),
         square_sum=np.zeros(weights_nk.shape[1:] + samples_nhwc.shape[1:]),
     )
@@ -402,7 +404,7 @@ def test_batch_means_of_block_maps_have_the_standard_error_of_the_whole() -> Non
     average = statistics.batch_means(images)
     whole = classification_images(functools.reduce(Moments.__add__, blocks), WHITE)
     rms = np.sqrt((average.standard_error[0] ** 2).mean())
-    assert rms == pytest.approx(whole.standard_error[0, 0], rel=0.05)
+    assert rms == pytest.approx(whole.standard_error[0, 0, 0, 0], rel=0.05)
     images[5:36, 1] = np.ma.masked  # 19 blocks are left
     np.testing.assert_array_equal(np.ma.getmaskarray(statistics.batch_means(images).low).all(axis=(1, 2, 3)), [0, 1])
 

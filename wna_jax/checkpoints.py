@@ -1,23 +1,22 @@
 """Train once, analyse many: parameters on disk together with the spec that made them."""
 
-import contextlib
-import logging
+import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from wna_jax import models
 from wna_jax.data import Dataset
-from wna_jax.errors import InputError
+from wna_jax.errors import InputError, damage_said
 from wna_jax.progress import Report, silent
-from wna_jax.training import Trained, TrainingSpec, fit
+from wna_jax.training import Parameters, Trained, TrainingSpec, fit
 
 _WAY_OUT = "pass --retrain to replace it, or another --checkpoint_dir"
 
@@ -34,13 +33,22 @@ def save(path: Path, spec: TrainingSpec, trained: Trained) -> None:
     ocp.save(path, trained.parameters, overwrite=True, custom_metadata=metadata)
 
 
+def fingerprint(parameters: Parameters) -> str:
+    """The start (16 hex digits) of a sha256 over all parameters: which network a result is of."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(parameters):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()[:16]
+
+
 def restore(path: Path, spec: TrainingSpec, dataset: Dataset) -> Trained:
     """Reads what `save` wrote, if the same spec made it.
 
     Raises:
         InputError: the checkpoint was made by another spec, or it is damaged; the message says how to go on.
     """
-    with _damage_said(path):
+    with damage_said(f"the checkpoint {path}", _WAY_OUT):
         metadata: Any = ocp.metadata(path).custom_metadata
         made_by, metrics = metadata["spec"], metadata["metrics"]
     asked = asdict(spec)
@@ -49,13 +57,10 @@ def restore(path: Path, spec: TrainingSpec, dataset: Dataset) -> Trained:
         was = ", ".join(f"{name} {made_by.get(name)!r} (asked for: {asked.get(name)!r})" for name in different)
         raise InputError(f"the checkpoint {path} was made with {was}: {_WAY_OUT}")
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
-        jax.eval_shape(partial(models.initial_parameters, module), jax.random.key(0)),
-    )
-    with _damage_said(path):
-        return Trained(ocp.load(path, shapes), metrics)
+    shapes = jax.eval_shape(partial(models.initial_parameters, module), jax.random.key(0))
+    with damage_said(f"the checkpoint {path}", _WAY_OUT):
+        arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        return Trained(ocp.load(path, arrays), metrics)
 
 
 def load_or_train(
@@ -89,18 +94,3 @@ def load_or_train(
     trained = fit(spec, dataset, report)
     save(path, spec, trained)
     return trained, False
-
-
-@contextlib.contextmanager
-def _damage_said(path: Path) -> Iterator[None]:
-    """Turns whatever Orbax raises into one line, and keeps its own account of it off the terminal."""
-    log = logging.getLogger("absl")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-        raise InputError(f"the checkpoint {path} is damaged ({text}): {_WAY_OUT}") from error
-    finally:
-        log.setLevel(level)

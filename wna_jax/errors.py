@@ -1,7 +1,9 @@
 """The one error that a user's input can cause."""
 
+import contextlib
 import difflib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 
 
 class InputError(ValueError):
@@ -17,3 +19,18 @@ def unknown_name(kind: str, given: str, known: Sequence[str]) -> InputError:
     close = difflib.get_close_matches(given, known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return InputError(f"unknown {kind} {given!r}{hint}: choose one of {', '.join(known)}")
+
+
+@contextlib.contextmanager
+def damage_said(what: str, way_out: str) -> Iterator[None]:
+    """Turns whatever a reader of files raises into one line, and keeps Orbax's own account of it off the terminal."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        raise InputError(f"{what} is damaged ({text}): {way_out}") from error
+    finally:
+        log.setLevel(level)

@@ -53,7 +53,7 @@ def classification_images(
         _draw_image(top, class_means[k])
         top.set_title(name, fontsize=9, fontweight="bold")
     for row, (response, images) in enumerate(maps.items(), start=1):
-        z_khwc = images.images / images.standard_error[:, None, None, :]
+        z_khwc = images.images / images.standard_error
         limit = _limit(z_khwc)
         for k in range(len(class_names)):
             block, column = divmod(k, columns)

@@ -15,7 +15,7 @@ class ClassificationImages:
     images: np.ma.MaskedArray
     """[K, H, W, C], in units of pixel intensity."""
     standard_error: np.ma.MaskedArray
-    """Of every pixel of a map, [K, C]: the same for all pixels of a channel."""
+    """Of every pixel of every map, [K, H, W, C]."""
     count: np.ndarray
     """Samples with a weight other than 0, int64 [K]."""
     share: np.ndarray
@@ -51,12 +51,25 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     spread = moments.weight_square_sum - moments.weight_sum**2 / moments.num_samples
     flat = (moments.weight_sum == 0) | (spread <= 1e-12 * moments.weight_square_sum)
     weight_k = np.ma.masked_array(moments.weight_sum, flat)
+    error_k = np.ma.sqrt(np.ma.masked_array(spread, flat)) / weight_k
     return ClassificationImages(
         images=moments.sum / _over_pixels(weight_k) - grand_mean,
-        standard_error=np.ma.sqrt(np.ma.masked_array(spread, flat))[:, None] / weight_k[:, None] * noise.deviation,
+        standard_error=_over_pixels(error_k) * np.broadcast_to(noise.deviation, noise.shape),
         count=moments.count,
         share=moments.weight_sum / moments.num_samples,
     )
+
+
+def share_standard_error(moments: Moments) -> np.ndarray:
+    """Standard error of the share sum w / N of each response, [K], from the spread between independent draws.
+
+    With F draws of N / F samples each and S_f the summed weight in draw f, it is
+    sqrt(mean(S_f^2) - mean(S_f)^2) / sqrt(F) / (N / F). For independent samples that is the binomial
+    sqrt(p (1 - p) / N) of decisions; the windows of a field depend on each other, and this takes it into account.
+    """
+    draws = moments.num_draws
+    variance = moments.draw_square_sum / draws - (moments.weight_sum / draws) ** 2
+    return np.sqrt(np.maximum(variance, 0) / draws) * draws / moments.num_samples
 
 
 def min_max(images_khwc: np.ma.MaskedArray) -> np.ma.MaskedArray:

@@ -1,7 +1,7 @@
 """Noise distributions: pure functions from a random key to one image, with mean and deviation in closed form."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import jax
@@ -29,13 +29,25 @@ class Noise:
     """Standard deviation of each channel [C], same units."""
     sample: Callable[[jax.Array], jax.Array]
     """Random key -> one float32 image [H, W, C]."""
+    draw: Callable[[jax.Array, tuple[int, int, int]], jax.Array] | None = None
+    """Random key and shape -> one image of any size; None for noise that exists in one size alone."""
+
+    def resized(self, size: tuple[int, int]) -> "Noise":
+        """The same distribution over images of another height and width."""
+        draw = self.draw
+        if draw is None:
+            raise InputError(
+                f"{self.name} noise exists in the size of one image alone: {self.shape[:2]}, asked for {size}"
+            )
+        shape = (*size, self.shape[2])
+        return replace(self, shape=shape, sample=lambda key: draw(key, shape))
 
 
 def uniform(shape: tuple[int, int, int]) -> Noise:
     """Independent pixels U[0, 1], the noise of arXiv 1912.12106: mean 1/2, deviation 1/sqrt(12)."""
     shape = _image_shape(shape)
     channels = np.ones(shape[-1])
-    return Noise("uniform", shape, channels / 2, channels / np.sqrt(12), lambda key: jax.random.uniform(key, shape))
+    return _white("uniform", shape, channels / 2, channels / np.sqrt(12), jax.random.uniform)
 
 
 def gaussian(shape: tuple[int, int, int], mean: float | np.ndarray = 0.5, deviation: float | np.ndarray = 0.2) -> Noise:
@@ -55,16 +67,15 @@ def gaussian(shape: tuple[int, int, int], mean: float | np.ndarray = 0.5, deviat
         raise InputError(f"the noise's deviation is {deviation.tolist()}: it must be above 0")
     offset, scale = mean.astype(np.float32), deviation.astype(np.float32)
 
-    def sample(key: jax.Array) -> jax.Array:
+    def draw(key: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
         return jax.random.normal(key, shape) * jnp.broadcast_to(scale, shape) + jnp.broadcast_to(offset, shape)
 
-    return Noise("gaussian", shape, mean, deviation, sample)
+    return _white("gaussian", shape, mean, deviation, draw)
 
 
 def matched(dataset: "Dataset") -> Noise:
     """Gaussian noise with the mean and the deviation of a data set's training pixels, channel by channel."""
-    noise = gaussian(dataset.image_shape, dataset.mean(), dataset.deviation())
-    return Noise("matched", noise.shape, noise.mean, noise.deviation, noise.sample)
+    return replace(gaussian(dataset.image_shape, dataset.mean(), dataset.deviation()), name="matched")
 
 
 def create(text: str, dataset: "Dataset") -> Noise:
@@ -89,6 +100,16 @@ def create(text: str, dataset: "Dataset") -> Noise:
     if text not in ("uniform", "gaussian"):
         raise unknown_name("noise", text, (*NAMES, "gaussian:MEAN,DEVIATION"))
     return (uniform if text == "uniform" else gaussian)(dataset.image_shape)
+
+
+def _white(
+    name: str,
+    shape: tuple[int, int, int],
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    draw: Callable[[jax.Array, tuple[int, int, int]], jax.Array],
+) -> Noise:
+    return Noise(name, shape, mean, deviation, lambda key: draw(key, shape), draw)
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,31 @@ def silent(progress: Progress) -> None:
     """A `Report` that says nothing: the default everywhere."""
 
 
+class Stopwatch:
+    """A `Report` that passes on what it is told, and knows how much was done while it listened, and how fast."""
+
+    def __init__(self, report: Report) -> None:
+        """Starts with the first word of progress."""
+        self._report = report
+        self._marks: list[tuple[float, int]] = []
+
+    def __call__(self, progress: Progress) -> None:
+        """Takes the time and passes it on."""
+        self._marks = [*self._marks[:1], (time.perf_counter(), progress.done)]
+        self._report(progress)
+
+    @property
+    def seconds(self) -> float:
+        """From the first word to the last."""
+        return round(self._marks[-1][0] - self._marks[0][0], 2) if self._marks else 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second; None if nothing was done."""
+        done = self._marks[-1][1] - self._marks[0][1] if self._marks else 0
+        return round(done / (self._marks[-1][0] - self._marks[0][0]), 1) if done else None
+
+
 @contextlib.contextmanager
 def show(log_path: Path | None = None) -> Iterator[Report]:
     """Gives a `Report` that draws one progress bar a job on stderr and appends one JSON line a call to `log_path`.
@@ -42,7 +68,13 @@ def show(log_path: Path | None = None) -> Iterator[Report]:
     def report(progress: Progress) -> None:
         if progress.job not in bars:
             bars[progress.job] = tqdm(
-                total=progress.total, desc=progress.job, unit=f" {progress.unit}", unit_scale=True, dynamic_ncols=True
+                total=progress.total,
+                initial=progress.done,
+                desc=progress.job,
+                unit=f" {progress.unit}",
+                unit_scale=True,
+                dynamic_ncols=True,
+                mininterval=0.1 if sys.stderr.isatty() else 10,  # a batch job's log is read, not watched
             )
         bar = bars[progress.job]
         bar.update(progress.done - bar.n)

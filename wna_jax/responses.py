@@ -59,7 +59,7 @@ def of_classifier(
     def respond(images: Images) -> dict[str, Weights]:
         logits_nk = logits_function(images)
         shape = getattr(logits_nk, "shape", None)
-        if shape is None or len(shape) != 2 or shape[0] != len(images):
+        if shape is None or len(shape) not in (2, 4) or shape[0] != len(images):  # 4: the windows of fields
             raise InputError(
                 f"the network returned {_describe(logits_nk)} for images {images.shape}: "
                 f"expected logits of shape ({len(images)}, classes)"

@@ -1,29 +1,38 @@
 """The one streaming loop: noise -> response -> additive moments. The samples are never held.
 
-Sample i of a seed is one fixed image, made from the key folded with i. So a result does not depend on the batch size or
-on how the work is cut, but for the rounding of float32 sums within a batch, and any single sample can be drawn again.
+Draw i of a seed is one fixed image (or field), made from the key folded with i. So a result does not depend on the
+batch size, on the number of devices or on interruptions, but for the rounding of float32 sums within a batch; and any
+single sample can be drawn again.
 """
 
+import contextlib
 import functools
 import itertools
+import math
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from wna_jax.errors import InputError
+from wna_jax.errors import InputError, unknown_name
+from wna_jax.jobs import State, Store
 from wna_jax.noise import Noise
 from wna_jax.progress import Progress, Report, silent
+from wna_jax.sampling import FIELD_GRID, Geometry, draw, find_field, independent, two_words, window_sums
 
 Response = Callable[[jax.Array], Any]
 """Images [n, H, W, C] -> weights [n, K], or a pytree of such weights."""
+Sampling = Literal["auto", "independent", "field"]
+SAMPLINGS: tuple[Sampling, ...] = ("auto", "independent", "field")
 
 _SECONDS_BETWEEN_REPORTS = 0.5
+_FEWEST_FIELDS = 20  # below that, "auto" stays with independent samples: too few draws to tell the error of a count
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,8 @@ class Moments:
 
     num_samples: int
     """N, all samples."""
+    num_draws: int
+    """Independent draws of noise: N, or the number of fields whose windows are the samples."""
     total_sum: np.ndarray
     """sum x, [H, W, C]."""
     total_square_sum: np.ndarray
@@ -45,6 +56,8 @@ class Moments:
     """sum w, [K]."""
     weight_square_sum: np.ndarray
     """sum w^2, [K]."""
+    draw_square_sum: np.ndarray
+    """sum over draws of (sum of w in the draw)^2, [K]: for the error of shares where samples overlap."""
     sum: np.ndarray
     """sum w x, [K, H, W, C]."""
     square_sum: np.ndarray
@@ -62,124 +75,193 @@ def reverse_correlate(
     *,
     seed: int = 0,
     batch_size: int | None = None,
+    sampling: Sampling = "auto",
+    state_dir: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
     report: Report = silent,
 ) -> Any:
     """Draws noise samples, lets the network respond, and sums them up by response.
+
+    The work is spread over all devices that JAX sees, of all processes of a `jax.distributed` program.
 
     Args:
         noise: the distribution of the samples.
         response: images [n, H, W, C] -> weights [n, K] or a pytree of such weights; any function that `jax.jit` takes.
         num_samples: N, how many noise samples.
-        seed: of the noise; sample i of a seed is always the same image.
+        seed: of the noise; draw i of a seed is always the same image or field.
         batch_size: samples a network pass; memory grows with it, the result does not change. By default 256 on a CPU
-            and 16,384 on an accelerator.
+            and 16,384 on an accelerator, with fields 4,096 and 65,536 (rounded to whole draws for each device).
+        sampling: "independent" images, the overlapping windows of a "field" (see `wna_jax.sampling`), or "auto": fields
+            where noise and network allow it and N is at least 20 fields, about 20,000 samples.
+        state_dir: a directory to keep the job's state in, every few seconds and when interrupted: the same call then
+            goes on from there, and one with more samples extends the run.
+        identity: what else than these arguments decides the result (JSON values, such as the network's checkpoint); a
+            state of another identity is refused.
         report: progress, in samples.
 
     Returns:
         `Moments`, in the structure of the response's weights.
 
     Raises:
-        InputError: a number that is not above 0, weights of another shape, or NaN or infinite weights.
+        InputError: a number that is not above 0, weights of another shape, NaN or infinite weights, fields asked for
+            where there are none, or a state of another job.
     """
-    if batch_size is None:
-        batch_size = 256 if jax.default_backend() == "cpu" else 16_384
-    for what, number in (("num_samples", num_samples), ("batch_size", batch_size)):
-        if number < 1:
-            raise InputError(f"{what} is {number}: it must be a whole number of at least 1")
-    batch_size = min(batch_size, num_samples)
-    structure, widths = _check_response(noise, response, batch_size)
-    sum_batch = _make_batch(noise, response, batch_size)
-    key = jax.random.key(seed)
+    _check_numbers(num_samples=num_samples, batch_size=batch_size, seed=seed)
+    structure, widths = _check_response(noise, response)
+    geometry = _choose_geometry(sampling, noise, response, num_samples)
+    draws = _draws_a_batch(batch_size, geometry, num_samples)
+    batch = draws * geometry.windows
+    sum_batch = _make_batch(noise, response, geometry, draws)
 
-    zero = np.zeros(sum(widths) + 1, np.int64), *(np.zeros(()) for _ in range(4))
-    sums: tuple[np.ndarray, ...] = zero
-    pending: deque[tuple[int, Any]] = deque()
-    reported = 0.0
-    for start in range(0, num_samples + batch_size, batch_size):  # one turn more, to take in the last batch
-        if start < num_samples:
-            size = min(batch_size, num_samples - start)
-            pending.append((start, sum_batch(key, *_two_words(start), np.int32(size))))
-        if len(pending) > 1 or start >= num_samples:  # the device works on the next batch while the host adds this one
-            begin, batch = pending.popleft()
-            end = min(begin + batch_size, num_samples)
-            sums = tuple(a + np.asarray(b, a.dtype) for a, b in zip(sums, batch, strict=True))
-            if not np.isfinite(sums[1]).all():
-                raise InputError(
-                    f"the response gave NaN or infinite weights for noise samples {begin} to {end - 1} of seed {seed}: "
-                    "check the network's outputs on noise"
-                )
-            if end == num_samples or time.monotonic() - reported > _SECONDS_BETWEEN_REPORTS:
-                reported = time.monotonic()
-                report(Progress("noise", end, num_samples, "samples"))
-    return structure.unflatten(_split(sums, widths, num_samples))
+    def dispatch(index: int) -> tuple[jax.Array, ...]:
+        size = min(batch, num_samples - index * batch)
+        return sum_batch(np.uint32(seed), *two_words(index * draws), np.int32(size))
+
+    def add(sums: Sequence[np.ndarray], index: int, batch_sums: tuple[jax.Array, ...]) -> list[np.ndarray]:
+        """Float32 sums of a batch into float64; int32 counts into int64."""
+        total = [a + np.asarray(b, a.dtype) for a, b in zip(sums, batch_sums, strict=True)]
+        if not np.isfinite(total[1]).all():
+            raise InputError(
+                f"the response gave NaN or infinite weights for noise samples {index * batch} to "
+                f"{min((index + 1) * batch, num_samples) - 1} of seed {seed}: check the network's outputs on noise"
+            )
+        return total
+
+    rows = sum(widths) + 1  # the last is that of all samples
+    image = (rows, *noise.shape)
+    zeros = [np.zeros(rows, np.int64), *(np.zeros(shape) for shape in ((rows,),) * 3 + (image,) * 2)]
+    what = {"noise": noise.name, "shape": list(noise.shape), "seed": seed, "responses": widths}
+    how = {"window_grid": geometry.grid, "draws_a_batch": draws}
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(Store(state_dir, what | how | dict(identity or {}))) if state_dir else None
+        state = (store and store.load()) or State(0, zeros)
+        if state.batches * batch > num_samples:
+            raise InputError(
+                f"{state_dir} holds {state.batches * batch:,} samples, num_samples is {num_samples:,}: "
+                "ask for at least as many, or give another output directory"
+            )
+        if store:
+            stack.callback(lambda: store.save(state))  # however this ends: `state` is always a whole one
+        told = time.monotonic()
+        report(Progress("noise", state.batches * batch, num_samples, "samples"))
+        for index, batch_sums in _one_ahead(dispatch, range(state.batches, num_samples // batch)):
+            state = State(index + 1, add(state.sums, index, batch_sums))
+            if store:
+                store.save_now_and_then(state)
+            if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
+                told = time.monotonic()
+                report(Progress("noise", state.batches * batch, num_samples, "samples"))
+        # The last, incomplete batch is never part of the state: a run that is extended later has the sums of a run that
+        # was asked for as many samples at once.
+        sums = state.sums
+        if num_samples % batch:
+            sums = add(sums, state.batches, dispatch(state.batches))
+    report(Progress("noise", num_samples, num_samples, "samples"))
+    return structure.unflatten(_split(sums, widths, num_samples, math.ceil(num_samples / geometry.windows)))
 
 
 def draw_samples(noise: Noise, count: int, *, seed: int = 0, first: int = 0) -> jax.Array:
-    """Samples `first` to `first + count - 1` of a seed, as `reverse_correlate` shows them: [count, H, W, C]."""
-    return _draw(noise, jax.random.key(seed), *_two_words(first), count)
+    """Independent samples from number `first` on, as `reverse_correlate` shows them: [count, H, W, C]."""
+    return draw(noise, jax.random.key(seed), *two_words(first), count)
 
 
-def _draw(noise: Noise, key: jax.Array, high: jax.Array, low: jax.Array, count: int) -> jax.Array:
-    """Samples from index 2^32 high + low on."""
-    lows = low + jnp.arange(count, dtype=jnp.uint32)
-    highs = high + (lows < low).astype(jnp.uint32)
-
-    def draw(high: jax.Array, low: jax.Array) -> jax.Array:
-        return noise.sample(jax.random.fold_in(jax.random.fold_in(key, high), low))
-
-    return jax.vmap(draw)(highs, lows)
+def _check_numbers(num_samples: int, batch_size: int | None, seed: int) -> None:
+    for what, number in (("num_samples", num_samples), ("batch_size", 1 if batch_size is None else batch_size)):
+        if number < 1:
+            raise InputError(f"{what} is {number}: it must be a whole number of at least 1")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed is {seed}: it must be a whole number from 0 to 2^32 - 1")
 
 
-def _check_response(noise: Noise, response: Response, batch_size: int) -> tuple[Any, list[int]]:
-    images = jax.ShapeDtypeStruct((batch_size, *noise.shape), jnp.float32)
+def _check_response(noise: Noise, response: Response) -> tuple[Any, list[int]]:
+    """The structure of the response's weights, and the number of responses in each leaf."""
+    images = jax.ShapeDtypeStruct((2, *noise.shape), jnp.float32)
     leaves, structure = jax.tree.flatten(jax.eval_shape(response, images))
     for leaf in leaves:
-        if len(leaf.shape) != 2 or leaf.shape[0] != batch_size or leaf.shape[1] < 1:
+        if len(leaf.shape) != 2 or leaf.shape[0] != 2 or leaf.shape[1] < 1:
             raise InputError(
                 f"the response returned weights of shape {leaf.shape} for images {images.shape}: "
-                f"expected ({batch_size}, number of responses)"
+                "expected (2, number of responses)"
             )
     if not leaves:
         raise InputError("the response returned no weights: expected an array [n, K] or a pytree of such arrays")
     return structure, [leaf.shape[1] for leaf in leaves]
 
 
-@functools.lru_cache(maxsize=4)  # so that another seed does not compile again
-def _make_batch(noise: Noise, response: Response, batch_size: int) -> Callable[..., tuple[jax.Array, ...]]:
-    """The jitted sums of one batch; the last row of each is that of all samples (weight 1)."""
+def _choose_geometry(wanted: Sampling, noise: Noise, response: Response, num_samples: int) -> Geometry:
+    if wanted not in SAMPLINGS:
+        raise unknown_name("sampling", wanted, SAMPLINGS)
+    if wanted == "independent" or (wanted == "auto" and num_samples < _FEWEST_FIELDS * FIELD_GRID**2):
+        return independent(noise)
+    found = find_field(noise, response)
+    if isinstance(found, Geometry):
+        return found
+    if wanted == "field":
+        raise InputError(f"sampling is 'field', but {found}: use --sampling=independent")
+    return independent(noise)
 
-    @jax.jit
-    def sum_batch(key: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
-        images = _draw(noise, key, high, low, batch_size)
-        leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(response(images))]
-        weights_nk = jnp.concatenate([*leaves, jnp.ones((batch_size, 1), jnp.float32)], axis=1)
-        weights_nk = jnp.where((jnp.arange(batch_size) < size)[:, None], weights_nk, 0)
+
+def _draws_a_batch(batch_size: int | None, geometry: Geometry, num_samples: int) -> int:
+    """Whole draws, the same number for each device."""
+    if batch_size is None:
+        small = jax.default_backend() == "cpu"
+        batch_size = (256 if small else 16_384) if geometry.grid == 1 else (4_096 if small else 65_536)
+    draws = math.ceil(min(batch_size, num_samples) / geometry.windows)
+    return math.ceil(draws / jax.device_count()) * jax.device_count()
+
+
+@functools.lru_cache(maxsize=4)  # so that another seed does not compile again
+def _make_batch(noise: Noise, response: Response, geometry: Geometry, draws: int) -> Callable[..., tuple]:
+    """The jitted sums of one batch of draws, spread over all devices; the last row is of all samples (weight 1)."""
+    mesh = jax.make_mesh((jax.device_count(),), ("draws",), axis_types=(AxisType.Auto,))
+    spread = NamedSharding(mesh, PartitionSpec("draws"))
+    stimulus = noise if geometry.grid == 1 else noise.resized(geometry.field)
+
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    def sum_batch(seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
+        fields = jax.lax.with_sharding_constraint(draw(stimulus, jax.random.key(seed), high, low, draws), spread)
+        leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(response(fields))]
+        grid = (draws, geometry.grid, geometry.grid)
+        weights = jnp.concatenate([*(leaf.reshape(*grid, -1) for leaf in leaves), jnp.ones((*grid, 1))], axis=-1)
+        weights = jnp.where(jnp.arange(math.prod(grid)).reshape(*grid, 1) < size, weights, 0)
+        sums = window_sums(weights, jnp.concatenate([fields, jnp.square(fields)], axis=-1), geometry)
         return (
-            jnp.sum(weights_nk != 0, axis=0, dtype=jnp.int32),
-            weights_nk.sum(axis=0),
-            jnp.square(weights_nk).sum(axis=0),
-            jnp.einsum("nk,nhwc->khwc", weights_nk, images, precision="highest"),
-            jnp.einsum("nk,nhwc->khwc", weights_nk, jnp.square(images), precision="highest"),
+            jnp.sum(weights != 0, axis=(0, 1, 2), dtype=jnp.int32),
+            weights.sum(axis=(0, 1, 2)),
+            jnp.square(weights).sum(axis=(0, 1, 2)),
+            jnp.square(weights.sum(axis=(1, 2))).sum(axis=0),
+            *jnp.split(sums, 2, axis=-1),
         )
 
     return sum_batch
 
 
-def _two_words(index: int) -> tuple[jax.Array, jax.Array]:
-    """A sample's index as two 32-bit words, so that 10^10 samples are as distinct as 10."""
-    return jnp.uint32(index >> 32), jnp.uint32(index & 0xFFFFFFFF)
+def _one_ahead(
+    dispatch: Callable[[int], tuple[jax.Array, ...]], indices: Iterable[int]
+) -> Iterator[tuple[int, tuple[jax.Array, ...]]]:
+    """The batches in order; the device already works on the next while the host adds one."""
+    last: tuple[int, tuple[jax.Array, ...]] | None = None
+    for index in indices:
+        following = index, dispatch(index)
+        if last is not None:
+            yield last
+        last = following
+    if last is not None:
+        yield last
 
 
-def _split(sums: tuple[np.ndarray, ...], widths: list[int], num_samples: int) -> list[Moments]:
-    count, weight_sum, weight_square_sum, sum_, square_sum = sums
+def _split(sums: Sequence[np.ndarray], widths: list[int], num_samples: int, num_draws: int) -> list[Moments]:
+    count, weight_sum, weight_square_sum, draw_square_sum, sum_, square_sum = sums
     return [
         Moments(
             num_samples=num_samples,
+            num_draws=num_draws,
             total_sum=sum_[-1],
             total_square_sum=square_sum[-1],
             count=count[a:b],
             weight_sum=weight_sum[a:b],
             weight_square_sum=weight_square_sum[a:b],
+            draw_square_sum=draw_square_sum[a:b],
             sum=sum_[a:b],
             square_sum=square_sum[a:b],
         )

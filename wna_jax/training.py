@@ -49,6 +49,7 @@ class Trained(NamedTuple):
     """Parameters with what is known of them."""
 
     parameters: Parameters
+    """NumPy arrays, which belong to no device and so can be used on any."""
     metrics: dict[str, Any]
     """test_accuracy, test_loss, validation_accuracy, best_epoch, training_seconds and `epochs`, a row each."""
 
@@ -138,7 +139,7 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
         "training_seconds": round(seconds, 2),
         "epochs": history,
     }
-    return Trained(best_parameters, metrics)
+    return Trained(jax.tree.map(np.asarray, best_parameters), metrics)
 
 
 def evaluate(module: nn.Module, parameters: Parameters, split: Split) -> dict[str, float]:

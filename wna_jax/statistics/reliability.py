@@ -180,7 +180,7 @@ def known_noise_reliability(maps: ClassificationImages) -> np.ma.MaskedArray:
     """
     images = as_maps("the maps", maps.images)
     num_pixels = int(np.prod(images.shape[1:]))
-    noise_power = (maps.standard_error**2).mean(axis=1) * (num_pixels - 1)
+    noise_power = (maps.standard_error**2).mean(axis=(1, 2, 3)) * (num_pixels - 1)
     return _above_zero(1 - noise_power / (images.var(axis=(1, 2, 3)) * num_pixels))
 
 

@@ -25,7 +25,7 @@ def z_map(maps: ClassificationImages) -> np.ma.MaskedArray:
     |Z| > 1.96 as significant in a map of hundreds of pixels; a class with a handful of samples of noise that is not
     Gaussian, whose tails are not those of N(0, 1).
     """
-    return as_maps("the map", maps.images) / maps.standard_error[:, None, None, :]
+    return as_maps("the map", maps.images) / maps.standard_error
 
 
 def p_values(z: ArrayLike) -> np.ma.MaskedArray:
@@ -105,7 +105,7 @@ def contrast(first: ClassificationImages, second: ClassificationImages) -> Contr
         )
     difference = as_maps("the first map", first.images) - as_maps("the second map", second.images)
     standard_error = np.ma.sqrt(first.standard_error**2 + second.standard_error**2)
-    return Contrast(difference, standard_error, difference / standard_error[:, None, None, :])
+    return Contrast(difference, standard_error, difference / standard_error)
 
 
 def info_val(z: ArrayLike) -> np.ma.MaskedArray:

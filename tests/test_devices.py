@@ -1,0 +1,72 @@
+"""The same result on 1, 2 and 8 devices and in 2 processes."""
+
+import functools
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+JOB = """
+import sys
+out, devices, address, count, own = sys.argv[1:]
+import jax
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", int(devices))
+if int(count) > 1:
+    jax.distributed.initialize(address, int(count), int(own))
+assert jax.device_count() == int(devices) * int(count)
+import numpy as np
+from pathlib import Path
+from wna_jax import models, noise, responses, reverse_correlate
+module = models.create("paper_cnn", (28, 28, 1), 10)
+with jax.default_device(jax.local_devices()[0]):
+    parameters = jax.tree.map(np.asarray, models.initial_parameters(module, jax.random.key(5)))
+respond = responses.of_classifier(lambda x: 4 * module.apply({"params": parameters}, x))
+for sampling in ("independent", "field"):
+    state = Path(out) / sampling
+    moments = reverse_correlate(
+        noise.uniform((28, 28, 1)), respond, 20_000, batch_size=8192, sampling=sampling, state_dir=state
+    )
+    if int(own) == 0:
+        d, p = moments["decision"], moments["probability"]
+        np.savez(f"{state}.npz", count=d.count, sum=p.sum, square_sum=p.square_sum, draws=p.draw_square_sum)
+"""
+
+
+@functools.cache
+def result(folder: Path, devices: int, processes: int) -> dict[str, dict[str, np.ndarray]]:
+    out = folder / f"{devices}-{processes}"
+    out.mkdir()
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", JOB, str(out), str(devices), address, str(processes), str(own)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for own in range(processes)
+    ]
+    for process in started:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    return {name: dict(np.load(out / f"{name}.npz")) for name in ("independent", "field")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("devices")
+
+
+@pytest.mark.parametrize("sampling", ["independent", "field"])
+@pytest.mark.parametrize(("devices", "processes"), [(2, 1), (8, 1), (1, 2)])
+def test_counts_are_equal_and_sums_to_rounding(folder: Path, sampling: str, devices: int, processes: int) -> None:
+    one, many = result(folder, 1, 1)[sampling], result(folder, devices, processes)[sampling]
+    np.testing.assert_array_equal(many["count"], one["count"])
+    assert (one["count"] > 0).sum() >= 2
+    for name in ("sum", "square_sum", "draws"):
+        np.testing.assert_allclose(many[name], one[name], rtol=1e-6)

@@ -1,0 +1,88 @@
+"""Never lose work: the state of a long sum on disk, so that the same command goes on where it was stopped."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from wna_jax.errors import InputError, damage_said
+
+_SECONDS_BETWEEN_SAVES = 5.0
+
+
+class State(NamedTuple):
+    """How far a job is: the sums of its first `batches` whole batches."""
+
+    batches: int
+    sums: Sequence[np.ndarray]
+
+
+class Store:
+    """A directory that keeps the newest state of one job, written to a temporary name and renamed.
+
+    A run killed at any moment leaves the state before or after a save, never half of one.
+    """
+
+    def __init__(self, directory: Path, identity: Mapping[str, Any]) -> None:
+        """Opens or makes the directory.
+
+        Args:
+            directory: of this job alone.
+            identity: what decides the job's result (JSON values); a state made under another is refused.
+        """
+        from orbax.checkpoint import v1 as ocp  # here, since it takes longer to import than a small job to run
+
+        self._directory, self._identity = Path(directory).absolute(), dict(identity)
+        self._saved_at = time.monotonic()
+        self._checkpointer = ocp.training.Checkpointer(
+            self._directory,
+            preservation_policy=ocp.training.preservation_policies.LatestN(1),
+            cleanup_tmp_directories=True,
+        )
+
+    def load(self) -> State | None:
+        """The newest state, None if there is none.
+
+        Raises:
+            InputError: the state is another job's, or damaged.
+        """
+        if self._checkpointer.latest is None:
+            return None
+        with damage_said(f"the unfinished run in {self._directory}", "delete that directory to start anew"):
+            metadata: Any = self._checkpointer.metadata().custom_metadata
+            made_by = metadata["identity"]
+            tree: Any = self._checkpointer.load()
+            state = State(self._checkpointer.latest.step, [np.asarray(array) for array in tree["sums"]])
+        different = sorted(
+            name for name in made_by.keys() | self._identity.keys() if made_by.get(name) != self._identity.get(name)
+        )
+        if different:
+            was = ", ".join(f"{name} {made_by.get(name)!r} (now {self._identity.get(name)!r})" for name in different)
+            raise InputError(
+                f"{self._directory} holds a run with {was}: give another output directory, or delete that one"
+            )
+        return state
+
+    def save(self, state: State) -> None:
+        """Writes a state, unless it is the one on disk."""
+        latest = self._checkpointer.latest
+        if latest is None or latest.step != state.batches:
+            self._checkpointer.save(
+                state.batches, {"sums": list(state.sums)}, force=True, custom_metadata={"identity": self._identity}
+            )
+        self._saved_at = time.monotonic()
+
+    def save_now_and_then(self, state: State) -> None:
+        """Writes a state if the last was written some seconds ago."""
+        if time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES:
+            self.save(state)
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits for what is being written."""
+        self._checkpointer.close()

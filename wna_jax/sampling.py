@@ -1,0 +1,127 @@
+"""How noise becomes samples: independent images, or the overlapping windows of large noise fields.
+
+A network of VALID convolutions and pools answers for every window of a larger image at once: on a field of 152x152
+pixels the paper's network gives logits for 1,024 windows of 28x28 at stride 4, for the work of 240 windows. Every
+window is exactly white noise; only overlapping windows depend on each other. Independent images are fields of one
+window.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from wna_jax.noise import Noise
+
+FIELD_GRID = 32
+
+
+class Geometry(NamedTuple):
+    """Windows of one size at a stride in both directions, grid x grid of them in a field."""
+
+    window: tuple[int, int]
+    """(H, W)."""
+    stride: tuple[int, int]
+    grid: int
+
+    @property
+    def windows(self) -> int:
+        """In one field."""
+        return self.grid**2
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Stride-sized blocks that a window reaches over."""
+        return math.ceil(self.window[0] / self.stride[0]), math.ceil(self.window[1] / self.stride[1])
+
+    @property
+    def field(self) -> tuple[int, int]:
+        """Size of a field."""
+        height, width = (w + s * (self.grid - 1) for w, s in zip(self.window, self.stride, strict=True))
+        return height, width
+
+
+def independent(noise: Noise) -> Geometry:
+    """One window a field: every sample is an image of its own."""
+    window = noise.shape[:2]
+    return Geometry(window, window, 1)
+
+
+def find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int = FIELD_GRID) -> Geometry | str:
+    """The field geometry of a response, found by trying it; or in words why it has none.
+
+    The response must answer a larger image by weights [n, g, g, K] on a regular grid, and each of these must be what it
+    answers to the window alone, which SAME padding or global pooling do not fulfil.
+    """
+    if noise.draw is None:
+        return f"{noise.name} noise exists in the size of one image alone"
+    try:
+        stride = next(
+            stride
+            for stride in range(1, min(noise.shape[:2]) + 1)
+            if all(_grids(noise, response, stride, grid) == {(grid, grid)} for grid in (2, 3, 5))
+        )
+    except StopIteration:
+        return "its answers to larger images are no grid of answers to their windows"
+    except Exception:  # whatever a network raises on an image of another size
+        return "the network takes images of one size alone"
+    small = Geometry(noise.shape[:2], (stride, stride), 3)
+    field = noise.resized(small.field).sample(jax.random.key(0))[None]
+    windows = jnp.concatenate([_window(field, small, i, j) for i in range(3) for j in range(3)])
+    together, alone = jax.jit(lambda field, windows: (response(field), response(windows)))(field, windows)
+    for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        if not np.allclose(ours.reshape(9, -1), theirs, rtol=1e-3, atol=1e-4):
+            return "its answer to a window depends on what is outside the window"
+    return small._replace(grid=grid)
+
+
+def _grids(noise: Noise, response: Callable[[jax.Array], Any], stride: int, grid: int) -> set[tuple[int, ...]]:
+    """The grids in which a response answers an image that is larger by grid - 1 strides."""
+    height, width, channels = noise.shape
+    shape = (1, height + stride * (grid - 1), width + stride * (grid - 1), channels)
+    answers = jax.eval_shape(response, jax.ShapeDtypeStruct(shape, jnp.float32))
+    return {tuple(answer.shape[1:-1]) for answer in jax.tree.leaves(answers)}
+
+
+def _window(fields: jax.Array, geometry: Geometry, i: int, j: int) -> jax.Array:
+    (height, width), (down, right) = geometry.window, geometry.stride
+    return fields[:, down * i : down * i + height, right * j : right * j + width]
+
+
+def draw(noise: Noise, key: jax.Array, high: ArrayLike, low: ArrayLike, count: int) -> jax.Array:
+    """`count` images (or fields) from index 2^32 high + low on; each is decided by key and index alone."""
+    lows = jnp.asarray(low) + jnp.arange(count, dtype=jnp.uint32)
+    highs = jnp.asarray(high) + (lows < low).astype(jnp.uint32)
+    return jax.vmap(lambda hi, lo: noise.sample(jax.random.fold_in(jax.random.fold_in(key, hi), lo)))(highs, lows)
+
+
+def two_words(index: int) -> tuple[np.uint32, np.uint32]:
+    """An index as two 32-bit words, so that 10^10 samples are as distinct as 10."""
+    return np.uint32(index >> 32), np.uint32(index & 0xFFFFFFFF)
+
+
+def window_sums(weights_nggk: jax.Array, fields_nhwc: jax.Array, geometry: Geometry) -> jax.Array:
+    """Sums over all windows, sum of weight x window -> [k, H, W, c], without copying windows.
+
+    It is the correlation of the fields with the response map. In blocks of the stride's size, S[p, q] = sum over (u, v)
+    of weight[u, v] block[u + p, v + q]; the weights are shifted over q, so that a matrix product for each p is left.
+    """
+    n, grid, _, k = weights_nggk.shape
+    _, height, width, c = fields_nhwc.shape
+    (high, wide), (stride_h, stride_w) = geometry.blocks, geometry.stride
+    rows, columns = grid + high - 1, grid + wide - 1
+    whole = ((0, 0), (0, rows * stride_h - height), (0, columns * stride_w - width), (0, 0))
+    blocks = jnp.pad(fields_nhwc, whole).reshape(n, rows, stride_h, columns, stride_w, c)
+    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows, columns, -1)
+    shifted = jnp.concatenate(
+        [jnp.pad(weights_nggk, ((0, 0), (0, 0), (q, wide - 1 - q), (0, 0))) for q in range(wide)], axis=-1
+    )
+    sums = jnp.stack(
+        [jnp.einsum("nutk,nutc->kc", shifted, blocks[:, p : p + grid], precision="highest") for p in range(high)]
+    )
+    sums = sums.reshape(high, wide, k, stride_h, stride_w, c).transpose(2, 0, 3, 1, 4, 5)
+    return sums.reshape(k, high * stride_h, wide * stride_w, c)[:, : geometry.window[0], : geometry.window[1]]
