@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags, logging
 from matplotlib.figure import Figure
 
-from wna_jax import checkpoints, data, models, responses, reverse_correlation, training
+from wna_jax import checkpoints, data, models, reverse_correlation, training
 from wna_jax.errors import InputError
 from wna_jax.progress import Report, show, silent
 
@@ -34,7 +34,12 @@ flags.DEFINE_integer("epochs", None, "passes over the training images (by defaul
 flags.DEFINE_string(
     "noise", "matched", "uniform in [0, 1], gaussian or gaussian:MEAN,DEVIATION, or matched to the data's pixels"
 )
-flags.DEFINE_list("response", ",".join(responses.NAMES), "what is averaged, comma-separated")
+flags.DEFINE_list(
+    "response",
+    "decision,probability",
+    "what is averaged, comma-separated: decision, probability or probability:SHARPNESS, "
+    "confident:THRESHOLD, confidence, logit",
+)
 flags.DEFINE_enum(
     "sampling",
     "auto",

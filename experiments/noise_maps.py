@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from experiments import common
-from wna_jax import data, figures, maps, noise, progress, responses, reverse_correlation, templates
+from wna_jax import data, figures, maps, noise, progress, responses, reverse_correlation, statistics, templates
 
 _EXAMPLES = 10
 
@@ -32,7 +32,7 @@ def run(settings: common.Settings) -> None:
         names = tuple(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
         network = common.trained_network(settings, dataset, report)
         watch = progress.Stopwatch(report)
-        moments = reverse_correlation.reverse_correlate(
+        halves = reverse_correlation.reverse_correlate_halves(
             stimulus,
             responses.of_classifier(network.logits_function, names),
             settings.num_samples,
@@ -46,12 +46,15 @@ def run(settings: common.Settings) -> None:
     if jax.process_index() > 0:
         return  # every process has the same moments; the first one writes
 
-    images = {name: maps.classification_images(moments[name], stimulus) for name in names}
+    moments = {name: halves[0][name] + halves[1][name] for name in names}
+    mapped = {name: maps.regression_images if name == "logit" else maps.classification_images for name in names}
+    images = {name: mapped[name](moments[name], stimulus) for name in names}
     feedback = {name: templates.feed_back(network.logits_function, images[name].images) for name in names}
-    metrics = _metrics(settings, dataset, network, moments, feedback, watch)
+    reliability = {name: statistics.split_half(halves[0][name], halves[1][name], stimulus) for name in names}
+    metrics = _metrics(settings, dataset, network, moments, feedback, reliability, watch)
     _write_maps(out_dir / "maps.npz", moments, images)
     common.write_json(out_dir / "metrics.json", metrics)
-    _draw(settings, out_dir, dataset, stimulus, network, moments, images, feedback)
+    _draw(settings, out_dir, dataset, stimulus, network, moments, images, feedback, reliability)
     _summarise(out_dir, dataset, metrics)
 
 
@@ -61,6 +64,7 @@ def _metrics(
     network: common.Network,
     moments: dict[str, reverse_correlation.Moments],
     feedback: dict[str, list[templates.Feedback | None]],
+    reliability: dict[str, statistics.SplitHalf],
     watch: progress.Stopwatch,
 ) -> dict[str, Any]:
     counts = moments["decision"].count
@@ -77,11 +81,16 @@ def _metrics(
         },
         "sampling": "independent" if moments["decision"].num_draws == settings.num_samples else "field",
         "share_standard_errors": maps.share_standard_error(moments["decision"]).tolist(),
+        "reliability": {name: _or_none(half.reliability) for name, half in reliability.items()},
         "samples_per_second": watch.rate,
         "noise_seconds": watch.seconds,
         "network_was_loaded": network.was_loaded,
         "training": network.metrics,
     }
+
+
+def _or_none(values_k: np.ma.MaskedArray) -> list[float | None]:
+    return [None if value is np.ma.masked else round(float(value), 5) for value in values_k]
 
 
 def _write_maps(
@@ -115,6 +124,7 @@ def _draw(
     moments: dict[str, reverse_correlation.Moments],
     images: dict[str, maps.ClassificationImages],
     feedback: dict[str, list[templates.Feedback | None]],
+    reliability: dict[str, statistics.SplitHalf],
 ) -> None:
     what = f"{settings.model} on {dataset.name} (test accuracy {network.metrics['test_accuracy']:.2%})"
     dose = f"{settings.num_samples:,} images of {settings.noise} noise"
@@ -123,7 +133,7 @@ def _draw(
     shown = {name: images[name] for name in settings.response}
     title = f"Classification images of {what}: {dose}"
     common.save(
-        figures.classification_images(shown, feedback, dataset.class_names, means, title),
+        figures.classification_images(shown, feedback, reliability, dataset.class_names, means, title),
         out_dir / "classification_images.png",
     )
 
@@ -165,6 +175,9 @@ def _summarise(out_dir: Path, dataset: data.Dataset, metrics: dict[str, Any]) ->
         given = [answer for answer in answers if answer]
         right = sum(answer["correct"] for answer in given)
         print(f"{name + ' maps':15s} {len(given)} of {len(counts)} classes; {right} are called by their own class")
+    for name, values in metrics["reliability"].items():
+        good = sum(value is not None and value >= figures.RELIABLE for value in values)
+        print(f"reliable maps   {good} of {len(values)} {name} maps (split half >= {figures.RELIABLE})")
     print(f"look at         {out_dir / 'classification_images.png'}")
 
 

@@ -2,10 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
 from wna_jax import figures
 from wna_jax.maps import ClassificationImages
+from wna_jax.statistics import SplitHalf
 from wna_jax.templates import Feedback
 
 
@@ -16,6 +18,11 @@ def maps_of(num_classes: int, channels: int, empty: int) -> ClassificationImages
     count = np.full(num_classes, 1234)
     count[empty] = 0
     return ClassificationImages(images, error, count, count / count.sum())
+
+
+def halves_of(maps: ClassificationImages, reliability: float) -> SplitHalf:
+    known = np.ma.masked_array(np.full(len(maps.count), reliability), maps.count == 0)
+    return SplitHalf(known, known, known**0.5, 1e5 * (1 - known) / known)
 
 
 def texts(figure: Figure) -> str:
@@ -34,6 +41,7 @@ def test_every_class_stands_in_the_figure_with_its_count_and_an_empty_one_as_emp
     figure = figures.classification_images(
         {"decision": maps, "probability": maps},
         {"decision": answers, "probability": answers},
+        {"decision": halves_of(maps, 0.5), "probability": halves_of(maps, 0.99)},
         names,
         np.zeros((num_classes, 6, 6, channels)),
         "title",
@@ -43,6 +51,8 @@ def test_every_class_stands_in_the_figure_with_its_count_and_an_empty_one_as_emp
     assert all(name in said for name in names)
     assert said.count("empty:\nno sample") == 2
     assert said.count("1,234 (") == num_classes - 1
+    assert said.count("reliability 0.99") == num_classes - 1
+    assert said.count("reliability 0.50, .9 at 900k") == num_classes - 1  # N0 is 100k, .9 needs nine times as many
     assert said.count("✓ class 0 0.75") == 2
     assert said.count("✗ class 0 0.75") == 2 * (num_classes - 2)
 
@@ -50,7 +60,12 @@ def test_every_class_stands_in_the_figure_with_its_count_and_an_empty_one_as_emp
 def test_a_map_is_drawn_on_a_scale_centred_on_zero_that_all_of_its_row_share() -> None:
     maps = maps_of(4, 1, empty=3)
     figure = figures.classification_images(
-        {"decision": maps}, {"decision": [None] * 4}, list("abcd"), np.zeros((4, 6, 6, 1)), "title"
+        {"decision": maps},
+        {"decision": [None] * 4},
+        {"decision": halves_of(maps, 0.99)},
+        list("abcd"),
+        np.zeros((4, 6, 6, 1)),
+        "title",
     )
     scales = {image.get_clim() for ax in figure.axes for image in ax.images if image.get_cmap().name == "RdBu_r"}
     ((low, high),) = scales
@@ -70,3 +85,23 @@ def test_gallery_draws_rows_with_captions(channels: int, tmp_path: Path) -> None
     figure.savefig(tmp_path / "figure.png")
     assert len(figure.axes) == 6
     assert "second" in texts(figure)
+
+
+def test_the_pixels_that_pass_the_family_wise_test_are_outlined() -> None:
+    maps = maps_of(2, 1, empty=1)
+    z = np.ma.filled(maps.images[0, :, :, 0], 0)
+    z[:] = 0
+    z[2, 3] = maps.images[0, 2, 3, 0] = 9.0
+    maps.images[0, :, :, 0] = z
+    figure = figures.classification_images(
+        {"decision": maps},
+        {"decision": [None] * 2},
+        {"decision": halves_of(maps, 0.99)},
+        ["a", "b"],
+        np.zeros((2, 6, 6, 1)),
+        "title",
+    )
+    (outline,) = [c for ax in figure.axes for c in ax.collections if isinstance(c, ContourSet)]
+    corners = np.concatenate([path.vertices for path in outline.get_paths()])
+    np.testing.assert_allclose(corners.min(axis=0), [2.5, 1.5], atol=0.1)  # column 3, row 2, along the pixel's edges
+    np.testing.assert_allclose(corners.max(axis=0), [3.5, 2.5], atol=0.1)

@@ -1,10 +1,14 @@
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import responses
+from wna_jax import data, models, noise, responses, reverse_correlate
 from wna_jax.errors import InputError
+from wna_jax.maps import gradient_images, regression_images
+from wna_jax.progress import Progress
 
 LOGITS = jnp.array([[1.0, 3.0, 2.0], [0.0, -1.0, 0.0], [jnp.nan, 1.0, 2.0]])
 
@@ -32,6 +36,106 @@ def test_of_classifier_gives_the_named_responses_of_one_pass() -> None:
     assert list(answers) == ["probability", "decision"]
     np.testing.assert_array_equal(answers["decision"], responses.decision(flatten(images)))
     np.testing.assert_array_equal(answers["probability"], responses.probability(flatten(images)))
+
+
+def test_the_responses_are_what_their_names_say() -> None:
+    logits = jax.random.normal(jax.random.key(0), (200, 3))
+    p = np.asarray(jax.nn.softmax(logits))
+    hard = np.eye(3)[p.argmax(axis=1)]
+    for name, expected in [
+        ("probability:4", jax.nn.softmax(4 * logits)),
+        ("confident:0.6", hard * (p > 0.6)),
+        ("confident", hard),  # the winner of three always has more than .3
+        ("confidence", hard * p),
+        ("logit", logits),
+        ("decision", hard),
+        ("probability", p),
+    ]:
+        np.testing.assert_allclose(responses.from_name(name)(logits), expected, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("probability:0", "expected a number between 0 and inf, such as probability:0.9"),
+        ("confident:1", "expected a number between 0 and 1"),
+        ("confident:x", "expected a number between 0 and 1"),
+        ("decision:2", "decision takes no number, write decision"),
+        ("loudness:2", "unknown response 'loudness:2'"),
+    ],
+)
+def test_wrong_names_and_numbers_are_named(name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        responses.from_name(name)
+
+
+def test_a_sharp_gradient_map_and_the_map_of_the_same_response_agree_within_their_errors(network: Callable) -> None:
+    """Stein's identity in all ten classes: 7,840 differences of two independent runs over their standard error."""
+    white = noise.gaussian((28, 28, 1), 0.3, 0.3)
+
+    def weights(images: jax.Array) -> jax.Array:
+        return responses.probability(network(images))
+
+    slopes = regression_images(reverse_correlate(white, weights, 100_000, seed=1), white)
+    gradients = gradient_images(reverse_correlate(white, responses.gradient_of(weights), 1_000, seed=2))
+    z = (slopes.images - gradients.images) / np.ma.sqrt(slopes.standard_error**2 + gradients.standard_error**2)
+    assert z.shape == (10, 28, 28, 1)
+    for k in range(10):
+        assert np.corrcoef(slopes.images[k].ravel(), gradients.images[k].ravel())[0, 1] > 0.9
+        assert np.std(z[k]) == pytest.approx(1, abs=0.12)
+        assert np.abs(z[k]).max() < 5
+
+
+def test_a_scikit_learn_classifier_is_analysed_as_a_black_box(digits: data.Dataset) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    images = digits.train.images[:, ::4, ::4].reshape(len(digits.train.labels), -1) / 255
+    model = LogisticRegression(max_iter=200).fit(images, digits.train.labels)
+    white = noise.gaussian((7, 7, 1), 0.4, 0.3)
+
+    def logits_on_the_host(images: np.ndarray) -> np.ndarray:
+        assert isinstance(images, np.ndarray)
+        return model.decision_function(images.reshape(len(images), -1))
+
+    weights, bias = model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)
+    traced = responses.of_classifier(lambda x: x.reshape(len(x), -1) @ weights + bias[None])
+    reports: list[Progress] = []
+    ours = reverse_correlate(white, responses.of_black_box(logits_on_the_host), 30_100, report=reports.append)
+    theirs = reverse_correlate(white, traced, 30_100)
+    np.testing.assert_array_equal(ours["decision"].count, theirs["decision"].count)
+    np.testing.assert_allclose(ours["probability"].sum, theirs["probability"].sum, rtol=1e-4)
+    assert reports[-1].done == 30_100
+    slopes = regression_images(
+        reverse_correlate(white, responses.of_black_box(logits_on_the_host, ["logit"]), 30_100)["logit"], white
+    )
+    for k in range(10):  # a linear model's logit map is its weights
+        assert np.corrcoef(slopes.images[k].ravel(), model.coef_[k])[0, 1] > 0.99
+
+
+def test_black_boxes_that_answer_wrongly_are_named() -> None:
+    white = noise.uniform((4, 4, 1))
+    for answer, said in [
+        (lambda x: x, r"the black box returned an array of shape \(2, 4, 4, 1\) .*: expected \(2, classes\)"),
+        (lambda x: "cat", "the black box returned a str: expected a NumPy array of numbers"),
+        (lambda x: np.full((len(x), 3), np.nan), "NaN or infinite weights"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            reverse_correlate(white, responses.of_black_box(answer), 100)
+    with pytest.raises(InputError, match="black boxes and gradients answer single images alone"):
+        reverse_correlate(white, responses.of_black_box(lambda x: x[:, 0, :, 0]), 100, sampling="field")
+
+
+def test_the_map_of_a_unit_of_the_first_layer_is_its_kernel() -> None:
+    module = models.create("paper_cnn", (28, 28, 1), 10)
+    parameters = models.initial_parameters(module, jax.random.key(0))
+    white = noise.gaussian((28, 28, 1), 0.0, 1.0)
+    activation = responses.of_layer(module, parameters, "conv1")
+    slopes = regression_images(reverse_correlate(white, activation, 20_000), white).images
+    for unit in range(20):
+        kernel = np.asarray(parameters["conv1"]["kernel"])[:, :, 0, unit]
+        assert np.corrcoef(slopes[unit, 12:17, 12:17, 0].ravel(), kernel.ravel())[0, 1] > 0.99
+    with pytest.raises(InputError, match=r"unknown layer 'conv9' .*: choose one of conv1, conv2, fc1, fc2"):
+        reverse_correlate(white, responses.of_layer(module, parameters, "conv9"), 100)
 
 
 def test_wrong_input_is_named() -> None:

@@ -10,17 +10,21 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from wna_jax.maps import ClassificationImages
+from wna_jax.statistics import SplitHalf, significant_pixels, z_map
 from wna_jax.templates import Feedback
 
 _COLUMNS = 10
 _PANEL = 1.25  # inches
 _DIVERGING = "RdBu_r"
+RELIABLE = 0.9
+"""Split-half reliability from which on a map is not marked."""
 _GOOD, _BAD, _QUIET = "#1a7f37", "#b3261e", "#6b6b6b"
 
 
 def classification_images(
     maps: Mapping[str, ClassificationImages],
     feedback: Mapping[str, Sequence[Feedback | None]],
+    reliability: Mapping[str, SplitHalf],
     class_names: Sequence[str],
     class_means: np.ndarray,
     title: str,
@@ -28,12 +32,14 @@ def classification_images(
     """The maps of every class, a row a response, under the mean training image of the class.
 
     All maps of a row share one scale, in standard errors of the map, with zero in the middle: a map that is still noise
-    looks pale. Above each map stand its count and share (for graded responses the mean weight), below it what the
-    network calls the map, with its confidence.
+    looks pale. Outlined are the pixels that pass the family-wise test at .05 over all maps of the row. Above each map
+    stand its count and share (for graded responses the mean weight) and its reliability; a map below .9 is marked, with
+    the samples that it would need. Below it stands what the network calls the map, with its confidence.
 
     Args:
         maps: by response, for K classes.
         feedback: by response, K answers.
+        reliability: by response, for K classes.
         class_names: K names.
         class_means: mean training images [K, H, W, C] on the [0, 1] scale.
         title: what was done: network, data, noise, number of samples.
@@ -41,7 +47,7 @@ def classification_images(
     blocks = math.ceil(len(class_names) / _COLUMNS)
     columns = math.ceil(len(class_names) / blocks)
     rows = 1 + len(maps)
-    figure = Figure(figsize=(_PANEL * columns + 1.4, blocks * (_PANEL + 0.3 + (_PANEL + 0.42) * len(maps)) + 0.55))
+    figure = Figure(figsize=(_PANEL * columns + 1.4, blocks * (_PANEL + 0.3 + (_PANEL + 0.52) * len(maps)) + 0.6))
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
     axes = figure.subplots(blocks * rows, columns, squeeze=False)
@@ -53,13 +59,16 @@ def classification_images(
         _draw_image(top, class_means[k])
         top.set_title(name, fontsize=9, fontweight="bold")
     for row, (response, images) in enumerate(maps.items(), start=1):
-        z_khwc = images.images / images.standard_error
+        z_khwc = z_map(images)
+        significant = significant_pixels(z_khwc, num_maps=len(class_names))
         limit = _limit(z_khwc)
         for k in range(len(class_names)):
             block, column = divmod(k, columns)
             ax = axes[block * rows + row, column]
             _draw_map(ax, z_khwc[k], limit, _why_empty(images, k))
+            _outline(ax, np.asarray(significant)[k].any(axis=-1))
             _caption(ax, _amount(response, images, k), feedback[response][k], k, class_names)
+            _mark_reliability(ax, images, reliability[response], k)
         for block in range(blocks):
             line = axes[block * rows + row]
             line[0].set_ylabel(f"{response}\nmap", fontsize=9)
@@ -170,6 +179,36 @@ def _draw_map(ax: Axes, z_hwc: np.ma.MaskedArray, limit: float, why_empty: str) 
         ax.imshow(z_hwc[..., 0], cmap=_DIVERGING, vmin=-limit, vmax=limit)
     else:
         ax.imshow(np.clip(0.5 + z_hwc.filled() / (2 * limit), 0, 1))
+
+
+def _outline(ax: Axes, inside_hw: np.ndarray) -> None:
+    """A line around the pixels inside, along their edges."""
+    if inside_hw.any():
+        (height, width), fine = inside_hw.shape, 6
+        edges = np.pad(np.kron(inside_hw, np.ones((fine, fine))), 1)  # the line follows pixels, not their centres
+        margin = 1 / fine
+        extent = (-0.5 - margin, width - 0.5 + margin, -0.5 - margin, height - 0.5 + margin)
+        ax.contour(edges, levels=[0.5], colors="#222222", linewidths=0.4, extent=extent)
+
+
+def _mark_reliability(ax: Axes, images: ClassificationImages, halves: SplitHalf, k: int) -> None:
+    if not images.images[k].count():
+        return
+    reliability = halves.reliability[k]
+    known = reliability is not np.ma.masked
+    good = known and reliability >= RELIABLE
+    text = f"reliability {reliability:.2f}" if known else "reliability unknown"
+    if known and not good and halves.n0[k] is not np.ma.masked:
+        # Spearman-Brown: reliability N / (N + N0) reaches R at N = N0 R / (1 - R).
+        text += f", .9 at {_short(halves.n0[k] * RELIABLE / (1 - RELIABLE))}"
+    ax.text(0.5, 1.12, text, transform=ax.transAxes, ha="center", fontsize=6.5, color=_QUIET if good else _BAD)
+
+
+def _short(number: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.{0 if number >= 10 * size else 1}f}{unit}"
+    return f"{number:.0f}"
 
 
 def _limit(z_khwc: np.ma.MaskedArray) -> float:

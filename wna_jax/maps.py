@@ -1,6 +1,7 @@
 """From moments to maps: classification images with their standard errors."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,44 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     )
 
 
+def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
+    """The slope of a graded response on each pixel, cov(w, x) / s^2, in units of the response per unit of intensity.
+
+    For a unit's activation or a logit, which may be negative: no mean of weights stands below the line. Its z-map is
+    that of `classification_images`. In Gaussian noise it estimates the mean input gradient (Stein's identity). Where
+    the response does not depend on the pixel the standard error is sd(w) / (s sqrt(N)).
+    """
+    n = moments.num_samples
+    spread = np.maximum(moments.weight_square_sum - moments.weight_sum**2 / n, 0)
+    flat = spread <= 1e-12 * moments.weight_square_sum
+    covariance = moments.sum - _over_pixels(moments.weight_sum / n) * moments.total_sum
+    deviation = np.broadcast_to(noise.deviation, noise.shape)
+    constant = np.broadcast_to(_over_pixels(flat), moments.sum.shape)
+    return ClassificationImages(
+        images=np.ma.masked_array(covariance / n / deviation**2, constant),
+        standard_error=np.ma.masked_array(_over_pixels(np.sqrt(spread)) / n / deviation, constant),
+        count=moments.count,
+        share=moments.weight_sum / n,
+    )
+
+
+def gradient_images(moments: Moments) -> ClassificationImages:
+    """The mean input gradient of each response, from moments of a `responses.gradient_of`.
+
+    In units of the response per unit of intensity, as `regression_images`, with the standard error of the mean,
+    sd(gradient) / sqrt(N), of every pixel by itself.
+    """
+    n = moments.num_samples
+    mean = moments.sum / n
+    variance = np.maximum(moments.square_sum / n - mean**2, 0)
+    return ClassificationImages(
+        images=np.ma.masked_array(mean),
+        standard_error=np.ma.masked_array(np.sqrt(variance / n)),
+        count=moments.count,
+        share=moments.weight_sum / n,
+    )
+
+
 def share_standard_error(moments: Moments) -> np.ndarray:
     """Standard error of the share sum w / N of each response, [K], from the spread between independent draws.
 
@@ -78,5 +117,6 @@ def min_max(images_khwc: np.ma.MaskedArray) -> np.ma.MaskedArray:
     return (images_khwc - low) / (high - low)
 
 
-def _over_pixels(value_k: np.ma.MaskedArray) -> np.ma.MaskedArray:
+def _over_pixels(value_k: Any) -> Any:
+    """[K] -> [K, 1, 1, 1], masked or not."""
     return value_k[:, None, None, None]

@@ -1,15 +1,35 @@
 """Responses: what a network answers to noise, as the weights with which noise images are averaged.
 
 A response is a pure function, images [n, H, W, C] -> weights [n, K], or to a pytree of such weights, so that several
-responses share one pass of the network. Here are the responses of classifiers, built on any JAX function
-images -> logits [n, K]. A NaN among an image's logits makes all its weights NaN, which the loop reports: `argmax`
-would hide it.
+responses share one pass of the network. Here are those of classifiers, built on any JAX function images -> logits
+[n, K] (for fields of many windows [n, g, g, K]); of networks that are no JAX functions (`of_black_box`); of units
+(`of_layer`); and gradients (`gradient_of`), which answer by a map instead of a weight.
+
+| name | weight w_k of an image | its map estimates | use it |
+| --- | --- | --- | --- |
+| decision | 1 if k has the largest logit | mean of the noise called k, minus the mean | the paper's bias map |
+| probability:s | softmax(s logits)_k, s = 1 | the same, by degrees | for all classes with few samples |
+| confident:t | 1 if k wins with p > t, t = .3 | mean of the noise surely called k | the paper's filter |
+| confidence | p_k if k wins, else 0 | decision map, sure answers count more | the paper's weighting |
+| logit | logit k | cov(logit, noise) / s^2 = mean gradient | evidence, not choice: `regression_images` |
+
+Reading the result: all but "logit" are weights of a mean, mapped by `classification_images`; their z-maps say which
+pixels matter. As s grows, probability:s goes over into decision.
+
+Common mistakes: a decision map of a class with a handful of samples (take probability); reading a confident map as
+that of all decisions (the filter selects, and with t below 1/K it keeps everything); a logit map divided by the sum of
+logits, which may be 0 or negative. A NaN among an image's logits makes all its weights NaN, which the loop reports:
+`argmax` would hide it.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from wna_jax.errors import InputError, unknown_name
 
@@ -19,34 +39,83 @@ Weights = jax.Array
 Response = Callable[[Logits], Weights]
 
 
-def decision(logits_nk: Logits) -> Weights:
-    """The hard decision: 1 for the class of the largest logit (the first of equals), 0 for the others.
-
-    Its map is the classification image of the paper: the mean of the noise that the network calls k.
-    """
-    return _keep_nan(jax.nn.one_hot(logits_nk.argmax(axis=-1), logits_nk.shape[-1], dtype=logits_nk.dtype), logits_nk)
+def decision(logits: Logits) -> Weights:
+    """The hard decision: 1 for the class of the largest logit (the first of equals), 0 for the others."""
+    return _keep_nan(jax.nn.one_hot(logits.argmax(axis=-1), logits.shape[-1], dtype=logits.dtype), logits)
 
 
-def probability(logits_nk: Logits) -> Weights:
-    """The class probability, softmax of the logits: every image counts for every class, as much as the network says.
-
-    Reaches a given reliability with far fewer samples than `decision`, most of all for classes that are rarely chosen.
-    """
-    return _keep_nan(jax.nn.softmax(logits_nk), logits_nk)
+def probability(logits: Logits, sharpness: float = 1.0) -> Weights:
+    """The class probability, softmax(sharpness x logits): every image counts for every class, as the network says."""
+    return _keep_nan(jax.nn.softmax(sharpness * logits), logits)
 
 
-_REGISTRY: dict[str, Response] = {"decision": decision, "probability": probability}
+def confident(logits: Logits, threshold: float = 0.3) -> Weights:
+    """The decision where its probability is above `threshold`, else 0 for all classes."""
+    chosen = decision(logits)
+    return jnp.where(jax.nn.softmax(logits) > threshold, chosen, 0 * chosen)
+
+
+def confidence(logits: Logits) -> Weights:
+    """The decision weighted by its probability."""
+    return decision(logits) * jax.nn.softmax(logits)
+
+
+def logit(logits: Logits) -> Weights:
+    """The logits themselves: graded evidence of either sign, to be mapped by `maps.regression_images`."""
+    return logits
+
+
+_REGISTRY: dict[str, Callable[..., Weights]] = {
+    "decision": decision,
+    "probability": probability,
+    "confident": confident,
+    "confidence": confidence,
+    "logit": logit,
+}
 NAMES = tuple(_REGISTRY)
+_RANGES = {"probability": (0.0, np.inf), "confident": (0.0, 1.0)}
+"""The responses that take a number, and what lies strictly between."""
+
+
+def from_name(text: str) -> Response:
+    """The response that a text names: one of `NAMES`, with its number as in "probability:4" or "confident:0.9".
+
+    Raises:
+        InputError: no such response, or a number that it does not take.
+    """
+    name, _, number = text.partition(":")
+    if name not in _REGISTRY:
+        raise unknown_name("response", text, NAMES)
+    if ":" not in text:
+        return _REGISTRY[name]
+    if name not in _RANGES:
+        raise InputError(f"response {text!r}: {name} takes no number, write {name}")
+    low, high = _RANGES[name]
+    try:
+        value = float(number)
+    except ValueError:
+        value = np.nan
+    if not low < value < high:
+        raise InputError(f"response {text!r}: expected a number between {low:g} and {high:g}, such as {name}:0.9")
+    return lambda logits: _REGISTRY[name](logits, value)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises an InputError if there is no name, or one that `from_name` does not know."""
+    if not names:
+        raise InputError(f"no response given: choose from {', '.join(NAMES)}")
+    for name in names:
+        from_name(name)
 
 
 def of_classifier(
-    logits_function: Callable[[Images], Logits], names: Sequence[str] = NAMES
+    logits_function: Callable[[Images], Logits], names: Sequence[str] = ("decision", "probability")
 ) -> Callable[[Images], dict[str, Weights]]:
     """The named responses of a classifier, in one pass.
 
     Args:
         logits_function: images [n, H, W, C] -> logits [n, K]; any JAX-traceable function.
-        names: from `NAMES`.
+        names: as `from_name` takes them.
 
     Returns:
         images -> {name: weights [n, K]}.
@@ -57,30 +126,87 @@ def of_classifier(
     check_names(names)
 
     def respond(images: Images) -> dict[str, Weights]:
-        logits_nk = logits_function(images)
-        shape = getattr(logits_nk, "shape", None)
+        logits = logits_function(images)
+        shape = getattr(logits, "shape", None)
         if shape is None or len(shape) not in (2, 4) or shape[0] != len(images):  # 4: the windows of fields
             raise InputError(
-                f"the network returned {_describe(logits_nk)} for images {images.shape}: "
+                f"the network returned {_describe(logits)} for images {images.shape}: "
                 f"expected logits of shape ({len(images)}, classes)"
             )
-        return {name: _REGISTRY[name](logits_nk) for name in names}
+        return {name: from_name(name)(logits) for name in names}
 
     return respond
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raises an InputError if there is no name, or one that is not in `NAMES`."""
-    if not names:
-        raise InputError(f"no response given: choose from {', '.join(NAMES)}")
-    for name in names:
-        if name not in _REGISTRY:
-            raise unknown_name("response", name, NAMES)
+@dataclass(frozen=True, eq=False)
+class BlackBox:
+    """A network that JAX cannot trace, and the response built on its answers."""
+
+    function: Callable[[np.ndarray], np.ndarray]
+    """NumPy images float32 [n, H, W, C] -> answers [n, K], on the host."""
+    weigh: Callable[[jax.Array], Any]
+    """Answers -> weights [n, K] or a pytree of them."""
 
 
-def _keep_nan(weights_nk: Weights, logits_nk: Logits) -> Weights:
-    broken = jnp.isnan(logits_nk).any(axis=-1, keepdims=True)
-    return jnp.where(broken, jnp.full_like(weights_nk, jnp.nan), weights_nk)
+def of_black_box(
+    function: Callable[[np.ndarray], np.ndarray], names: Sequence[str] = ("decision", "probability")
+) -> BlackBox:
+    """The named responses of a model of PyTorch, scikit-learn or a remote machine: NumPy in, NumPy out.
+
+    Args:
+        function: images float32 [n, H, W, C] -> logits [n, K]; for a model that gives probabilities, their logarithms
+            (`np.log(np.maximum(p, 1e-30))`), whose softmax they are.
+        names: as `from_name` takes them.
+    """
+    check_names(names)
+    return BlackBox(function, lambda logits: {name: from_name(name)(logits) for name in names})
+
+
+def of_layer(module: nn.Module, parameters: Any, layer: str) -> Callable[[Images], Weights]:
+    """The activation (after ReLU) of every unit of a layer: images -> [n, units].
+
+    A layer with spatial positions gives its unit at the middle position, so that one weight belongs to one image.
+    Activations are graded: map them by `maps.regression_images`.
+
+    Raises:
+        InputError: no such layer (when the response is used); the message lists those that there are.
+    """
+
+    def respond(images: Images) -> Weights:
+        _, state = module.apply({"params": parameters}, images, capture_intermediates=True)
+        captured = {name: value["__call__"][0] for name, value in state["intermediates"].items() if name != "__call__"}
+        if layer not in captured:
+            raise unknown_name("layer", layer, tuple(captured))
+        activation = nn.relu(captured[layer])
+        return activation if activation.ndim == 2 else activation[:, activation.shape[1] // 2, activation.shape[2] // 2]
+
+    return respond
+
+
+@dataclass(frozen=True, eq=False)
+class Gradient:
+    """Answers with the input gradient of each weight instead of the weight."""
+
+    weights: Callable[[Images], Weights]
+
+
+def gradient_of(weights: Callable[[Images], Weights]) -> Gradient:
+    """The input gradient of a differentiable response: its mean is the response's regression map (Stein's identity).
+
+    In Gaussian noise of deviation s, E[grad f] = cov(f, x) / s^2, so `maps.gradient_images` of this and
+    `maps.regression_images` of the response itself estimate the same map, this one from far fewer samples (which cost
+    about two network passes a class each). In other noise the two differ. A hard decision has no gradient: use a
+    probability, as sharp as need be.
+
+    Args:
+        weights: images [n, H, W, C] -> weights [n, K], such as `lambda x: probability(logits_function(x))`.
+    """
+    return Gradient(weights)
+
+
+def _keep_nan(weights: Weights, logits: Logits) -> Weights:
+    broken = jnp.isnan(logits).any(axis=-1, keepdims=True)
+    return jnp.where(broken, jnp.full_like(weights, jnp.nan), weights)
 
 
 def _describe(value: object) -> str:

@@ -24,6 +24,7 @@ from wna_jax.errors import InputError, unknown_name
 from wna_jax.jobs import State, Store
 from wna_jax.noise import Noise
 from wna_jax.progress import Progress, Report, silent
+from wna_jax.responses import BlackBox, Gradient
 from wna_jax.sampling import FIELD_GRID, Geometry, draw, find_field, independent, two_words, window_sums
 
 Response = Callable[[jax.Array], Any]
@@ -69,8 +70,22 @@ class Moments:
 
 
 def reverse_correlate(
+    noise: Noise, response: Response | BlackBox | Gradient, num_samples: int = 1_000_000, **options: Any
+) -> Any:
+    """Draws noise samples, lets the network respond, and sums them up by response.
+
+    The sum of the two halves of `reverse_correlate_halves`, which says what all arguments are.
+
+    Returns:
+        `Moments`, in the structure of the response's weights.
+    """
+    halves = reverse_correlate_halves(noise, response, num_samples, **options)
+    return jax.tree.map(lambda first, second: first + second, *halves)
+
+
+def reverse_correlate_halves(
     noise: Noise,
-    response: Response,
+    response: Response | BlackBox | Gradient,
     num_samples: int = 1_000_000,
     *,
     seed: int = 0,
@@ -79,14 +94,15 @@ def reverse_correlate(
     state_dir: Path | None = None,
     identity: Mapping[str, Any] | None = None,
     report: Report = silent,
-) -> Any:
-    """Draws noise samples, lets the network respond, and sums them up by response.
+) -> tuple[Any, Any]:
+    """`reverse_correlate` in two independent halves, the even and the odd batches, to tell how reliable maps are.
 
     The work is spread over all devices that JAX sees, of all processes of a `jax.distributed` program.
 
     Args:
         noise: the distribution of the samples.
-        response: images [n, H, W, C] -> weights [n, K] or a pytree of such weights; any function that `jax.jit` takes.
+        response: images [n, H, W, C] -> weights [n, K] or a pytree of such weights; any function that `jax.jit` takes,
+            or a black box or gradient of `wna_jax.responses`.
         num_samples: N, how many noise samples.
         seed: of the noise; draw i of a seed is always the same image or field.
         batch_size: samples a network pass; memory grows with it, the result does not change. By default 256 on a CPU
@@ -100,7 +116,8 @@ def reverse_correlate(
         report: progress, in samples.
 
     Returns:
-        `Moments`, in the structure of the response's weights.
+        The two halves, each `Moments` in the structure of the response's weights. The second is empty where all samples
+        fit into one batch.
 
     Raises:
         InputError: a number that is not above 0, weights of another shape, NaN or infinite weights, fields asked for
@@ -118,8 +135,10 @@ def reverse_correlate(
         return sum_batch(np.uint32(seed), *two_words(index * draws), np.int32(size))
 
     def add(sums: Sequence[np.ndarray], index: int, batch_sums: tuple[jax.Array, ...]) -> list[np.ndarray]:
-        """Float32 sums of a batch into float64; int32 counts into int64."""
-        total = [a + np.asarray(b, a.dtype) for a, b in zip(sums, batch_sums, strict=True)]
+        """Float32 sums of a batch into the float64 sums of its half; int32 counts into int64."""
+        total = [array.copy() for array in sums]
+        for a, b in zip(total, batch_sums, strict=True):
+            a[index % 2] += np.asarray(b, a.dtype)
         if not np.isfinite(total[1]).all():
             raise InputError(
                 f"the response gave NaN or infinite weights for noise samples {index * batch} to "
@@ -127,9 +146,9 @@ def reverse_correlate(
             )
         return total
 
-    rows = sum(widths) + 1  # the last is that of all samples
-    image = (rows, *noise.shape)
-    zeros = [np.zeros(rows, np.int64), *(np.zeros(shape) for shape in ((rows,),) * 3 + (image,) * 2)]
+    rows = (2, sum(widths) + 1)  # halves; responses, the last is that of all samples
+    images = (*rows, *noise.shape)
+    zeros = [np.zeros(rows, np.int64), *(np.zeros(shape) for shape in (rows,) * 3 + (images,) * 2)]
     what = {"noise": noise.name, "shape": list(noise.shape), "seed": seed, "responses": widths}
     how = {"window_grid": geometry.grid, "draws_a_batch": draws}
     with contextlib.ExitStack() as stack:
@@ -157,7 +176,8 @@ def reverse_correlate(
         if num_samples % batch:
             sums = add(sums, state.batches, dispatch(state.batches))
     report(Progress("noise", num_samples, num_samples, "samples"))
-    return structure.unflatten(_split(sums, widths, num_samples, math.ceil(num_samples / geometry.windows)))
+    first, second = (_split([array[half] for array in sums], widths, geometry.windows) for half in (0, 1))
+    return structure.unflatten(first), structure.unflatten(second)
 
 
 def draw_samples(noise: Noise, count: int, *, seed: int = 0, first: int = 0) -> jax.Array:
@@ -173,10 +193,15 @@ def _check_numbers(num_samples: int, batch_size: int | None, seed: int) -> None:
         raise InputError(f"seed is {seed}: it must be a whole number from 0 to 2^32 - 1")
 
 
-def _check_response(noise: Noise, response: Response) -> tuple[Any, list[int]]:
+def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> tuple[Any, list[int]]:
     """The structure of the response's weights, and the number of responses in each leaf."""
     images = jax.ShapeDtypeStruct((2, *noise.shape), jnp.float32)
-    leaves, structure = jax.tree.flatten(jax.eval_shape(response, images))
+    if isinstance(response, BlackBox):
+        answers = _ask(response, np.asarray(draw_samples(noise, 2)))
+        shapes = jax.eval_shape(response.weigh, jax.ShapeDtypeStruct(answers.shape, jnp.float32))
+    else:
+        shapes = jax.eval_shape(response.weights if isinstance(response, Gradient) else response, images)
+    leaves, structure = jax.tree.flatten(shapes)
     for leaf in leaves:
         if len(leaf.shape) != 2 or leaf.shape[0] != 2 or leaf.shape[1] < 1:
             raise InputError(
@@ -188,12 +213,33 @@ def _check_response(noise: Noise, response: Response) -> tuple[Any, list[int]]:
     return structure, [leaf.shape[1] for leaf in leaves]
 
 
-def _choose_geometry(wanted: Sampling, noise: Noise, response: Response, num_samples: int) -> Geometry:
+def _ask(box: BlackBox, images: np.ndarray) -> np.ndarray:
+    answers = box.function(images)
+    try:
+        answers = np.asarray(answers, np.float32)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the black box returned a {type(answers).__name__}: expected a NumPy array of numbers"
+        ) from None
+    if answers.ndim != 2 or len(answers) != len(images):
+        raise InputError(
+            f"the black box returned an array of shape {answers.shape} for images {images.shape}: "
+            f"expected ({len(images)}, classes)"
+        )
+    return answers
+
+
+def _choose_geometry(
+    wanted: Sampling, noise: Noise, response: Response | BlackBox | Gradient, num_samples: int
+) -> Geometry:
     if wanted not in SAMPLINGS:
         raise unknown_name("sampling", wanted, SAMPLINGS)
     if wanted == "independent" or (wanted == "auto" and num_samples < _FEWEST_FIELDS * FIELD_GRID**2):
         return independent(noise)
-    found = find_field(noise, response)
+    if isinstance(response, BlackBox | Gradient):
+        found: Geometry | str = "black boxes and gradients answer single images alone"
+    else:
+        found = find_field(noise, response)
     if isinstance(found, Geometry):
         return found
     if wanted == "field":
@@ -211,19 +257,23 @@ def _draws_a_batch(batch_size: int | None, geometry: Geometry, num_samples: int)
 
 
 @functools.lru_cache(maxsize=4)  # so that another seed does not compile again
-def _make_batch(noise: Noise, response: Response, geometry: Geometry, draws: int) -> Callable[..., tuple]:
+def _make_batch(
+    noise: Noise, response: Response | BlackBox | Gradient, geometry: Geometry, draws: int
+) -> Callable[..., tuple]:
     """The jitted sums of one batch of draws, spread over all devices; the last row is of all samples (weight 1)."""
     mesh = jax.make_mesh((jax.device_count(),), ("draws",), axis_types=(AxisType.Auto,))
-    spread = NamedSharding(mesh, PartitionSpec("draws"))
+    spread, everywhere = NamedSharding(mesh, PartitionSpec("draws")), NamedSharding(mesh, PartitionSpec())
     stimulus = noise if geometry.grid == 1 else noise.resized(geometry.field)
+    grid = (draws, geometry.grid, geometry.grid)
 
-    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
-    def sum_batch(seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
-        fields = jax.lax.with_sharding_constraint(draw(stimulus, jax.random.key(seed), high, low, draws), spread)
-        leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(response(fields))]
-        grid = (draws, geometry.grid, geometry.grid)
-        weights = jnp.concatenate([*(leaf.reshape(*grid, -1) for leaf in leaves), jnp.ones((*grid, 1))], axis=-1)
-        weights = jnp.where(jnp.arange(math.prod(grid)).reshape(*grid, 1) < size, weights, 0)
+    def fields_of(seed: jax.Array, high: jax.Array, low: jax.Array) -> jax.Array:
+        return jax.lax.with_sharding_constraint(draw(stimulus, jax.random.key(seed), high, low, draws), spread)
+
+    def sums_of(answers: Any, fields: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
+        """Sums of one batch from weights, a pytree of [draws, K] or [draws, grid, grid, K]."""
+        leaves = [leaf.astype(jnp.float32).reshape(*grid, -1) for leaf in jax.tree.leaves(answers)]
+        inside = jnp.arange(math.prod(grid)).reshape(*grid, 1) < size
+        weights = jnp.where(inside, jnp.concatenate([*leaves, jnp.ones((*grid, 1))], axis=-1), 0)
         sums = window_sums(weights, jnp.concatenate([fields, jnp.square(fields)], axis=-1), geometry)
         return (
             jnp.sum(weights != 0, axis=(0, 1, 2), dtype=jnp.int32),
@@ -233,7 +283,37 @@ def _make_batch(noise: Noise, response: Response, geometry: Geometry, draws: int
             *jnp.split(sums, 2, axis=-1),
         )
 
-    return sum_batch
+    @functools.partial(jax.jit, out_shardings=everywhere)
+    def of_network(seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
+        fields = fields_of(seed, high, low)
+        return sums_of(response(fields), fields, size)  # type: ignore[operator]
+
+    @functools.partial(jax.jit, out_shardings=everywhere)
+    def of_gradient(seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
+        """Gradients stand in place of the weighted images; the row of all samples keeps those."""
+        images = fields_of(seed, high, low)
+        weights = response.weights  # type: ignore[union-attr]
+        gradients = jax.vmap(jax.jacrev(lambda image: weights(image[None])[0]))(images)
+        gradients = jnp.where((jnp.arange(draws) < size).reshape(-1, 1, 1, 1, 1), gradients, 0)
+        *rest, sum_, square_sum = sums_of(weights(images), images, size)
+        return (
+            *rest,
+            jnp.concatenate([gradients.sum(axis=0), sum_[-1:]]),
+            jnp.concatenate([jnp.square(gradients).sum(axis=0), square_sum[-1:]]),
+        )
+
+    if isinstance(response, Gradient):
+        return of_gradient
+    if not isinstance(response, BlackBox):
+        return of_network
+    draw_fields = jax.jit(fields_of)
+    sum_up = jax.jit(lambda answers, fields, size: sums_of(response.weigh(answers), fields, size))
+
+    def of_black_box(seed: np.uint32, high: np.uint32, low: np.uint32, size: np.int32) -> tuple[jax.Array, ...]:
+        images = draw_fields(seed, high, low)
+        return sum_up(_ask(response, np.asarray(images)), images, size)
+
+    return of_black_box
 
 
 def _one_ahead(
@@ -250,12 +330,13 @@ def _one_ahead(
         yield last
 
 
-def _split(sums: Sequence[np.ndarray], widths: list[int], num_samples: int, num_draws: int) -> list[Moments]:
+def _split(sums: Sequence[np.ndarray], widths: list[int], windows: int) -> list[Moments]:
     count, weight_sum, weight_square_sum, draw_square_sum, sum_, square_sum = sums
+    num_samples = int(count[-1])
     return [
         Moments(
             num_samples=num_samples,
-            num_draws=num_draws,
+            num_draws=math.ceil(num_samples / windows),
             total_sum=sum_[-1],
             total_square_sum=square_sum[-1],
             count=count[a:b],
