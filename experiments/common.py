@@ -1,6 +1,7 @@
 """What every experiment shares: the flags and the settings made of them, the files it writes, and how errors end it."""
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
@@ -10,7 +11,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,8 +97,13 @@ class Network(NamedTuple):
     """From a checkpoint, not trained now."""
 
 
-def main(run: Callable[[Settings], None]) -> None:
-    """Runs an experiment: reads the flags, calls `run`, and ends with one line and status 2 on a user's error."""
+def main(run: Callable[[Any], None], settings_type: type = Settings) -> None:
+    """Runs an experiment: reads the flags, calls `run`, and ends with one line and status 2 on a user's error.
+
+    Args:
+        run: the experiment.
+        settings_type: what it takes: a dataclass with a field for each of the experiment's flags, `out_dir` among them.
+    """
 
     def guarded(argv: Sequence[str]) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's way to say Ctrl-C
@@ -107,13 +113,13 @@ def main(run: Callable[[Settings], None]) -> None:
             if len(argv) > 1:
                 raise InputError(f"unexpected argument {argv[1]!r}: every setting is a --flag, see --help")
             _join_processes()
-            run(_settings(experiment))
+            run(_settings(experiment, settings_type))
         except InputError as error:
             sys.exit(_complain(str(error), 2))
         except KeyboardInterrupt:
-            sys.exit(_complain("interrupted: the same command goes on with the noise that is done", 130))
+            sys.exit(_complain("interrupted: the same command goes on with what is done", 130))
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=functools.partial(_parse, settings_type))
 
 
 def classes_to_tell(settings: Settings, report: Report) -> data.Dataset:
@@ -145,7 +151,7 @@ def trained_network(settings: Settings, dataset: data.Dataset, report: Report) -
     return Network(logits_function, checkpoints.fingerprint(trained.parameters), trained.metrics, was_loaded)
 
 
-def open_output(settings: Settings) -> Path:
+def open_output(settings: Any) -> Path:
     """Makes the output directory, sees that it can be written, and puts config.json there."""
     directory = Path(settings.out_dir)
     try:
@@ -205,13 +211,13 @@ def _join_processes() -> None:
         jax.distributed.initialize(address, count, own)
 
 
-def _settings(experiment: str) -> Settings:
-    values: dict[str, Any] = {name: flags.FLAGS[name].value for name in Settings.__dataclass_fields__}
-    values["response"] = tuple(values["response"])
-    name = "-".join(str(values[part]) for part in ("dataset", "model", "noise"))
-    name += f"-train{values['train_seed']}-seed{values['seed']}"
+def _settings(experiment: str, settings_type: Any) -> Any:
+    values = {field.name: flags.FLAGS[field.name].value for field in fields(settings_type)}
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    label = {"dataset": "", "model": "", "noise": "", "train_seed": "train", "seed": "seed"}
+    name = "-".join(f"{text}{values[part]}" for part, text in label.items() if part in values)
     values["out_dir"] = values["out_dir"] or str(Path("runs") / experiment / re.sub(r"[^\w.-]+", "_", name))
-    return Settings(**values)
+    return settings_type(**values)
 
 
 def _environment() -> dict[str, Any]:
@@ -225,9 +231,9 @@ def _environment() -> dict[str, Any]:
     }
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def _parse(settings_type: Any, argv: Sequence[str]) -> list[str]:
     if {"--help", "-h", "--helpshort", "--helpfull"} & set(argv[1:]):
-        print(_help())
+        print(_help(settings_type))
         sys.exit(0)
     try:
         return flags.FLAGS(argv)
@@ -235,10 +241,11 @@ def _parse(argv: Sequence[str]) -> list[str]:
         sys.exit(_complain(" ".join(str(error).split()), 2))
 
 
-def _help() -> str:
+def _help(settings_type: Any) -> str:
     """The experiment's docstring and its flags in the order of definition, with their defaults."""
     lines = [(sys.modules["__main__"].__doc__ or "").strip(), "", "Flags:"]
-    for name in (*Settings.__dataclass_fields__, "coordinator", "num_processes", "process_id"):
+    several = ("coordinator", "num_processes", "process_id") if settings_type is Settings else ()
+    for name in (*(field.name for field in fields(settings_type)), *several):
         flag = flags.FLAGS[name]
         default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
         text = flag.help if default is None else f"{flag.help} [{default}]"

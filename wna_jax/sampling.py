@@ -6,6 +6,7 @@ window is exactly white noise; only overlapping windows depend on each other. In
 window.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -51,6 +52,7 @@ def independent(noise: Noise) -> Geometry:
     return Geometry(window, window, 1)
 
 
+@functools.lru_cache(maxsize=4)  # it compiles the network
 def find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int = FIELD_GRID) -> Geometry | str:
     """The field geometry of a response, found by trying it; or in words why it has none.
 
@@ -72,7 +74,8 @@ def find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int = F
     small = Geometry(noise.shape[:2], (stride, stride), 3)
     field = noise.resized(small.field).sample(jax.random.key(0))[None]
     windows = jnp.concatenate([_window(field, small, i, j) for i in range(3) for j in range(3)])
-    together, alone = jax.jit(lambda field, windows: (response(field), response(windows)))(field, windows)
+    with jax.default_matmul_precision("highest"):  # two shapes of one network must agree on any device
+        together, alone = jax.jit(lambda field, windows: (response(field), response(windows)))(field, windows)
     for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
         if not np.allclose(ours.reshape(9, -1), theirs, rtol=1e-3, atol=1e-4):
             return "its answer to a window depends on what is outside the window"
