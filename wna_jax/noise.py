@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wna_jax import generator
 from wna_jax.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def uniform(shape: tuple[int, int, int]) -> Noise:
     """Independent pixels U[0, 1], the noise of arXiv 1912.12106: mean 1/2, deviation 1/sqrt(12)."""
     shape = _image_shape(shape)
     channels = np.ones(shape[-1])
-    return _white("uniform", shape, channels / 2, channels / np.sqrt(12), jax.random.uniform)
+    return _white("uniform", shape, channels / 2, channels / np.sqrt(12), generator.uniform)
 
 
 def gaussian(shape: tuple[int, int, int], mean: float | np.ndarray = 0.5, deviation: float | np.ndarray = 0.2) -> Noise:
@@ -68,7 +69,7 @@ def gaussian(shape: tuple[int, int, int], mean: float | np.ndarray = 0.5, deviat
     offset, scale = mean.astype(np.float32), deviation.astype(np.float32)
 
     def draw(key: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
-        return jax.random.normal(key, shape) * jnp.broadcast_to(scale, shape) + jnp.broadcast_to(offset, shape)
+        return generator.normal(key, shape) * jnp.broadcast_to(scale, shape) + jnp.broadcast_to(offset, shape)
 
     return _white("gaussian", shape, mean, deviation, draw)
 
