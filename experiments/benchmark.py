@@ -101,6 +101,7 @@ def run(settings: Settings) -> None:
     """One benchmark: settings -> files in settings.out_dir."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share a GPU
     out_dir = common.open_output(settings)
+    common.write_config(out_dir, settings)
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > cores / 4:
         print(f"the machine is busy (load {load:.1f} on {cores} cores): the ratios will flatter wna_jax")

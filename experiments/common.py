@@ -9,6 +9,7 @@ import platform
 import re
 import signal
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -43,10 +44,10 @@ flags.DEFINE_list(
 )
 flags.DEFINE_enum(
     "sampling",
-    "auto",
+    "independent",
     reverse_correlation.SAMPLINGS,
-    "independent noise images, the overlapping windows of a larger field (several times faster), or auto: a field "
-    "where noise and network allow it and at least 20,480 samples are asked for",
+    "independent noise images, the overlapping windows of a larger field (several times faster, but without tests of "
+    "significance), or auto: a field where noise and network allow it and at least 20,480 samples are asked for",
 )
 flags.DEFINE_integer("num_samples", 1_000_000, "how many noise images", lower_bound=1)
 flags.DEFINE_integer(
@@ -116,6 +117,12 @@ def main(run: Callable[[Any], None], settings_type: type = Settings) -> None:
             run(_settings(experiment, settings_type))
         except InputError as error:
             sys.exit(_complain(str(error), 2))
+        except OSError as error:
+            sys.exit(_complain(f"{error.filename or 'a file'} cannot be read or written ({error.strerror})", 1))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            sys.exit(_complain("out of memory: lower --batch_size", 1))
         except KeyboardInterrupt:
             sys.exit(_complain("interrupted: the same command goes on with what is done", 130))
 
@@ -152,11 +159,11 @@ def trained_network(settings: Settings, dataset: data.Dataset, report: Report) -
 
 
 def open_output(settings: Any) -> Path:
-    """Makes the output directory, sees that it can be written, and puts config.json there."""
+    """Makes the output directory, and sees that it can be written."""
     directory = Path(settings.out_dir)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(directory / "config.json", asdict(settings) | {"environment": _environment()})
+        tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
         raise InputError(
             f"the output directory {directory} cannot be written ({error.strerror}): give another --out_dir"
@@ -172,6 +179,11 @@ def reporting(out_dir: Path) -> Iterator[Report]:
     else:
         with show(out_dir / "log.jsonl") as report:
             yield report
+
+
+def write_config(directory: Path, settings: Any) -> None:
+    """Puts config.json beside the results that these settings gave."""
+    write_json(directory / "config.json", asdict(settings) | {"environment": _environment()})
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -54,6 +54,7 @@ def run(settings: common.Settings) -> None:
     metrics = _metrics(settings, dataset, network, moments, feedback, reliability, watch)
     _write_maps(out_dir / "maps.npz", moments, images)
     common.write_json(out_dir / "metrics.json", metrics)
+    common.write_config(out_dir, settings)
     _draw(settings, out_dir, dataset, stimulus, network, moments, images, feedback, reliability)
     _summarise(out_dir, dataset, metrics)
 
@@ -80,9 +81,9 @@ def _metrics(
             for name, answers in feedback.items()
         },
         "sampling": "independent" if moments["decision"].num_draws == settings.num_samples else "field",
-        "share_standard_errors": maps.share_standard_error(moments["decision"]).tolist(),
+        "share_standard_errors": _or_none(maps.share_standard_error(moments["decision"])),
         "reliability": {name: _or_none(half.reliability) for name, half in reliability.items()},
-        "samples_per_second": watch.rate,
+        "samples_per_second": watch.rate if watch.done > settings.num_samples / 2 else None,  # else resumed or extended
         "noise_seconds": watch.seconds,
         "network_was_loaded": network.was_loaded,
         "training": network.metrics,
@@ -90,7 +91,7 @@ def _metrics(
 
 
 def _or_none(values_k: np.ma.MaskedArray) -> list[float | None]:
-    return [None if value is np.ma.masked else round(float(value), 5) for value in values_k]
+    return [None if value is np.ma.masked else float(f"{value:.4g}") for value in values_k]
 
 
 def _write_maps(
@@ -127,18 +128,24 @@ def _draw(
     reliability: dict[str, statistics.SplitHalf],
 ) -> None:
     what = f"{settings.model} on {dataset.name} (test accuracy {network.metrics['test_accuracy']:.2%})"
-    dose = f"{settings.num_samples:,} images of {settings.noise} noise"
+    independent = moments["decision"].num_draws == settings.num_samples
+    dose = f"{settings.num_samples:,} {'images' if independent else 'overlapping windows'} of {settings.noise} noise"
     by_class = [dataset.train.images[dataset.train.labels == k] for k in range(dataset.num_classes)]
     means = np.stack([members.mean(axis=0) / 255 for members in by_class])
     shown = {name: images[name] for name in settings.response}
     title = f"Classification images of {what}: {dose}"
+    significant = {  # a test for independent samples alone
+        name: statistics.significant_pixels(statistics.z_map(shown[name]), num_maps=dataset.num_classes)
+        for name in shown
+        if independent
+    }
     common.save(
-        figures.classification_images(shown, feedback, reliability, dataset.class_names, means, title),
+        figures.classification_images(shown, feedback, reliability, significant, dataset.class_names, means, title),
         out_dir / "classification_images.png",
     )
 
     p = moments["probability"].weight_sum / settings.num_samples if "probability" in moments else None
-    histogram = figures.shares(moments["decision"].count, p, dataset.class_names, f"What {what} calls noise")
+    histogram = figures.shares(moments["decision"].count, p, dataset.class_names, f"What {what} answers to {dose}")
     common.save(histogram, out_dir / "noise_histogram.png")
 
     samples = reverse_correlation.draw_samples(stimulus, _EXAMPLES, seed=settings.seed)

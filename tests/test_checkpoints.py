@@ -1,16 +1,17 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
-from wna_jax.checkpoints import load_or_train, path_of
+from wna_jax.checkpoints import fingerprint, load_or_train, path_of, save
 from wna_jax.data import Dataset
 from wna_jax.errors import InputError
 from wna_jax.progress import Progress
-from wna_jax.training import TrainingSpec
+from wna_jax.training import Trained, TrainingSpec
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,6 @@ def test_a_checkpoint_of_another_spec_is_refused(
         load_or_train(asked, digits, tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's readers, cut short
 @pytest.mark.parametrize("part", ["_CHECKPOINT_METADATA", "state/manifest.ocdbt", "state/_METADATA", "state/d/*"])
 def test_a_damaged_checkpoint_is_refused_and_retraining_mends_it(
     digits: Dataset, spec: TrainingSpec, tmp_path: Path, part: str, capfd: pytest.CaptureFixture
@@ -60,7 +60,8 @@ def test_a_damaged_checkpoint_is_refused_and_retraining_mends_it(
     load_or_train(spec, digits, tmp_path)
     path = path_of(spec, tmp_path)
     (file,) = path.glob(part)
-    file.write_bytes(file.read_bytes()[:-20])
+    content = bytearray(file.read_bytes())
+    file.write_bytes(content[:-20])
     with pytest.raises(InputError, match=rf"{re.escape(str(path))} is damaged \(.*\): pass --retrain"):
         load_or_train(spec, digits, tmp_path)
     assert capfd.readouterr().err == ""
@@ -71,4 +72,15 @@ def test_a_damaged_checkpoint_is_refused_and_retraining_mends_it(
 def test_a_folder_that_is_no_checkpoint_is_refused(digits: Dataset, spec: TrainingSpec, tmp_path: Path) -> None:
     path_of(spec, tmp_path).mkdir()
     with pytest.raises(InputError, match="is damaged"):
+        load_or_train(spec, digits, tmp_path)
+
+
+def test_parameters_that_changed_on_disk_are_refused(digits: Dataset, spec: TrainingSpec, tmp_path: Path) -> None:
+    trained, _ = load_or_train(spec, digits, tmp_path)
+    changed = jax.tree.map(lambda leaf: leaf + 0, trained.parameters)
+    changed["fc1"]["bias"][0] += 1e-3
+    genuine = fingerprint(trained.parameters)
+    with mock.patch("wna_jax.checkpoints.fingerprint", return_value=genuine):
+        save(path_of(spec, tmp_path), spec, Trained(changed, trained.metrics))
+    with pytest.raises(InputError, match=r"is damaged .*not those that were saved.*: pass --retrain"):
         load_or_train(spec, digits, tmp_path)

@@ -1,5 +1,6 @@
 """Runs that are stopped go on, and end with the arrays of a run that was not."""
 
+import contextlib
 import os
 import random
 import signal
@@ -33,7 +34,7 @@ def same(a: Moments, b: Moments) -> None:
 
 
 def run(num_samples: int, state_dir: Path | None = None, **options: Any) -> Moments:
-    return reverse_correlate(WHITE, respond, num_samples, batch_size=100, state_dir=state_dir, **options)
+    return reverse_correlate(WHITE, respond, num_samples, **{"batch_size": 100, "state_dir": state_dir} | options)
 
 
 class StoppedError(Exception):
@@ -75,11 +76,21 @@ def test_another_job_in_the_same_directory_is_refused(tmp_path: Path) -> None:
         ({"identity": {"network": "b"}}, r"holds a run with network 'a' \(now 'b'\): give another output directory"),
         ({"identity": {"network": "a"}, "seed": 1}, r"seed 0 \(now 1\)"),
         ({}, r"network 'a' \(now None\)"),
+        ({"identity": {"network": "a"}, "batch_size": 50}, r"batch 100 \(now 50\)"),
     ]:
         with pytest.raises(InputError, match=said):
             run(1000, state, **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="holds 1,000 samples, num_samples is 500: ask for at least as many"):
         run(500, state, identity={"network": "a"})
+
+
+def test_noise_of_the_same_name_but_other_moments_is_another_job(tmp_path: Path) -> None:
+    for mean in (0.5, 50.0):
+        white = noise.gaussian((6, 6, 1), mean, 0.2)
+        with (
+            pytest.raises(InputError, match=r"mean \[0.5\] \(now \[50.0\]\)") if mean > 1 else contextlib.nullcontext()
+        ):
+            reverse_correlate(white, respond, 500, batch_size=100, state_dir=tmp_path / "state")
 
 
 def test_nan_stops_a_run_and_what_was_done_before_is_kept(tmp_path: Path) -> None:
@@ -92,7 +103,6 @@ def test_nan_stops_a_run_and_what_was_done_before_is_kept(tmp_path: Path) -> Non
         store.load()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's readers, cut short
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     run(1000, tmp_path / "state")
     for file in (tmp_path / "state").rglob("manifest.ocdbt"):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import Moments, classification_images, noise, responses, reverse_correlate
+from wna_jax import InputError, Moments, classification_images, noise, responses, reverse_correlate
 from wna_jax.maps import mean_images, min_max
 
 SHAPE = (12, 12, 1)
@@ -122,3 +122,21 @@ def test_min_max_stretches_each_map_to_the_unit_range() -> None:
     assert stretched[0].max() == stretched[2].max() == 1
     assert correlation(stretched[0], maps[0]) == pytest.approx(1)
     assert np.ma.getmaskarray(stretched[1]).all()
+
+
+def test_equal_weights_leave_nothing_to_compare_whatever_their_value() -> None:
+    white = noise.uniform((4, 4, 1))
+    for value in (1 / 3, 1 / 7, 0.1):
+        moments = reverse_correlate(white, lambda x: x[:, 0, :2, 0] * 0 + value, 5000, batch_size=500)  # noqa: B023
+        assert np.ma.getmaskarray(classification_images(moments, white).images).all()
+
+
+def test_weights_that_sum_up_to_less_than_nothing_are_refused() -> None:
+    white = noise.uniform((4, 4, 1))
+    moments = reverse_correlate(white, lambda x: x[:, 0, 0] - 1, 500)
+    with pytest.raises(InputError, match=r"the weights of response 0 sum up to -.*: .*use maps.regression_images"):
+        classification_images(moments, white)
+
+
+def test_a_constant_map_is_masked_when_stretched() -> None:
+    assert np.ma.getmaskarray(min_max(np.ma.masked_array(np.ones((1, 3, 3, 1))))).all()

@@ -117,7 +117,7 @@ def test_black_boxes_that_answer_wrongly_are_named() -> None:
     for answer, said in [
         (lambda x: x, r"the black box returned an array of shape \(2, 4, 4, 1\) .*: expected \(2, classes\)"),
         (lambda x: "cat", "the black box returned a str: expected a NumPy array of numbers"),
-        (lambda x: np.full((len(x), 3), np.nan), "NaN or infinite weights"),
+        (lambda x: np.full((len(x), 3), np.nan), "NaN, infinite or far too large"),
     ]:
         with pytest.raises(InputError, match=said):
             reverse_correlate(white, responses.of_black_box(answer), 100)

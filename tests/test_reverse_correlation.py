@@ -124,9 +124,9 @@ def test_wrong_input_is_named() -> None:
         (lambda x: None, "returned no weights"),
         (
             lambda x: jnp.where(flat(x) > 0.5, jnp.nan, 1.0),
-            "NaN or infinite weights for noise samples 0 to 9 of seed 0",
+            "NaN, infinite or far too large weights for noise samples 0 to 9 of seed 0",
         ),
-        (lambda x: 1 / (flat(x) * 0), "NaN or infinite weights"),
+        (lambda x: 1 / (flat(x) * 0), "NaN, infinite or far too large weights"),
     ]:
         with pytest.raises(InputError, match=said):
             reverse_correlate(white, respond, 10)

@@ -47,6 +47,8 @@ def test_a_network_without_a_field_is_told_why() -> None:
         (lambda x: same.apply(variables, x), "depends on what is outside the window"),
     ]:
         assert why in str(find_field(WHITE, respond))
+    saturated = responses.of_classifier(lambda x: 1e6 * same.apply(variables, x), ["decision"])
+    assert "depends on what is outside the window" in str(find_field(WHITE, saturated))
     single = replace(WHITE, draw=None)
     assert "exists in the size of one image alone" in str(find_field(single, logits_of("paper_cnn")))
 
@@ -111,4 +113,6 @@ def test_the_error_of_a_share_is_that_of_dependent_windows() -> None:
 def test_the_error_of_a_share_of_independent_samples_is_binomial(network: Callable) -> None:
     m = reverse_correlate(WHITE, responses.of_classifier(network), 2000, sampling="independent")["decision"]
     p = m.count / 2000
-    np.testing.assert_allclose(share_standard_error(m), np.sqrt(p * (1 - p) / 2000), rtol=1e-6)
+    np.testing.assert_allclose(share_standard_error(m), np.sqrt(p * (1 - p) / 1999), rtol=1e-6)
+    one = reverse_correlate(WHITE, responses.of_classifier(network), 1000, sampling="field")["decision"]
+    assert np.ma.getmaskarray(share_standard_error(one)).all()  # one field tells nothing of its error

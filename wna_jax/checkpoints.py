@@ -29,7 +29,7 @@ def path_of(spec: TrainingSpec, directory: Path) -> Path:
 
 def save(path: Path, spec: TrainingSpec, trained: Trained) -> None:
     """Writes parameters, spec and metrics to `path` as one Orbax checkpoint (a temporary name, then a rename)."""
-    metadata = {"spec": asdict(spec), "metrics": trained.metrics}
+    metadata = {"spec": asdict(spec), "metrics": trained.metrics, "fingerprint": fingerprint(trained.parameters)}
     ocp.save(path, trained.parameters, overwrite=True, custom_metadata=metadata)
 
 
@@ -60,7 +60,10 @@ def restore(path: Path, spec: TrainingSpec, dataset: Dataset) -> Trained:
     shapes = jax.eval_shape(partial(models.initial_parameters, module), jax.random.key(0))
     with damage_said(f"the checkpoint {path}", _WAY_OUT):
         arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        return Trained(ocp.load(path, arrays), metrics)
+        parameters = ocp.load(path, arrays)
+        if fingerprint(parameters) != metadata["fingerprint"]:
+            raise ValueError("the parameters are not those that were saved")
+        return Trained(parameters, metrics)
 
 
 def load_or_train(

@@ -2,7 +2,9 @@
 
 import contextlib
 import difflib
+import gc
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 
 
@@ -25,12 +27,15 @@ def unknown_name(kind: str, given: str, known: Sequence[str]) -> InputError:
 def damage_said(what: str, way_out: str) -> Iterator[None]:
     """Turns whatever a reader of files raises into one line, and keeps Orbax's own account of it off the terminal."""
     log = logging.getLogger("absl")
-    level = log.level
+    level, hook = log.level, sys.unraisablehook
     log.setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None  # Orbax's readers that were cut short
     try:
         yield
     except Exception as error:
+        gc.collect()
         text = f"{type(error).__name__}: {error}".splitlines()[0][:160]
         raise InputError(f"{what} is damaged ({text}): {way_out}") from error
     finally:
         log.setLevel(level)
+        sys.unraisablehook = hook

@@ -1,6 +1,7 @@
 """Figures for people. matplotlib lives only here; every function returns a Figure, made without global state."""
 
 import math
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from wna_jax.maps import ClassificationImages
-from wna_jax.statistics import SplitHalf, significant_pixels, z_map
+from wna_jax.statistics import SplitHalf, z_map
 from wna_jax.templates import Feedback
 
 _COLUMNS = 10
@@ -25,6 +26,7 @@ def classification_images(
     maps: Mapping[str, ClassificationImages],
     feedback: Mapping[str, Sequence[Feedback | None]],
     reliability: Mapping[str, SplitHalf],
+    significant: Mapping[str, np.ndarray],
     class_names: Sequence[str],
     class_means: np.ndarray,
     title: str,
@@ -32,7 +34,7 @@ def classification_images(
     """The maps of every class, a row a response, under the mean training image of the class.
 
     All maps of a row share one scale, in standard errors of the map, with zero in the middle: a map that is still noise
-    looks pale. Outlined are the pixels that pass the family-wise test at .05 over all maps of the row. Above each map
+    looks pale. Outlined are significant pixels, where they are given. Above each map
     stand its count and share (for graded responses the mean weight) and its reliability; a map below .9 is marked, with
     the samples that it would need. Below it stands what the network calls the map, with its confidence.
 
@@ -40,6 +42,7 @@ def classification_images(
         maps: by response, for K classes.
         feedback: by response, K answers.
         reliability: by response, for K classes.
+        significant: by response, the pixels to outline, bool [K, H, W, C]; none for a response that is not in it.
         class_names: K names.
         class_means: mean training images [K, H, W, C] on the [0, 1] scale.
         title: what was done: network, data, noise, number of samples.
@@ -47,9 +50,17 @@ def classification_images(
     blocks = math.ceil(len(class_names) / _COLUMNS)
     columns = math.ceil(len(class_names) / blocks)
     rows = 1 + len(maps)
-    figure = Figure(figsize=(_PANEL * columns + 1.4, blocks * (_PANEL + 0.3 + (_PANEL + 0.52) * len(maps)) + 0.6))
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    figure = Figure(figsize=(_PANEL * columns + 1.4, blocks * (_PANEL + 0.3 + (_PANEL + 0.52) * len(maps)) + 0.9))
+    letters = int(11 * figure.get_figwidth())  # that fit beside one another
+    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=11, parse_math=False)
     figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
+    legend = (
+        "Red: brighter noise there speaks for the class; blue: darker. Above a map: samples of the class and their "
+        "share, or mean probability. Below: what the network calls the map itself, and its confidence."
+    )
+    if significant:
+        legend += " Outlined: p < .05 over all maps of the row."
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
     axes = figure.subplots(blocks * rows, columns, squeeze=False)
     for ax in axes.flat:
         _bare(ax)
@@ -57,16 +68,16 @@ def classification_images(
         block, column = divmod(k, columns)
         top = axes[block * rows, column]
         _draw_image(top, class_means[k])
-        top.set_title(name, fontsize=9, fontweight="bold")
+        top.set_title(name, fontsize=9, fontweight="bold", parse_math=False)
     for row, (response, images) in enumerate(maps.items(), start=1):
         z_khwc = z_map(images)
-        significant = significant_pixels(z_khwc, num_maps=len(class_names))
         limit = _limit(z_khwc)
         for k in range(len(class_names)):
             block, column = divmod(k, columns)
             ax = axes[block * rows + row, column]
             _draw_map(ax, z_khwc[k], limit, _why_empty(images, k))
-            _outline(ax, np.asarray(significant)[k].any(axis=-1))
+            if response in significant:
+                _outline(ax, significant[response][k].any(axis=-1))
             _caption(ax, _amount(response, images, k), feedback[response][k], k, class_names)
             _mark_reliability(ax, images, reliability[response], k)
         for block in range(blocks):
@@ -109,6 +120,7 @@ def shares(counts: np.ndarray, mean_probabilities: np.ndarray | None, class_name
     floor = 0.3 / total
     ax.set_yscale("log")
     ax.set_ylim(floor, 20)
+    ax.set_yticks([tick for tick in 10.0 ** np.arange(-12, 1) if tick >= floor])
     means = np.zeros(len(counts)) if mean_probabilities is None else mean_probabilities
     for k, count in enumerate(counts):
         height = max(count / total, floor)

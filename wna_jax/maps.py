@@ -5,8 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from wna_jax.errors import InputError
 from wna_jax.noise import Noise
 from wna_jax.reverse_correlation import Moments
+
+_ALIKE = 1e-6
+"""Relative spread of weights below which they are equal, as far as float32 sums can tell."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,18 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     Returns:
         Maps in pixel units. A response that got no sample, or that gave every sample the same weight (so that nothing
         is left to compare with), is masked.
+
+    Raises:
+        InputError: weights that sum up to less than 0.
     """
     grand_mean = moments.total_sum / moments.num_samples
+    if (moments.weight_sum < 0).any():
+        raise InputError(
+            f"the weights of response {int(moments.weight_sum.argmin())} sum up to {moments.weight_sum.min():g}: a "
+            "mean needs weights that are not negative, use maps.regression_images for graded responses"
+        )
     spread = moments.weight_square_sum - moments.weight_sum**2 / moments.num_samples
-    flat = (moments.weight_sum == 0) | (spread <= 1e-12 * moments.weight_square_sum)
+    flat = (moments.weight_sum == 0) | (spread <= _ALIKE * moments.weight_square_sum)
     weight_k = np.ma.masked_array(moments.weight_sum, flat)
     error_k = np.ma.sqrt(np.ma.masked_array(spread, flat)) / weight_k
     return ClassificationImages(
@@ -70,7 +82,7 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     """
     n = moments.num_samples
     spread = np.maximum(moments.weight_square_sum - moments.weight_sum**2 / n, 0)
-    flat = spread <= 1e-12 * moments.weight_square_sum
+    flat = spread <= _ALIKE * moments.weight_square_sum
     covariance = moments.sum - _over_pixels(moments.weight_sum / n) * moments.total_sum
     deviation = np.broadcast_to(noise.deviation, noise.shape)
     constant = np.broadcast_to(_over_pixels(flat), moments.sum.shape)
@@ -99,22 +111,24 @@ def gradient_images(moments: Moments) -> ClassificationImages:
     )
 
 
-def share_standard_error(moments: Moments) -> np.ndarray:
+def share_standard_error(moments: Moments) -> np.ma.MaskedArray:
     """Standard error of the share sum w / N of each response, [K], from the spread between independent draws.
 
     With F draws of N / F samples each and S_f the summed weight in draw f, it is
-    sqrt(mean(S_f^2) - mean(S_f)^2) / sqrt(F) / (N / F). For independent samples that is the binomial
+    sqrt(mean(S_f^2) - mean(S_f)^2) / sqrt(F - 1) / (N / F). For independent samples that is the binomial
     sqrt(p (1 - p) / N) of decisions; the windows of a field depend on each other, and this takes it into account.
+    Masked where there is one draw only.
     """
     draws = moments.num_draws
-    variance = moments.draw_square_sum / draws - (moments.weight_sum / draws) ** 2
-    return np.sqrt(np.maximum(variance, 0) / draws) * draws / moments.num_samples
+    variance = np.maximum(moments.draw_square_sum / draws - (moments.weight_sum / draws) ** 2, 0)
+    error = np.sqrt(variance / max(draws - 1, 1)) * draws / moments.num_samples
+    return np.ma.masked_array(error, np.full(error.shape, draws < 2))
 
 
 def min_max(images_khwc: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    """Each map stretched to [0, 1] by its own minimum and maximum over pixels and channels: how it becomes an image."""
+    """Each map stretched to [0, 1] by its own minimum and maximum, to be an image; a constant map is masked."""
     low, high = (_over_pixels(extreme(axis=(1, 2, 3))) for extreme in (images_khwc.min, images_khwc.max))
-    return (images_khwc - low) / (high - low)
+    return (images_khwc - low) / np.ma.masked_equal(high - low, 0)
 
 
 def _over_pixels(value_k: Any) -> Any:

@@ -52,8 +52,12 @@ class Stopwatch:
     @property
     def rate(self) -> float | None:
         """Units a second; None if nothing was done."""
-        done = self._marks[-1][1] - self._marks[0][1] if self._marks else 0
-        return round(done / (self._marks[-1][0] - self._marks[0][0]), 1) if done else None
+        return round(self.done / (self._marks[-1][0] - self._marks[0][0]), 1) if self.done else None
+
+    @property
+    def done(self) -> int:
+        """What was done while it listened."""
+        return self._marks[-1][1] - self._marks[0][1] if self._marks else 0
 
 
 @contextlib.contextmanager
@@ -80,12 +84,12 @@ def show(log_path: Path | None = None) -> Iterator[Report]:
         bar.update(progress.done - bar.n)
         if progress.figures:
             bar.set_postfix({name: f"{value:.4g}" for name, value in progress.figures.items()})
-        if progress.done >= progress.total:
-            bar.close()
         if log:
             place = progress._asdict() | {"seconds": round(time.time() - bar.start_t, 3)}
             log.write(json.dumps(place | dict(place.pop("figures"))) + "\n")
             log.flush()
+        if progress.done >= progress.total:
+            bars.pop(progress.job).close()  # the next job of that name gets a bar of its own
 
     try:
         yield report

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -90,7 +90,7 @@ def reverse_correlate_halves(
     *,
     seed: int = 0,
     batch_size: int | None = None,
-    sampling: Sampling = "auto",
+    sampling: Sampling = "independent",
     state_dir: Path | None = None,
     identity: Mapping[str, Any] | None = None,
     report: Report = silent,
@@ -102,13 +102,14 @@ def reverse_correlate_halves(
     Args:
         noise: the distribution of the samples.
         response: images [n, H, W, C] -> weights [n, K] or a pytree of such weights; any function that `jax.jit` takes,
-            or a black box or gradient of `wna_jax.responses`.
+            or a black box or gradient of `wna_jax.responses`. As for `jax.jit`, what a function closes over must not
+            change between calls with the same function.
         num_samples: N, how many noise samples.
         seed: of the noise; draw i of a seed is always the same image or field.
         batch_size: samples a network pass; memory grows with it, the result does not change. By default 256 on a CPU
             and 16,384 on an accelerator, with fields 4,096 and 65,536 (rounded to whole draws for each device).
-        sampling: "independent" images, the overlapping windows of a "field" (see `wna_jax.sampling`), or "auto": fields
-            where noise and network allow it and N is at least 20 fields, about 20,000 samples.
+        sampling: "independent" images, the overlapping windows of a "field" (`wna_jax.sampling` says what that does to
+            statistics), or "auto": fields where noise and network allow it and N is at least 20 fields, about 20,000.
         state_dir: a directory to keep the job's state in, every few seconds and when interrupted: the same call then
             goes on from there, and one with more samples extends the run.
         identity: what else than these arguments decides the result (JSON values, such as the network's checkpoint); a
@@ -126,9 +127,10 @@ def reverse_correlate_halves(
     _check_numbers(num_samples=num_samples, batch_size=batch_size, seed=seed)
     structure, widths = _check_response(noise, response)
     geometry = _choose_geometry(sampling, noise, response, num_samples)
-    draws = _draws_a_batch(batch_size, geometry, num_samples)
+    draws = _draws_a_batch(batch_size, geometry)
     batch = draws * geometry.windows
-    sum_batch = _make_batch(noise, response, geometry, draws)
+    make = _make_batch if isinstance(response, Hashable) else _make_batch.__wrapped__
+    sum_batch = make(noise, response, geometry, draws)
 
     def dispatch(index: int) -> tuple[jax.Array, ...]:
         size = min(batch, num_samples - index * batch)
@@ -139,9 +141,9 @@ def reverse_correlate_halves(
         total = [array.copy() for array in sums]
         for a, b in zip(total, batch_sums, strict=True):
             a[index % 2] += np.asarray(b, a.dtype)
-        if not np.isfinite(total[1]).all():
+        if not all(np.isfinite(array).all() for array in total):
             raise InputError(
-                f"the response gave NaN or infinite weights for noise samples {index * batch} to "
+                f"the response gave NaN, infinite or far too large weights for noise samples {index * batch} to "
                 f"{min((index + 1) * batch, num_samples) - 1} of seed {seed}: check the network's outputs on noise"
             )
         return total
@@ -149,8 +151,8 @@ def reverse_correlate_halves(
     rows = (2, sum(widths) + 1)  # halves; responses, the last is that of all samples
     images = (*rows, *noise.shape)
     zeros = [np.zeros(rows, np.int64), *(np.zeros(shape) for shape in (rows,) * 3 + (images,) * 2)]
-    what = {"noise": noise.name, "shape": list(noise.shape), "seed": seed, "responses": widths}
-    how = {"window_grid": geometry.grid, "draws_a_batch": draws}
+    what = {"noise": noise.name, "mean": noise.mean.tolist(), "deviation": noise.deviation.tolist(), "seed": seed}
+    how = {"shape": list(noise.shape), "responses": widths, "windows_a_field": geometry.windows, "batch": batch}
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(state_dir, what | how | dict(identity or {}))) if state_dir else None
         state = (store and store.load()) or State(0, zeros)
@@ -182,6 +184,7 @@ def reverse_correlate_halves(
 
 def draw_samples(noise: Noise, count: int, *, seed: int = 0, first: int = 0) -> jax.Array:
     """Independent samples from number `first` on, as `reverse_correlate` shows them: [count, H, W, C]."""
+    _check_numbers(count, None, seed)
     return draw(noise, jax.random.key(seed), *two_words(first), count)
 
 
@@ -205,7 +208,7 @@ def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> t
     for leaf in leaves:
         if len(leaf.shape) != 2 or leaf.shape[0] != 2 or leaf.shape[1] < 1:
             raise InputError(
-                f"the response returned weights of shape {leaf.shape} for images {images.shape}: "
+                f"the response returned weights of shape {leaf.shape} for 2 images {noise.shape}: "
                 "expected (2, number of responses)"
             )
     if not leaves:
@@ -247,12 +250,12 @@ def _choose_geometry(
     return independent(noise)
 
 
-def _draws_a_batch(batch_size: int | None, geometry: Geometry, num_samples: int) -> int:
+def _draws_a_batch(batch_size: int | None, geometry: Geometry) -> int:
     """Whole draws, the same number for each device."""
     if batch_size is None:
         small = jax.default_backend() == "cpu"
         batch_size = (256 if small else 16_384) if geometry.grid == 1 else (4_096 if small else 65_536)
-    draws = math.ceil(min(batch_size, num_samples) / geometry.windows)
+    draws = math.ceil(batch_size / geometry.windows)
     return math.ceil(draws / jax.device_count()) * jax.device_count()
 
 

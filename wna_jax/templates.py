@@ -29,13 +29,13 @@ def feed_back(
         images_khwc: the maps [K, H, W, C]; masked where there is none.
 
     Returns:
-        One `Feedback` a map, None for a masked one.
+        One `Feedback` a map, None for one that is masked or constant.
     """
-    images_khwc = np.ma.masked_array(images_khwc)
-    present = ~np.ma.getmaskarray(images_khwc).any(axis=(1, 2, 3))
+    stretched = min_max(np.ma.masked_array(images_khwc))
+    present = ~np.ma.getmaskarray(stretched).any(axis=(1, 2, 3))
     answers: list[Feedback | None] = [None] * len(images_khwc)
     if present.any():
-        images = min_max(images_khwc[present]).filled().astype(np.float32)
+        images = stretched[present].filled().astype(np.float32)
         probabilities = np.asarray(jax.nn.softmax(logits_function(jnp.asarray(images))))
         for k, probability in zip(np.flatnonzero(present), probabilities, strict=True):
             answers[k] = Feedback(int(probability.argmax()), float(probability.max()))

@@ -43,6 +43,8 @@ class TrainingSpec:
         for name in ("epochs", "batch_size", "peak_learning_rate"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed is {self.seed}: it must be a whole number from 0 to 2^32 - 1")
 
 
 class Trained(NamedTuple):
@@ -124,7 +126,9 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
                 best_so_far = max((row["validation_accuracy"] for row in history), default=-1.0)
                 if figures["validation_accuracy"] > best_so_far:
                     best_parameters = parameters
-                history.append(figures)
+                history.append(
+                    {name if "_" in name else f"last_batch_{name}": value for name, value in figures.items()}
+                )
             total = spec.epochs * steps_an_epoch
             report(Progress(f"training {spec.model}", done * batch_size, total * batch_size, "images", figures))
 
