@@ -7,9 +7,10 @@ window.
 
 What overlap does to statistics: maps and counts have the same mean. The variance of a map, averaged over pixels, is
 that of independent samples within 5% for trained networks, so reliability (split half, by fields) and correlations
-hold. But errors of pixels a stride apart are correlated (.3 to .6 measured), and a pixel that the network does not see can have a
-larger error than stated where its neighbours at the stride are seen (by a third in a constructed case). So tests of
-significance, clusters and infoVal need independent samples; counts take their error from the spread between fields.
+hold. But errors of pixels a stride apart are correlated (.3 to .6 measured), and a pixel that the network does not see
+can have a larger error than stated where its neighbours at the stride are seen (by a third in a constructed case). So
+tests of significance, clusters and infoVal need independent samples; counts take their error from the spread between
+fields.
 """
 
 import functools
