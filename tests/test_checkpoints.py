@@ -1,4 +1,6 @@
+import gc
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -12,6 +14,15 @@ from wna_jax.data import Dataset
 from wna_jax.errors import InputError
 from wna_jax.progress import Progress
 from wna_jax.training import Trained, TrainingSpec
+
+# Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collect_garbage() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

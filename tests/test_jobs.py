@@ -1,13 +1,14 @@
 """Runs that are stopped go on, and end with the arrays of a run that was not."""
 
 import contextlib
+import gc
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,16 @@ import pytest
 from wna_jax import InputError, Moments, noise, reverse_correlate
 from wna_jax.jobs import State, Store
 from wna_jax.progress import Progress
+
+# Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collect_garbage() -> Iterator[None]:
+    yield
+    gc.collect()
+
 
 WHITE = noise.uniform((6, 6, 1))
 
