@@ -239,7 +239,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in packages},
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "random_generator": str(jax.random.key_impl(jax.random.key(0))),
+        "random_generator": f"threefry2x32-20 (wna_jax.generator), keys {jax.random.key_impl(jax.random.key(0))}",
     }
 
 
