@@ -32,7 +32,7 @@ def run(settings: common.Settings) -> None:
         names = tuple(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
         network = common.trained_network(settings, dataset, report)
         watch = progress.Stopwatch(report)
-        halves = reverse_correlation.reverse_correlate_halves(
+        parts = reverse_correlation.reverse_correlate_in_parts(
             stimulus,
             responses.of_classifier(network.logits_function, names),
             settings.num_samples,
@@ -46,11 +46,11 @@ def run(settings: common.Settings) -> None:
     if jax.process_index() > 0:
         return  # every process has the same moments; the first one writes
 
-    moments = {name: halves[0][name] + halves[1][name] for name in names}
+    moments = {name: parts.first[name] + parts.second[name] for name in names}
     mapped = {name: maps.regression_images if name == "logit" else maps.classification_images for name in names}
     images = {name: mapped[name](moments[name], stimulus) for name in names}
     feedback = {name: templates.feed_back(network.logits_function, images[name].images) for name in names}
-    reliability = {name: statistics.split_half(halves[0][name], halves[1][name], stimulus) for name in names}
+    reliability = {name: statistics.split_half(parts.first[name], parts.second[name], stimulus) for name in names}
     metrics = _metrics(settings, dataset, network, moments, feedback, reliability, watch)
     _write_maps(out_dir / "maps.npz", moments, images)
     common.write_json(out_dir / "metrics.json", metrics)

@@ -126,13 +126,14 @@ def test_big_counts_and_sums_stay_exact(tmp_path: Path) -> None:
     """Past 2^31 counts and 2^53 / 10^9 sums: the accumulator and its state on disk are int64 and float64."""
     counts, sums = np.array([2**31 + 1, 2**53 + 1]), np.array([1e9 + 2**-20, 5e8])
     with Store(tmp_path / "state", {"a": 1}) as store:
-        store.save(State(2**40, [counts, sums]))
+        store.save(State(2**40, [counts, sums], [[counts, sums], [sums, counts]]))
     with Store(tmp_path / "state", {"a": 1}) as store:
         state = store.load()
     assert state is not None
     assert state.batches == 2**40
     np.testing.assert_array_equal(state.sums[0], counts)
     np.testing.assert_array_equal(state.sums[1], sums)
+    np.testing.assert_array_equal(state.course[1][1], counts)
     big = Moments(*([2**31] * 2), *(np.full(2, 0.5) for _ in range(2)), counts, *(np.full(2, 1e9) for _ in range(5)))  # type: ignore[arg-type,call-arg]
     assert (big + big).count.tolist() == [2**32 + 2, 2**54 + 2]
 

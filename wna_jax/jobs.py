@@ -13,10 +13,11 @@ _SECONDS_BETWEEN_SAVES = 5.0
 
 
 class State(NamedTuple):
-    """How far a job is: the sums of its first `batches` whole batches."""
+    """How far a job is: the sums of its first `batches` whole batches, and what they were on the way."""
 
     batches: int
     sums: Sequence[np.ndarray]
+    course: Sequence[Sequence[np.ndarray]]
 
 
 class Store:
@@ -54,7 +55,8 @@ class Store:
             metadata: Any = self._checkpointer.metadata().custom_metadata
             made_by = metadata["identity"]
             tree: Any = self._checkpointer.load()
-            state = State(self._checkpointer.latest.step, [np.asarray(array) for array in tree["sums"]])
+            sums, *course = ([np.asarray(array) for array in arrays] for arrays in tree["sums_and_course"])
+            state = State(self._checkpointer.latest.step, sums, course)
         different = sorted(
             name for name in made_by.keys() | self._identity.keys() if made_by.get(name) != self._identity.get(name)
         )
@@ -70,7 +72,10 @@ class Store:
         latest = self._checkpointer.latest
         if latest is None or latest.step != state.batches:
             self._checkpointer.save(
-                state.batches, {"sums": list(state.sums)}, force=True, custom_metadata={"identity": self._identity}
+                state.batches,
+                {"sums_and_course": [list(arrays) for arrays in (state.sums, *state.course)]},
+                force=True,
+                custom_metadata={"identity": self._identity},
             )
         self._saved_at = time.monotonic()
 

@@ -25,6 +25,10 @@ class ClassificationImages:
     """Samples with a weight other than 0, int64 [K]."""
     share: np.ndarray
     """Share of the summed weight in the number of samples, [K]: for decisions N_k / N."""
+    degrees_of_freedom: np.ndarray | None = None
+    """Of the standard errors [K], where they are estimated (windows of fields); None where they are known."""
+    independent: bool = True
+    """The errors of any two pixels are independent: white noise, and samples that do not overlap."""
 
 
 def mean_images(moments: Moments) -> np.ma.MaskedArray:
@@ -42,11 +46,12 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     b_k is the weighted mean of the noise (`mean_images`), xbar the mean of all samples. For independent pixels of
     deviation s, and a response that does not depend on the pixel, the standard error is
     s sqrt(sum w^2 - (sum w)^2 / N) / sum w; for decisions that is s sqrt(1/N_k - 1/N) (Ahumada 2002; Murray 2011,
-    Journal of Vision 11(5):2).
+    Journal of Vision 11(5):2). For the overlapping windows of fields it is estimated, pixel by pixel, from the spread
+    of sum w x over the fields, about what b_k and xbar make of each field's sum w and sum x.
 
     Args:
         moments: sums over N samples.
-        noise: the noise of those samples; its deviation is known, so it is not estimated.
+        noise: the noise of those samples; its deviation is known, so for independent samples it is not estimated.
 
     Returns:
         Maps in pixel units. A response that got no sample, or that gave every sample the same weight (so that nothing
@@ -65,11 +70,21 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     flat = (moments.weight_sum == 0) | (spread <= _ALIKE * moments.weight_square_sum)
     weight_k = np.ma.masked_array(moments.weight_sum, flat)
     error_k = np.ma.sqrt(np.ma.masked_array(spread, flat)) / weight_k
+    known = _over_pixels(error_k) * np.broadcast_to(noise.deviation, noise.shape)
+    means = moments.sum / _over_pixels(weight_k)
+    standard_error, degrees_of_freedom = known, None
+    if moments.field_sums is not None:
+        share = moments.weight_sum / moments.num_samples
+        weighing = (moments.draw_square_sum / weight_k**2).filled(1)
+        power, degrees_of_freedom = _power_between_fields(moments, noise, means.filled(0) - noise.mean, share, weighing)
+        standard_error = np.ma.masked_equal(np.sqrt(power), 0) / _over_pixels(weight_k)
     return ClassificationImages(
-        images=moments.sum / _over_pixels(weight_k) - grand_mean,
-        standard_error=_over_pixels(error_k) * np.broadcast_to(noise.deviation, noise.shape),
+        images=means - grand_mean,
+        standard_error=standard_error,
         count=moments.count,
         share=moments.weight_sum / moments.num_samples,
+        degrees_of_freedom=degrees_of_freedom,
+        independent=noise.white and moments.field_sums is None,
     )
 
 
@@ -86,11 +101,20 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     covariance = moments.sum - _over_pixels(moments.weight_sum / n) * moments.total_sum
     deviation = np.broadcast_to(noise.deviation, noise.shape)
     constant = np.broadcast_to(_over_pixels(flat), moments.sum.shape)
+    standard_error, degrees_of_freedom = _over_pixels(np.sqrt(spread)) * deviation, None
+    if moments.field_sums is not None:
+        grand_mean = np.broadcast_to(moments.total_sum / n - noise.mean, moments.sum.shape)
+        power, degrees_of_freedom = _power_between_fields(
+            moments, noise, grand_mean, moments.weight_sum / n, np.zeros(len(moments.sum))
+        )
+        standard_error, constant = np.sqrt(power), constant | (power == 0)
     return ClassificationImages(
         images=np.ma.masked_array(covariance / n / deviation**2, constant),
-        standard_error=np.ma.masked_array(_over_pixels(np.sqrt(spread)) / n / deviation, constant),
+        standard_error=np.ma.masked_array(standard_error / n / deviation**2, constant),
         count=moments.count,
         share=moments.weight_sum / n,
+        degrees_of_freedom=degrees_of_freedom,
+        independent=noise.white and moments.field_sums is None,
     )
 
 
@@ -129,6 +153,48 @@ def min_max(images_khwc: np.ma.MaskedArray) -> np.ma.MaskedArray:
     """Each map stretched to [0, 1] by its own minimum and maximum, to be an image; a constant map is masked."""
     low, high = (_over_pixels(extreme(axis=(1, 2, 3))) for extreme in (images_khwc.min, images_khwc.max))
     return (images_khwc - low) / np.ma.masked_equal(high - low, 0)
+
+
+def _power_between_fields(
+    moments: Moments, noise: Noise, mean_khwc: np.ndarray, share_k: np.ndarray, h_k: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Variance of sum (w (x - mean) - share x) over all samples, from the spread between fields.
+
+    With R_f that sum in field f it is (sum R_f^2 - (sum R_f)^2 / F) / (1 - h), with n (1 - h) degrees of freedom.
+    h is what estimating the mean takes: 1 / F, or sum S_f^2 / (sum S_f)^2 where the mean weighs fields by S_f = sum w.
+    n counts the fields that make the spread, (sum q_f)^2 / sum q_f^2 with q_f the sum of (w - share)^2 in field f
+    (Satterthwaite 1946): all for a common class, about N_k for a rare one, and for its complement.
+
+    Returns:
+        Variance [K, H, W, C], 0 where it is not known, and degrees of freedom [K].
+    """
+    sums, fields, n = moments.field_sums, moments.num_draws, moments.num_samples
+    assert sums is not None
+    share = _over_pixels(share_k)
+    squares = (
+        sums.aa
+        + mean_khwc**2 * _over_pixels(moments.draw_square_sum)
+        + share**2 * sums.tt
+        - 2 * mean_khwc * sums.a_s
+        - 2 * share * sums.at
+        + 2 * mean_khwc * share * sums.st
+    )
+    weight = _over_pixels(moments.weight_sum)
+    total = moments.sum - (noise.mean + mean_khwc) * weight - share * (moments.total_sum - noise.mean * n)
+    q = moments.weight_square_sum - moments.weight_sum * share_k
+    q_squared = (
+        sums.qq
+        - 4 * share_k * sums.qs
+        + 4 * share_k**2 * moments.draw_square_sum
+        + 2 * share_k**2 * n / fields * (moments.weight_square_sum - 2 * share_k * moments.weight_sum)
+        + share_k**4 * n**2 / fields
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effective = np.where((q > 0) & (q_squared > 0), np.minimum(q**2 / q_squared, fields), 0)
+    left = 1 - np.maximum(h_k, 1 / fields)
+    known = (effective >= 2) & (left > 0)
+    power = np.maximum(squares - total**2 / fields, 0) * _over_pixels(known / np.where(known, left, 1))
+    return power, effective * left
 
 
 def _over_pixels(value_k: Any) -> Any:

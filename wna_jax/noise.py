@@ -1,4 +1,4 @@
-"""Noise distributions: pure functions from a random key to one image, with mean and deviation in closed form."""
+"""Noise distributions: pure functions from a random key to one image, with mean and deviation of its pixels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,19 +19,24 @@ NAMES = ("uniform", "gaussian", "matched")
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """A distribution over images; every pixel is independent of every other (white noise)."""
+    """A distribution over images. What is drawn is averaged, and as a rule also what the network is shown."""
 
     name: str
     shape: tuple[int, int, int]
-    """(H, W, C) of one image."""
+    """(H, W, C) of what is drawn."""
     mean: np.ndarray
-    """Expected value of each channel [C], in units of pixel intensity (black 0, white 1)."""
+    """Expected value of each channel [C] or of every pixel [H, W, C], in pixel intensity (black 0, white 1)."""
     deviation: np.ndarray
-    """Standard deviation of each channel [C], same units."""
+    """Standard deviation, likewise."""
     sample: Callable[[jax.Array], jax.Array]
     """Random key -> one float32 image [H, W, C]."""
     draw: Callable[[jax.Array, tuple[int, int, int]], jax.Array] | None = None
     """Random key and shape -> one image of any size; None for noise that exists in one size alone."""
+    white: bool = True
+    """Every pixel is independent of every other."""
+    present: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+    """Random key and one draw -> the image that the network is shown, where this is not the draw itself: a picture in
+    the noise, or a code's decoding. The key is the draw's; split off what it shall not share with it."""
 
     def resized(self, size: tuple[int, int]) -> "Noise":
         """The same distribution over images of another height and width."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from wna_jax.jobs import State, Store
 from wna_jax.noise import Noise
 from wna_jax.progress import Progress, Report, silent
 from wna_jax.responses import BlackBox, Gradient
-from wna_jax.sampling import FIELD_GRID, Geometry, draw, find_field, independent, two_words, window_sums
+from wna_jax.sampling import FIELD_GRID, Geometry, draw_and_present, find_field, independent, two_words, window_sums
 
 Response = Callable[[jax.Array], Any]
 """Images [n, H, W, C] -> weights [n, K], or a pytree of such weights."""
@@ -33,11 +33,46 @@ Sampling = Literal["auto", "independent", "field"]
 SAMPLINGS: tuple[Sampling, ...] = ("auto", "independent", "field")
 
 _SECONDS_BETWEEN_REPORTS = 0.5
-_FEWEST_FIELDS = 20  # below that, "auto" stays with independent samples: too few draws to tell the error of a count
+_FEWEST_FIELDS = 20  # below that, "auto" stays with independent samples: too few draws to tell the error of anything
+
+
+class _Sums:
+    """Dataclasses of sums, which add up field by field."""
+
+    def __add__(self, other: Self) -> Self:
+        """The sums over both sets of samples together."""
+        pairs = [(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)]  # type: ignore[arg-type]
+        if any((a is None) != (b is None) for a, b in pairs):
+            raise InputError("moments of independent samples and of windows of fields do not add up: use one sampling")
+        return type(self)(*(None if a is None else a + b for a, b in pairs))
 
 
 @dataclass(frozen=True)
-class Moments:
+class FieldSums(_Sums):
+    """Sums over fields of products of each field's own sums, for errors where the samples in a field overlap.
+
+    With A = sum w (x - mean of the noise), S = sum w and T = sum (x - mean of the noise), each over the windows of one
+    field.
+    """
+
+    aa: np.ndarray
+    """sum A^2, [K, H, W, C]."""
+    a_s: np.ndarray
+    """sum A S, [K, H, W, C]."""
+    at: np.ndarray
+    """sum A T, [K, H, W, C]."""
+    st: np.ndarray
+    """sum S T, [K, H, W, C]."""
+    tt: np.ndarray
+    """sum T^2, [H, W, C]."""
+    qq: np.ndarray
+    """sum Q^2, [K], Q = sum w^2 over the windows of one field."""
+    qs: np.ndarray
+    """sum Q S, [K]."""
+
+
+@dataclass(frozen=True)
+class Moments(_Sums):
     """Sums over noise samples x with weights w, of each of K responses and of all samples. Moments add up.
 
     Counts are exact integers; sums are float64 (of float32 sums a batch).
@@ -63,10 +98,19 @@ class Moments:
     """sum w x, [K, H, W, C]."""
     square_sum: np.ndarray
     """sum w x^2, [K, H, W, C]."""
+    field_sums: FieldSums | None = None
+    """None where samples are independent."""
 
-    def __add__(self, other: Self) -> Self:
-        """The moments of both sets of samples together."""
-        return type(self)(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+class Parts(NamedTuple):
+    """The samples of one run in two independent halves, and the way to the first: each in the response's structure."""
+
+    first: Any
+    """`Moments` of the even batches."""
+    second: Any
+    """`Moments` of the odd batches; empty where all samples fit into one batch."""
+    course: list[Any]
+    """`Moments` of the first 1, 2, 4, 8, ... even batches, to see how maps converge."""
 
 
 def reverse_correlate(
@@ -74,27 +118,27 @@ def reverse_correlate(
 ) -> Any:
     """Draws noise samples, lets the network respond, and sums them up by response.
 
-    The sum of the two halves of `reverse_correlate_halves`, which says what all arguments are.
+    The sum of the two halves of `reverse_correlate_in_parts`, which says what all arguments are.
 
     Returns:
         `Moments`, in the structure of the response's weights.
     """
-    halves = reverse_correlate_halves(noise, response, num_samples, **options)
-    return jax.tree.map(lambda first, second: first + second, *halves)
+    parts = reverse_correlate_in_parts(noise, response, num_samples, **options)
+    return jax.tree.map(lambda first, second: first + second, parts.first, parts.second)
 
 
-def reverse_correlate_halves(
+def reverse_correlate_in_parts(
     noise: Noise,
     response: Response | BlackBox | Gradient,
     num_samples: int = 1_000_000,
     *,
     seed: int = 0,
     batch_size: int | None = None,
-    sampling: Sampling = "independent",
+    sampling: Sampling = "auto",
     state_dir: Path | None = None,
     identity: Mapping[str, Any] | None = None,
     report: Report = silent,
-) -> tuple[Any, Any]:
+) -> Parts:
     """`reverse_correlate` in two independent halves, the even and the odd batches, to tell how reliable maps are.
 
     The work is spread over all devices that JAX sees, of all processes of a `jax.distributed` program.
@@ -117,8 +161,7 @@ def reverse_correlate_halves(
         report: progress, in samples.
 
     Returns:
-        The two halves, each `Moments` in the structure of the response's weights. The second is empty where all samples
-        fit into one batch.
+        `Parts`: the two halves and the course, each `Moments` in the structure of the response's weights.
 
     Raises:
         InputError: a number that is not above 0, weights of another shape, NaN or infinite weights, fields asked for
@@ -150,12 +193,13 @@ def reverse_correlate_halves(
 
     rows = (2, sum(widths) + 1)  # halves; responses, the last is that of all samples
     images = (*rows, *noise.shape)
-    zeros = [np.zeros(rows, np.int64), *(np.zeros(shape) for shape in (rows,) * 3 + (images,) * 2)]
+    shapes = (rows,) * 3 + (images,) * 2 + (() if geometry.grid == 1 else (rows,) * 2 + (images,) * 4)
+    zeros = [np.zeros(rows, np.int64), *map(np.zeros, shapes)]
     what = {"noise": noise.name, "mean": noise.mean.tolist(), "deviation": noise.deviation.tolist(), "seed": seed}
     how = {"shape": list(noise.shape), "responses": widths, "windows_a_field": geometry.windows, "batch": batch}
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(state_dir, what | how | dict(identity or {}))) if state_dir else None
-        state = (store and store.load()) or State(0, zeros)
+        state = (store and store.load()) or State(0, zeros, [])
         if state.batches * batch > num_samples:
             raise InputError(
                 f"{state_dir} holds {state.batches * batch:,} samples, num_samples is {num_samples:,}: "
@@ -166,7 +210,10 @@ def reverse_correlate_halves(
         told = time.monotonic()
         report(Progress("noise", state.batches * batch, num_samples, "samples"))
         for index, batch_sums in _one_ahead(dispatch, range(state.batches, num_samples // batch)):
-            state = State(index + 1, add(state.sums, index, batch_sums))
+            summed, course = add(state.sums, index, batch_sums), state.course
+            if index % 2 == 0 and (index // 2 + 1).bit_count() == 1:
+                course = [*course, [array[0] for array in summed]]
+            state = State(index + 1, summed, course)
             if store:
                 store.save_now_and_then(state)
             if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
@@ -174,18 +221,22 @@ def reverse_correlate_halves(
                 report(Progress("noise", state.batches * batch, num_samples, "samples"))
         # The last, incomplete batch is never part of the state: a run that is extended later has the sums of a run that
         # was asked for as many samples at once.
-        sums = state.sums
+        sums = list(state.sums)
         if num_samples % batch:
             sums = add(sums, state.batches, dispatch(state.batches))
     report(Progress("noise", num_samples, num_samples, "samples"))
-    first, second = (_split([array[half] for array in sums], widths, geometry.windows) for half in (0, 1))
-    return structure.unflatten(first), structure.unflatten(second)
+
+    def moments_of(sums: Sequence[np.ndarray]) -> Any:
+        return structure.unflatten(_split(sums, widths, geometry.windows))
+
+    first, second = ([array[half] for array in sums] for half in (0, 1))
+    return Parts(moments_of(first), moments_of(second), [moments_of(point) for point in state.course])
 
 
 def draw_samples(noise: Noise, count: int, *, seed: int = 0, first: int = 0) -> jax.Array:
     """Independent samples from number `first` on, as `reverse_correlate` shows them: [count, H, W, C]."""
     _check_numbers(count, None, seed)
-    return draw(noise, jax.random.key(seed), *two_words(first), count)
+    return draw_and_present(noise, jax.random.key(seed), *two_words(first), count)[1]
 
 
 def _check_numbers(num_samples: int, batch_size: int | None, seed: int) -> None:
@@ -198,7 +249,9 @@ def _check_numbers(num_samples: int, batch_size: int | None, seed: int) -> None:
 
 def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> tuple[Any, list[int]]:
     """The structure of the response's weights, and the number of responses in each leaf."""
-    images = jax.ShapeDtypeStruct((2, *noise.shape), jnp.float32)
+    images = jax.eval_shape(lambda: draw_samples(noise, 2))
+    if isinstance(response, Gradient) and noise.present is not None:
+        raise InputError(f"a gradient in {noise.name} noise: what is drawn is not what the network is shown")
     if isinstance(response, BlackBox):
         answers = _ask(response, np.asarray(draw_samples(noise, 2)))
         shapes = jax.eval_shape(response.weigh, jax.ShapeDtypeStruct(answers.shape, jnp.float32))
@@ -208,7 +261,7 @@ def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> t
     for leaf in leaves:
         if len(leaf.shape) != 2 or leaf.shape[0] != 2 or leaf.shape[1] < 1:
             raise InputError(
-                f"the response returned weights of shape {leaf.shape} for 2 images {noise.shape}: "
+                f"the response returned weights of shape {leaf.shape} for 2 images {images.shape[1:]}: "
                 "expected (2, number of responses)"
             )
     if not leaves:
@@ -269,32 +322,57 @@ def _make_batch(
     stimulus = noise if geometry.grid == 1 else noise.resized(geometry.field)
     grid = (draws, geometry.grid, geometry.grid)
 
-    def fields_of(seed: jax.Array, high: jax.Array, low: jax.Array) -> jax.Array:
-        return jax.lax.with_sharding_constraint(draw(stimulus, jax.random.key(seed), high, low, draws), spread)
+    def fields_of(seed: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What is averaged, and what is shown."""
+        drawn = draw_and_present(stimulus, jax.random.key(seed), high, low, draws)
+        return jax.lax.with_sharding_constraint(drawn, spread)
 
     def sums_of(answers: Any, fields: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
         """Sums of one batch from weights, a pytree of [draws, K] or [draws, grid, grid, K]."""
         leaves = [leaf.astype(jnp.float32).reshape(*grid, -1) for leaf in jax.tree.leaves(answers)]
         inside = jnp.arange(math.prod(grid)).reshape(*grid, 1) < size
         weights = jnp.where(inside, jnp.concatenate([*leaves, jnp.ones((*grid, 1))], axis=-1), 0)
-        sums = window_sums(weights, jnp.concatenate([fields, jnp.square(fields)], axis=-1), geometry)
-        return (
+        weight_nk, square_nk = weights.sum(axis=(1, 2)), jnp.square(weights).sum(axis=(1, 2))
+        of_weights = (
             jnp.sum(weights != 0, axis=(0, 1, 2), dtype=jnp.int32),
-            weights.sum(axis=(0, 1, 2)),
-            jnp.square(weights).sum(axis=(0, 1, 2)),
-            jnp.square(weights.sum(axis=(1, 2))).sum(axis=0),
-            *jnp.split(sums, 2, axis=-1),
+            weight_nk.sum(axis=0),
+            square_nk.sum(axis=0),
+            jnp.square(weight_nk).sum(axis=0),
+        )
+        if geometry.grid == 1:
+            sums = window_sums(weights, jnp.concatenate([fields, jnp.square(fields)], axis=-1), geometry)
+            return *of_weights, *jnp.split(sums, 2, axis=-1)
+        # Products of sums are of centred pixels, or rounding would leave nothing of the small difference they are for.
+        mean = jnp.asarray(noise.mean, jnp.float32).reshape(1, 1, 1, -1)
+        pixels_and_squares = jnp.stack([fields - mean, jnp.square(fields)], axis=-1)
+        images = window_sums(weights, pixels_and_squares.reshape(*fields.shape[:3], -1), geometry, each_field=True)
+        images = jnp.moveaxis(images.reshape(*images.shape[:-1], -1, 2), -1, 0)
+        a_nkhwc, squares_nkhwc = jax.lax.optimization_barrier(images)  # or each product gathers them again
+        t_nhwc = a_nkhwc[:, -1]
+        product = functools.partial(
+            jnp.einsum, precision="highest"
+        )  # on a CPU 1.5 times as fast as (a * b).sum(axis=0)
+        return (
+            *of_weights,
+            a_nkhwc.sum(axis=0) + mean * of_weights[1][:, None, None, None],
+            squares_nkhwc.sum(axis=0),
+            jnp.square(square_nk).sum(axis=0),
+            (square_nk * weight_nk).sum(axis=0),
+            product("nkhwc,nkhwc->khwc", a_nkhwc, a_nkhwc),
+            product("nkhwc,nk->khwc", a_nkhwc, weight_nk),
+            product("nkhwc,nhwc->khwc", a_nkhwc, t_nhwc),
+            product("nk,nhwc->khwc", weight_nk, t_nhwc),
         )
 
     @functools.partial(jax.jit, out_shardings=everywhere)
     def of_network(seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
-        fields = fields_of(seed, high, low)
-        return sums_of(response(fields), fields, size)  # type: ignore[operator]
+        fields, shown = fields_of(seed, high, low)
+        return sums_of(response(shown), fields, size)  # type: ignore[operator]
 
     @functools.partial(jax.jit, out_shardings=everywhere)
     def of_gradient(seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
         """Gradients stand in place of the weighted images; the row of all samples keeps those."""
-        images = fields_of(seed, high, low)
+        images, _ = fields_of(seed, high, low)
         weights = response.weights  # type: ignore[union-attr]
         gradients = jax.vmap(jax.jacrev(lambda image: weights(image[None])[0]))(images)
         gradients = jnp.where((jnp.arange(draws) < size).reshape(-1, 1, 1, 1, 1), gradients, 0)
@@ -313,8 +391,8 @@ def _make_batch(
     sum_up = jax.jit(lambda answers, fields, size: sums_of(response.weigh(answers), fields, size))
 
     def of_black_box(seed: np.uint32, high: np.uint32, low: np.uint32, size: np.int32) -> tuple[jax.Array, ...]:
-        images = draw_fields(seed, high, low)
-        return sum_up(_ask(response, np.asarray(images)), images, size)
+        images, shown = draw_fields(seed, high, low)
+        return sum_up(_ask(response, np.asarray(shown)), images, size)
 
     return of_black_box
 
@@ -334,8 +412,15 @@ def _one_ahead(
 
 
 def _split(sums: Sequence[np.ndarray], widths: list[int], windows: int) -> list[Moments]:
-    count, weight_sum, weight_square_sum, draw_square_sum, sum_, square_sum = sums
+    count, weight_sum, weight_square_sum, draw_square_sum, sum_, square_sum, *of_fields = sums
     num_samples = int(count[-1])
+
+    def field_sums(a: int, b: int) -> FieldSums | None:
+        if not of_fields:
+            return None
+        qq, qs, aa, a_s, at, st = of_fields
+        return FieldSums(aa[a:b], a_s[a:b], at[a:b], st[a:b], aa[-1], qq[a:b], qs[a:b])
+
     return [
         Moments(
             num_samples=num_samples,
@@ -348,6 +433,7 @@ def _split(sums: Sequence[np.ndarray], widths: list[int], windows: int) -> list[
             draw_square_sum=draw_square_sum[a:b],
             sum=sum_[a:b],
             square_sum=square_sum[a:b],
+            field_sums=field_sums(a, b),
         )
         for a, b in itertools.pairwise(np.cumsum([0, *widths]))
     ]

@@ -66,7 +66,7 @@ def find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int = F
     The response must answer a larger image by weights [n, g, g, K] on a regular grid, and each of these must be what it
     answers to the window alone, which SAME padding or global pooling do not fulfil.
     """
-    if noise.draw is None:
+    if noise.draw is None or noise.present is not None:
         return f"{noise.name} noise exists in the size of one image alone"
     try:
         stride = next(
@@ -114,11 +114,24 @@ def _put_window(field: jax.Array, window: jax.Array, geometry: Geometry, i: int,
     return field.at[0, down * i : down * i + height, right * j : right * j + width].set(window)
 
 
-def draw(noise: Noise, key: jax.Array, high: ArrayLike, low: ArrayLike, count: int) -> jax.Array:
-    """`count` images (or fields) from index 2^32 high + low on; each is decided by key and index alone."""
+def draw_and_present(
+    noise: Noise, key: jax.Array, high: ArrayLike, low: ArrayLike, count: int
+) -> tuple[jax.Array, jax.Array]:
+    """`count` draws from index 2^32 high + low on, and what is shown of them; decided by key and index alone."""
     lows = jnp.asarray(low) + jnp.arange(count, dtype=jnp.uint32)
     highs = jnp.asarray(high) + (lows < low).astype(jnp.uint32)
-    return jax.vmap(lambda hi, lo: noise.sample(jax.random.fold_in(jax.random.fold_in(key, hi), lo)))(highs, lows)
+
+    def one(hi: jax.Array, lo: jax.Array) -> tuple[jax.Array, jax.Array]:
+        own = jax.random.fold_in(jax.random.fold_in(key, hi), lo)
+        drawn = noise.sample(own)
+        return drawn, drawn if noise.present is None else noise.present(own, drawn)
+
+    return jax.vmap(one)(highs, lows)
+
+
+def draw(noise: Noise, key: jax.Array, high: ArrayLike, low: ArrayLike, count: int) -> jax.Array:
+    """The draws of `draw_and_present` alone: images, or fields."""
+    return draw_and_present(noise, key, high, low, count)[0]
 
 
 def two_words(index: int) -> tuple[np.uint32, np.uint32]:
@@ -126,8 +139,10 @@ def two_words(index: int) -> tuple[np.uint32, np.uint32]:
     return np.uint32(index >> 32), np.uint32(index & 0xFFFFFFFF)
 
 
-def window_sums(weights_nggk: jax.Array, fields_nhwc: jax.Array, geometry: Geometry) -> jax.Array:
-    """Sums over all windows, sum of weight x window -> [k, H, W, c], without copying windows.
+def window_sums(
+    weights_nggk: jax.Array, fields_nhwc: jax.Array, geometry: Geometry, *, each_field: bool = False
+) -> jax.Array:
+    """Sums over all windows, or those of each field: sum of weight x window -> [(n,) k, H, W, c], none is copied.
 
     It is the correlation of the fields with the response map. In blocks of the stride's size, S[p, q] = sum over (u, v)
     of weight[u, v] block[u + p, v + q]; the weights are shifted over q, so that a matrix product for each p is left.
@@ -142,8 +157,11 @@ def window_sums(weights_nggk: jax.Array, fields_nhwc: jax.Array, geometry: Geome
     shifted = jnp.concatenate(
         [jnp.pad(weights_nggk, ((0, 0), (0, 0), (q, wide - 1 - q), (0, 0))) for q in range(wide)], axis=-1
     )
+    product = "nutk,nutc->nkc" if each_field else "nutk,nutc->kc"
     sums = jnp.stack(
-        [jnp.einsum("nutk,nutc->kc", shifted, blocks[:, p : p + grid], precision="highest") for p in range(high)]
+        [jnp.einsum(product, shifted, blocks[:, p : p + grid], precision="highest") for p in range(high)], axis=-3
     )
-    sums = sums.reshape(high, wide, k, stride_h, stride_w, c).transpose(2, 0, 3, 1, 4, 5)
-    return sums.reshape(k, high * stride_h, wide * stride_w, c)[:, : geometry.window[0], : geometry.window[1]]
+    sums = sums.reshape(*sums.shape[:-3], high, wide, k, stride_h, stride_w, c)
+    sums = jnp.moveaxis(sums, (-4, -6, -3, -5, -2, -1), range(-6, 0))
+    height, width = geometry.window
+    return sums.reshape(*sums.shape[:-5], high * stride_h, wide * stride_w, c)[..., :height, :width, :]

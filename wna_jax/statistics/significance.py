@@ -1,6 +1,6 @@
 """Does a map hold anything but noise? Exact z-maps of white noise, thresholds for pixels, and one number a map."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,8 @@ def z_map(maps: ClassificationImages) -> np.ma.MaskedArray:
 
     Where the response does not depend on a pixel, Z is N(0, 1): exactly in Gaussian noise, in other noise as the
     count of samples grows. The noise's deviation is known, so nothing is estimated (Ahumada 2002; Murray 2011,
-    Journal of Vision 11(5):2).
+    Journal of Vision 11(5):2). Where errors are estimated, from the overlapping windows of fields, C / se is Student t
+    with the degrees of freedom of the maps, and Z the normal number of the same tail (Wallace 1959, to .1%).
 
     Reading the result: |Z| is the evidence that a pixel matters, not how much it matters; it grows as the square root
     of the number of samples. See `significant_pixels`.
@@ -25,7 +26,16 @@ def z_map(maps: ClassificationImages) -> np.ma.MaskedArray:
     |Z| > 1.96 as significant in a map of hundreds of pixels; a class with a handful of samples of noise that is not
     Gaussian, whose tails are not those of N(0, 1).
     """
-    return as_maps("the map", maps.images) / maps.standard_error
+    return _normal(as_maps("the map", maps.images) / maps.standard_error, maps.degrees_of_freedom)
+
+
+def _normal(t: np.ma.MaskedArray, degrees_of_freedom: np.ndarray | None) -> np.ma.MaskedArray:
+    """Student t [K, ...] with that many degrees [K] or [K, ...] -> N(0, 1), also where the tail's p underflows."""
+    if degrees_of_freedom is None:
+        return t
+    df = np.maximum(degrees_of_freedom, 1)
+    df = df.reshape(df.shape + (1,) * (t.ndim - df.ndim))
+    return np.sign(t) * (8 * df + 1) / (8 * df + 3) * np.ma.sqrt(df * np.log1p(t**2 / df))
 
 
 def p_values(z: ArrayLike) -> np.ma.MaskedArray:
@@ -41,7 +51,8 @@ def max_statistic_threshold(num_pixels: int, alpha: float = 0.05, num_maps: int 
     """The |z| that mere noise exceeds anywhere in a map with probability `alpha` only.
 
     Pixels of a white-noise map are independent, so the two-sided threshold is exact (Sidak):
-    P(|Z| > t) = 1 - (1 - alpha / num_maps)^(1 / num_pixels).
+    P(|Z| > t) = 1 - (1 - alpha / num_maps)^(1 / num_pixels). For pixels that depend on each other (overlapping windows,
+    noise that is not white) it is an upper bound (Sidak 1967, JASA 62:626): valid, with somewhat less power.
 
     Args:
         num_pixels: D = H W C, all values of one map.
@@ -50,7 +61,7 @@ def max_statistic_threshold(num_pixels: int, alpha: float = 0.05, num_maps: int 
 
     Reading the result: 3.992 for 28x28x1 pixels, 4.305 for 32x32x3.
 
-    Common mistakes: using it for smoothed maps (see `random_field_threshold`), or for samples that overlap; claiming
+    Common mistakes: using it for smoothed maps (see `random_field_threshold`); claiming
     pixels in ten maps with num_maps = 1, which controls the error of each map by itself.
 
     Raises:
@@ -104,8 +115,18 @@ def contrast(first: ClassificationImages, second: ClassificationImages) -> Contr
             f"a contrast of maps {first.images.shape} and {second.images.shape}: expected the same responses and pixels"
         )
     difference = as_maps("the first map", first.images) - as_maps("the second map", second.images)
-    standard_error = np.ma.sqrt(first.standard_error**2 + second.standard_error**2)
-    return Contrast(difference, standard_error, difference / standard_error)
+    variances = [maps.standard_error**2 for maps in (first, second)]
+    total = variances[0] + variances[1]
+    slack: Any = 0  # 1 / degrees of freedom of the sum (Welch 1947)
+    for maps, variance in zip((first, second), variances, strict=True):
+        if maps.degrees_of_freedom is not None:
+            slack = (
+                slack + (variance / total).filled(0) ** 2 / np.maximum(maps.degrees_of_freedom, 1)[:, None, None, None]
+            )
+    z = difference / np.ma.sqrt(total)
+    return Contrast(
+        difference, np.ma.sqrt(total), z if isinstance(slack, int) else _normal(z, 1 / np.maximum(slack, 1e-12))
+    )
 
 
 def info_val(z: ArrayLike) -> np.ma.MaskedArray:
