@@ -7,10 +7,10 @@ window.
 
 What overlap does to statistics: maps and counts have the same mean. The variance of a map, averaged over pixels, is
 that of independent samples within 5% for trained networks, so reliability (split half, by fields) and correlations
-hold. But errors of pixels a stride apart are correlated (.3 to .6 measured), and a pixel that the network does not see
-can have a larger error than stated where its neighbours at the stride are seen (by a third in a constructed case). So
-tests of significance, clusters and infoVal need independent samples; counts take their error from the spread between
-fields.
+hold. But a pixel that the network does not see can have a larger error than the formula says where its neighbours at
+the stride are seen (by a third in a constructed case), and errors of pixels a stride apart are correlated (.3 to .6
+measured). So errors of maps and shares are taken from the spread between fields, thresholds for single pixels hold as
+they are, and tests of clusters need null maps that are correlated in the same way (`overlap`).
 """
 
 import functools
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from wna_jax.errors import InputError
 from wna_jax.noise import Noise
 
 FIELD_GRID = 32
@@ -112,6 +113,45 @@ def _window(fields: jax.Array, geometry: Geometry, i: int, j: int) -> jax.Array:
 def _put_window(field: jax.Array, window: jax.Array, geometry: Geometry, i: int, j: int) -> jax.Array:
     (height, width), (down, right) = geometry.window, geometry.stride
     return field.at[0, down * i : down * i + height, right * j : right * j + width].set(window)
+
+
+class Overlap(NamedTuple):
+    """How the errors of a map's pixels depend on each other where samples overlap, for K responses."""
+
+    stride: tuple[int, int]
+    correlation: np.ndarray
+    """[K, 2a - 1, 2b - 1]: of errors i - a + 1, j - b + 1 strides apart, 1 in the middle; a x b `Geometry.blocks`."""
+
+
+def overlap(noise: Noise, response: Callable[[jax.Array], Any], *, num_fields: int = 64, seed: int = 0) -> Any:
+    """How the errors of maps from overlapping windows are correlated, in the structure of the response's weights.
+
+    Where the response does not depend on pixels p and p + d strides, the covariance of their errors is, over all pairs
+    of windows (u, u + d) of a field, sum (w_u - mean) (w_{u+d} - mean) times a constant: the autocorrelation of the
+    response map. Estimated from fields of their own; for `statistics.null_z_maps`.
+
+    Raises:
+        InputError: the response has no field.
+    """
+    geometry = find_field(noise, response)
+    if isinstance(geometry, str):
+        raise InputError(f"samples of this response do not overlap: {geometry}")
+    field_noise = noise.resized(geometry.field)
+    answer = jax.jit(lambda index: response(draw(field_noise, jax.random.key(seed), 0, index, 1)))
+    answers = [jax.tree.map(np.asarray, answer(np.uint32(index))) for index in range(num_fields)]
+    return jax.tree.map(lambda *weights: _autocorrelation(np.concatenate(weights), geometry), *answers)
+
+
+def _autocorrelation(weights_nggk: np.ndarray, geometry: Geometry) -> Overlap:
+    centred = weights_nggk - weights_nggk.mean(axis=(0, 1, 2), dtype=np.float64)
+    size = (2 * geometry.grid,) * 2  # padded, so that no lag wraps around
+    power = (np.abs(np.fft.rfft2(centred, size, axes=(1, 2))) ** 2).sum(axis=0)
+    covariance = np.moveaxis(np.fft.irfft2(power, size, axes=(0, 1)), -1, 0)
+    lags = [np.arange(1 - blocks, blocks) for blocks in geometry.blocks]
+    here = covariance[:, lags[0]][:, :, lags[1]]
+    middle = covariance[:, :1, :1]
+    alone = (lags[0] == 0)[:, None] & (lags[1] == 0)  # a response that these fields never got: as if nothing overlapped
+    return Overlap(geometry.stride, np.where(middle > 0, here / np.where(middle > 0, middle, 1), alone))
 
 
 def draw_and_present(

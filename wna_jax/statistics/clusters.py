@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage, optimize, special
 
 from wna_jax.errors import InputError
+from wna_jax.sampling import Overlap
 from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least
 
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -177,20 +178,55 @@ def tfce(z: ArrayLike, E: float = 0.5, H: float = 2.0) -> np.ma.MaskedArray:
     return _maps((np.reshape(total, padded.shape) * np.sign(padded))[:, 1:-1, 1:-1], z)
 
 
-def null_z_maps(shape: Sequence[int], count: int, seed: int = 0) -> Iterator[np.ndarray]:
+def null_z_maps(
+    shape: Sequence[int], count: int, seed: int = 0, overlap: Overlap | None = None
+) -> Iterator[np.ndarray]:
     """Yields `count` z-maps of a network that sees nothing, for `permutation_test`: independent N(0, 1) pixels.
 
-    For white noise this is what permuting the responses over many samples comes to, and it costs no network.
+    For white noise this is what permuting the responses over many samples comes to, and it costs no network. For
+    overlapping windows pixels at the stride are correlated, as `sampling.overlap` says.
 
     Args:
-        shape: (H, W, C) of one map.
+        shape: (H, W, C) of one map, or (K, H, W, C) of a set.
         count: B, how many; p values go down to 1 / (B + 1).
         seed: of the numbers.
+        overlap: of K responses, for maps of the windows of fields; then the shape is (K, H, W, C).
 
-    Common mistakes: samples that overlap, or a class with few samples of noise that is not Gaussian: permute there.
+    Common mistakes: a class with few samples of noise that is not Gaussian, or noise that is not white: permute there.
+
+    Raises:
+        InputError: an overlap of another number of responses.
     """
     generator = np.random.default_rng(seed)
-    return (generator.standard_normal(tuple(shape)) for _ in range(count))
+    if overlap is None:
+        return (generator.standard_normal(tuple(shape)) for _ in range(count))
+    if len(shape) != 4 or len(overlap.correlation) != shape[0]:
+        raise InputError(
+            f"null maps of shape {tuple(shape)} for an overlap of {len(overlap.correlation)} responses: expected "
+            f"({len(overlap.correlation)}, height, width, channels)"
+        )
+    roots = np.stack([_root(correlation) for correlation in overlap.correlation])
+    return (_at_strides(generator, roots, overlap.stride, shape) for _ in range(count))
+
+
+def _root(correlation: np.ndarray) -> np.ndarray:
+    """A square root [a, b, a, b] of the covariance of a x b blocks whose correlation is known at each lag."""
+    a, b = (np.array(correlation.shape) + 1) // 2
+    i, j = np.arange(a), np.arange(b)
+    lag_i, lag_j = i[:, None] - i + a - 1, j[:, None] - j + b - 1
+    covariance = correlation[lag_i[:, None, :, None], lag_j[None, :, None, :]].reshape(a * b, a * b)
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    return (root / np.linalg.norm(root, axis=1, keepdims=True)).reshape(a, b, a * b)
+
+
+def _at_strides(
+    generator: np.random.Generator, roots: np.ndarray, stride: tuple[int, int], shape: Sequence[int]
+) -> np.ndarray:
+    k, a, b, _ = roots.shape
+    white = generator.standard_normal((k, a * b, *stride, shape[-1]))
+    maps = np.einsum("kabm,kmhwc->kahbwc", roots, white, optimize=True)
+    return maps.reshape(k, a * stride[0], b * stride[1], shape[-1])[:, : shape[1], : shape[2]]
 
 
 def permutation_max(nulls: Iterable[np.ndarray], statistic: Statistic) -> np.ndarray:
@@ -208,7 +244,9 @@ def permutation_max(nulls: Iterable[np.ndarray], statistic: Statistic) -> np.nda
     return np.array(maxima)
 
 
-def permutation_test(z: ArrayLike, nulls: Iterable[np.ndarray], statistic: Statistic) -> np.ma.MaskedArray:
+def permutation_test(
+    z: ArrayLike, nulls: Iterable[np.ndarray], statistic: Statistic, *, over_maps: bool = False
+) -> np.ma.MaskedArray:
     """Family-wise p value of every pixel, p = (1 + #{null maps whose max >= the pixel's |statistic|}) / (B + 1).
 
     Nichols & Holmes 2002, Human Brain Mapping 15:1; Maris & Oostenveld 2007. Valid for any statistic and any
@@ -220,12 +258,13 @@ def permutation_test(z: ArrayLike, nulls: Iterable[np.ndarray], statistic: Stati
         nulls: B null z-maps, each of the shape of z or of one map; a list, an array, or a generator (`null_z_maps`).
         statistic: `tfce`, `functools.partial(cluster_mass, threshold=2.3)`, `functools.partial(smooth, deviation=1)`,
             or `np.abs` for single pixels.
+        over_maps: whether the family is all K maps together; then each null is a set of K maps.
 
     Returns:
         Same shape as z, masked where z is.
 
     Reading the result: the family is one map: p <= .05 somewhere in a map of mere noise happens once in 20 maps. For a
-    claim over K maps multiply p by K.
+    claim over K maps set over_maps, or multiply p by K.
 
     Common mistakes: too few nulls, 1 / (B + 1) is the smallest p there is; nulls smoothed otherwise than z.
 
@@ -242,6 +281,10 @@ def permutation_test(z: ArrayLike, nulls: Iterable[np.ndarray], statistic: Stati
             yield null
 
     maxima = permutation_max(checked(), statistic)
+    if over_maps:
+        if maxima.shape[1:] != z.shape[:-3]:
+            raise InputError(f"nulls of one map for {z.shape}: a family of all maps needs nulls of that shape")
+        maxima = maxima.reshape(len(maxima), -1).max(axis=1)
     exceeded = np.zeros(z.shape, int)
     for maximum in maxima:
         exceeded += maximum[..., None, None, None] >= observed.filled(0)

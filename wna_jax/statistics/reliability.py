@@ -175,8 +175,6 @@ def known_noise_reliability(maps: ClassificationImages) -> np.ma.MaskedArray:
         [K], masked where there is no map, or where the map has no more power than its noise.
 
     Reading the result: as a split-half reliability. Its standard error for a map of mere noise is sqrt(2 / (H W C)).
-
-    Common mistakes: samples that overlap: their variance is not the one of the formula.
     """
     images = as_maps("the maps", maps.images)
     num_pixels = int(np.prod(images.shape[1:]))

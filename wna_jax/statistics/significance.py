@@ -1,5 +1,6 @@
 """Does a map hold anything but noise? Exact z-maps of white noise, thresholds for pixels, and one number a map."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,14 +130,16 @@ def contrast(first: ClassificationImages, second: ClassificationImages) -> Contr
     )
 
 
-def info_val(z: ArrayLike) -> np.ma.MaskedArray:
+def info_val(z: ArrayLike, nulls: Iterable[np.ndarray] | None = None) -> np.ma.MaskedArray:
     """Informational value of each map: how far its length is from that of mere noise (Brinkman et al. 2019).
 
     (||Z|| - median) / (1.4826 MAD), over the H W C values of a map, with the null of `info_val_null` in place of
     10,000 simulated random responders (Behavior Research Methods 51:2059; erratum 52:1800).
 
     Args:
-        z: exact z-maps [..., H, W, C], not smoothed.
+        z: z-maps [..., H, W, C], not smoothed.
+        nulls: null maps of the shape of z to simulate the null from, where pixels depend on each other
+            (`null_z_maps` with an overlap); else the closed form is exact.
 
     Returns:
         One number a map, masked where there is none.
@@ -147,7 +150,14 @@ def info_val(z: ArrayLike) -> np.ma.MaskedArray:
     Common mistakes: reading it as likeness to the target. It is a magnitude: any departure from noise raises it.
     """
     z = as_maps("the z-map", z)
-    median, deviation = info_val_null(int(np.prod(z.shape[-3:])))
+    median: Any
+    deviation: Any
+    if nulls is None:
+        median, deviation = info_val_null(int(np.prod(z.shape[-3:])))
+    else:
+        lengths = np.sqrt([(np.asarray(null) ** 2).sum(axis=(-3, -2, -1)) for null in nulls])
+        median = np.median(lengths, axis=0)
+        deviation = 1.4826 * np.median(np.abs(lengths - median), axis=0)
     return (np.ma.sqrt((z**2).sum(axis=(-3, -2, -1))) - median) / deviation
 
 

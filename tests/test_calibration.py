@@ -1,0 +1,123 @@
+"""Do the tests reject as often as they say? Counted over runs of the whole loop, with networks that have no template.
+
+A rate of .05 over 400 runs has a standard error of .0109; the margins are three of these, with fixed seeds.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from wna_jax import ClassificationImages, classification_images, noise, responses, reverse_correlate, statistics
+from wna_jax.reverse_correlation import Sampling
+from wna_jax.sampling import overlap
+
+RUNS, RATE = 400, 0.05
+MARGIN = 3 * np.sqrt(RATE * (1 - RATE) / RUNS)
+WHITE = noise.gaussian((8, 8, 1), 0.4, 0.2)
+FILTERS = jax.random.normal(jax.random.key(3), (8, 8, 1, 3)) / 8
+SAMPLES = {"independent": 3_000, "field": 24 * 1024}
+
+
+def network(images: jax.Array, even: bool) -> jax.Array:
+    """Three linear units of stride 4; `even` ones answer alike to an image and its negative, so no pixel matters."""
+    match = jax.lax.conv_general_dilated(
+        (images - 0.4) / 0.2, FILTERS, (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    logits = jnp.square(match) if even else match
+    return logits[:, 0, 0] if logits.shape[1:3] == (1, 1) else logits
+
+
+def sees_no_pixel(images: jax.Array) -> jax.Array:
+    return network(images, even=True)
+
+
+def permuted(images: jax.Array) -> jax.Array:
+    """The answers of a network that does see, given to the samples in another order."""
+    return jnp.roll(network(images, even=False), 1, axis=0)
+
+
+def with_its_opposite(images: jax.Array) -> jax.Array:
+    unit = network(images, even=False)[..., :1]
+    return jnp.concatenate([unit, -unit], axis=-1)
+
+
+def runs_of(logits: Callable[[jax.Array], jax.Array], name: str, how: Sampling) -> list[ClassificationImages]:
+    respond = responses.of_classifier(logits, [name])
+    return [
+        classification_images(
+            reverse_correlate(WHITE, respond, SAMPLES[how], seed=seed, sampling=how, batch_size=SAMPLES[how])[name],
+            WHITE,
+        )
+        for seed in range(RUNS)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("logits", "name", "how"),
+    [
+        (sees_no_pixel, "decision", "independent"),
+        (permuted, "decision", "independent"),
+        (permuted, "probability", "independent"),
+        (sees_no_pixel, "decision", "field"),
+        (sees_no_pixel, "probability", "field"),
+    ],
+)
+def test_tests_at_05_reject_in_05_of_runs_where_there_is_nothing(
+    logits: Callable[[jax.Array], jax.Array], name: str, how: Sampling
+) -> None:
+    z = np.ma.stack([statistics.z_map(maps) for maps in runs_of(logits, name, how)])  # [runs, 3, 8, 8, 1]
+    assert z.count() == z.size
+    if how == "independent":
+        nulls = list(statistics.null_z_maps(WHITE.shape, 999))
+        info = statistics.info_val(z)
+    else:
+        shared = overlap(WHITE, responses.of_classifier(logits, [name]))[name]
+        nulls = list(statistics.null_z_maps(z.shape[1:], 999, overlap=shared))
+        info = statistics.info_val(z, nulls)
+    rejected = {"pixels": statistics.significant_pixels(z).any(axis=(2, 3, 4))}
+    of_neighbours: dict[str, Callable] = {
+        "tfce": statistics.tfce,
+        "cluster mass": functools.partial(statistics.cluster_mass, threshold=2.0),
+        "smoothed": functools.partial(statistics.smooth, deviation=1.0),
+    }
+    for test, statistic in of_neighbours.items():
+        largest = np.abs(statistic(z)).max(axis=(2, 3, 4))
+        critical = np.sort(statistics.permutation_max(nulls, statistic), axis=0)[-50]  # the 50th of 1,000 has p = .05
+        rejected[test] = np.asarray(largest >= critical)
+    for test, hits in rejected.items():
+        np.testing.assert_allclose(hits.mean(axis=0), RATE, atol=MARGIN + 0.007, err_msg=test)  # .007: of 999 nulls
+    assert (info > 1.96).mean() == pytest.approx(0.026, abs=0.016)
+    pixels = statistics.p_values(z)[:, :, ::3, ::3, 0].reshape(RUNS, -1)
+    assert stats.kstest(np.ravel(pixels), "uniform").statistic < 1.7 / np.sqrt(
+        RUNS
+    )  # classes' maps depend on each other
+
+
+@pytest.mark.parametrize("how", ["independent", "field"])
+def test_a_planted_template_is_found_with_the_power_of_theory(how: Sampling) -> None:
+    """Pixel v of the map of a linear unit against its opposite is s sqrt(2 / pi) w_v / |w|; it passes the threshold t
+    with probability Phi(|E z_v| - t)."""
+    respond = responses.of_classifier(with_its_opposite, ["decision"])
+    n = SAMPLES[how]
+    runs = [
+        reverse_correlate(WHITE, respond, n, seed=seed, sampling=how, batch_size=n)["decision"] for seed in range(100)
+    ]
+    maps = [classification_images(run, WHITE) for run in runs]
+    z = np.ma.stack([statistics.z_map(m)[0] for m in maps])
+    template = np.asarray(FILTERS[..., 0])
+    signal = 0.2 * np.sqrt(2 / np.pi) * template / np.linalg.norm(template)
+    error = np.sqrt(np.mean([m.standard_error[0] ** 2 for m in maps], axis=0))
+    degrees = np.inf if maps[0].degrees_of_freedom is None else maps[0].degrees_of_freedom[0]
+    threshold = stats.t.isf(stats.norm.sf(statistics.max_statistic_threshold(64)), degrees)
+    expected = stats.norm.sf(threshold - np.abs(signal) / error)
+    if how == "field":
+        expected = stats.nct.sf(threshold, degrees, np.abs(signal) / error)
+    assert 0.2 < expected.mean() < 0.9  # or there would be little to tell
+    found = statistics.significant_pixels(z).mean(axis=0)
+    assert found.mean() == pytest.approx(expected.mean(), abs=0.02)
+    np.testing.assert_allclose(found, expected, atol=0.2)  # of 100 runs, four standard errors
