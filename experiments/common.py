@@ -44,16 +44,22 @@ flags.DEFINE_list(
 )
 flags.DEFINE_enum(
     "sampling",
-    "independent",
+    "auto",
     reverse_correlation.SAMPLINGS,
-    "independent noise images, the overlapping windows of a larger field (several times faster, but without tests of "
-    "significance), or auto: a field where noise and network allow it and at least 20,480 samples are asked for",
+    "independent noise images, overlapping windows of a larger field (several times faster), or auto: a field where "
+    "noise and network allow it and at least 20,480 samples are asked for",
 )
 flags.DEFINE_integer("num_samples", 1_000_000, "how many noise images", lower_bound=1)
 flags.DEFINE_integer(
     "batch_size", None, "noise images in one pass of the network (by default what suits the device)", lower_bound=1
 )
 flags.DEFINE_integer("seed", 0, "of the noise", lower_bound=0, upper_bound=2**32 - 1)
+flags.DEFINE_integer(
+    "permutations", 199, "null maps that clusters are compared with; the smallest p is 1 in one more", lower_bound=19
+)
+flags.DEFINE_integer(
+    "gradient_samples", 1000, "for the gradient maps that convergence is seen against; 0: none", lower_bound=0
+)
 flags.DEFINE_integer("train_seed", 0, "of the training", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_string("out_dir", None, "where results are written (by default a folder of runs/ named by the settings)")
 flags.DEFINE_string("checkpoint_dir", "runs/checkpoints", "where trained networks are kept, and found again")
@@ -78,6 +84,8 @@ class Settings:
     sampling: reverse_correlation.Sampling
     num_samples: int
     batch_size: int | None
+    permutations: int
+    gradient_samples: int
     seed: int
     train_seed: int
     out_dir: str

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 
-from wna_jax import figures
+from wna_jax import figures, statistics
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import SplitHalf
 from wna_jax.templates import Feedback
@@ -75,7 +76,9 @@ def test_a_map_is_drawn_on_a_scale_centred_on_zero_that_all_of_its_row_share() -
 
 
 def test_shares_show_each_count(tmp_path: Path) -> None:
-    figure = figures.shares(np.array([0, 17, 999_983]), np.array([0.01, 0.1, 0.89]), ["a", "b", "c"], "title")
+    errors = np.ma.masked_array([0.0, 4e-6, 4e-6], [True, False, False])
+    means = np.array([0.01, 0.1, 0.89])
+    figure = figures.shares(np.array([0, 17, 999_983]), errors, means, ["a", "b", "c"], "title")
     figure.savefig(tmp_path / "figure.png")
     assert texts(figure).splitlines()[:3] == ["0", "17", "999,983"]
 
@@ -106,3 +109,30 @@ def test_significant_pixels_are_outlined_along_their_edges() -> None:
     corners = np.concatenate([path.vertices for path in outline.get_paths()])
     np.testing.assert_allclose(corners.min(axis=0), [2.5, 1.5], atol=0.1)
     np.testing.assert_allclose(corners.max(axis=0), [3.5, 2.5], atol=0.1)
+
+
+def test_the_figure_of_significance_counts_what_each_test_found_and_says_what_was_not_tested(tmp_path: Path) -> None:
+    maps = maps_of(3, 1, empty=2)
+    maps.images[0, 2:4, 2:4] = 9.0
+    found = statistics.findings(maps, permutations=39)
+    coloured = statistics.findings(replace(maps, independent=False))
+    figure = figures.significance({"decision": found, "probability": coloured}, ["a", "b", "c"], "title")
+    figure.savefig(tmp_path / "figure.png")
+    said = texts(figure)
+    assert said.count("4 of 36") == 2 * 1 + 2  # single pixels twice, clusters and TFCE where noise is white
+    assert said.count("no map") == 8
+    assert said.count("not tested") == 3 * 3
+    assert f"infoVal {found.info_val[0]:.0f}" in said  # type: ignore[index]
+
+
+def test_convergence_is_drawn_for_every_class_with_its_n0(tmp_path: Path) -> None:
+    n0 = np.ma.masked_array([100.0, 5e4, 1.0], [False, False, True])
+    sizes = np.array([100, 1000, 10_000])
+    r = np.ma.masked_invalid(1 / np.sqrt(1 + n0.filled(np.nan) / sizes[:, None]))
+    curve = statistics.Convergence(sizes, r, r)
+    figure = figures.convergence({"against": ("decision", curve)}, {"decision": n0}, ["a", "b", "c"], "title")
+    figure.savefig(tmp_path / "figure.png")
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["a ($N_0$ 100)", "b ($N_0$ 50k)", "c"]

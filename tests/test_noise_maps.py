@@ -13,7 +13,14 @@ from experiments.common import Settings
 from wna_jax import data
 from wna_jax.errors import InputError
 
-FIGURES = ("classification_images.png", "noise_histogram.png", "noise_examples.png", "class_gallery.png")
+FIGURES = (
+    "classification_images.png",
+    "noise_histogram.png",
+    "noise_examples.png",
+    "class_gallery.png",
+    "significance.png",
+    "convergence.png",
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +36,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         sampling="auto",
         num_samples=3000,
         batch_size=None,
+        permutations=19,
+        gradient_samples=100,
         seed=0,
         train_seed=0,
         out_dir=str(folder / "first"),

@@ -5,13 +5,15 @@ import textwrap
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from wna_jax.maps import ClassificationImages
-from wna_jax.statistics import SplitHalf, z_map
+from wna_jax.statistics import Convergence, Findings, SplitHalf
+from wna_jax.statistics.findings import CLUSTER_THRESHOLD, SMOOTHING
 from wna_jax.templates import Feedback
 
 _COLUMNS = 10
@@ -70,7 +72,7 @@ def classification_images(
         _draw_image(top, class_means[k])
         top.set_title(name, fontsize=9, fontweight="bold", parse_math=False)
     for row, (response, images) in enumerate(maps.items(), start=1):
-        z_khwc = z_map(images)
+        z_khwc = images.images / images.standard_error
         limit = _limit(z_khwc)
         for k in range(len(class_names)):
             block, column = divmod(k, columns)
@@ -83,29 +85,123 @@ def classification_images(
         for block in range(blocks):
             line = axes[block * rows + row]
             line[0].set_ylabel(f"{response}\nmap", fontsize=9)
-            if z_khwc.shape[-1] == 1:
-                scale = ScalarMappable(Normalize(-limit, limit), _DIVERGING)
-                bar = figure.colorbar(scale, ax=line, shrink=0.85, fraction=0.012, pad=0.01, aspect=10, extend="both")
-                bar.set_label("standard errors", fontsize=8)
-                bar.ax.tick_params(labelsize=7)
-            else:
-                line[-1].annotate(
-                    f"grey: 0\nblack, white:\n±{limit:.0f} s.e.",
-                    (1.08, 0.5),
-                    xycoords="axes fraction",
-                    fontsize=7,
-                    va="center",
-                )
+            _scale(figure, line, limit, z_khwc.shape[-1])
     for block in range(blocks):
         axes[block * rows, 0].set_ylabel("training\nmean", fontsize=9)
     return figure
 
 
-def shares(counts: np.ndarray, mean_probabilities: np.ndarray | None, class_names: Sequence[str], title: str) -> Figure:
+def significance(findings: Mapping[str, Findings], class_names: Sequence[str], title: str) -> Figure:
+    """What each test finds in the maps of every class: a row a response and test, significant pixels outlined.
+
+    Args:
+        findings: by response, for K classes.
+        class_names: K names.
+        title: what was done.
+    """
+    labels = {
+        "pixels": "single\npixels",
+        "smoothed": f"smoothed\nby {SMOOTHING:g} px",
+        "clusters": f"clusters\n|z| > {CLUSTER_THRESHOLD:g}",
+        "TFCE": "TFCE",
+    }
+    rows = [(response, test) for response, found in findings.items() for test in found.significant]
+    columns = len(class_names)
+    figure = Figure(figsize=(_PANEL * columns + 1.4, (_PANEL + 0.28) * len(rows) + 1.0))
+    letters = int(11 * figure.get_figwidth())
+    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=11, parse_math=False)
+    figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
+    legend = (
+        "Outlined: p < .05 over all maps of the row, each test by itself. Below a map: how many values are. A cluster "
+        "is significant as a whole, not each pixel of it. infoVal: how far the whole map is from noise, about N(0, 1) "
+        "for a map of mere noise."
+    )
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for row, (line, (response, test)) in enumerate(zip(axes, rows, strict=True)):
+        found = findings[response]
+        maps = found.smoothed if test == "smoothed" else found.z
+        limit = _limit(maps)
+        inside = found.significant[test]
+        for k, ax in enumerate(line):
+            _bare(ax)
+            _draw_map(ax, maps[k], limit, "no map")
+            if row == 0:
+                ax.set_title(class_names[k], fontsize=9, fontweight="bold", parse_math=False, pad=13)
+            if test == "pixels" and found.info_val is not None and found.info_val[k] is not np.ma.masked:
+                info = f"infoVal {found.info_val[k]:.{1 if abs(found.info_val[k]) < 10 else 0}f}"
+                ax.text(0.5, 1.03, info, transform=ax.transAxes, ha="center", fontsize=6.5, color=_QUIET)
+            if inside is None or not maps[k].count():
+                ax.set_xlabel("" if inside is not None else "not tested", fontsize=7, labelpad=2, color=_QUIET)
+                continue
+            _outline(ax, inside[k].any(axis=-1))
+            ax.set_xlabel(f"{inside[k].sum()} of {inside[k].size}", fontsize=7, labelpad=2)
+        line[0].set_ylabel(f"{response}\n{labels[test]}", fontsize=8)
+        _scale(figure, line, limit, maps.shape[-1])
+    return figure
+
+
+def convergence(
+    curves: Mapping[str, tuple[str, Convergence]], n0: Mapping[str, np.ndarray], class_names: Sequence[str], title: str
+) -> Figure:
+    """How the maps of every class near a reference as samples are added: measured points, and the law as lines.
+
+    Args:
+        curves: by what the panel's title says, the response and its curves for K classes.
+        n0: by response, N0 of each class [K], masked where it is not known.
+        class_names: K names.
+        title: what was done.
+    """
+    columns = min(2, len(curves))
+    rows = math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(4.6 * columns + 1.3, 3.1 * rows + 0.9), layout="constrained")
+    letters = int(11 * figure.get_figwidth())
+    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=11, parse_math=False)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    colors = colormaps["turbo"](np.linspace(0.08, 0.95, len(class_names)))  # many classes: hue tells them apart
+    for ax in axes.flat[len(curves) :]:
+        ax.set_visible(False)
+    for ax, (what, (response, curve)) in zip(axes.flat, curves.items(), strict=False):
+        fine = np.geomspace(curve.num_samples[0] / 2, curve.num_samples[-1] * 2, 100)
+        for k, name in enumerate(class_names):
+            half = n0[response][k]
+            if half is not np.ma.masked:
+                ax.plot(fine, 1 / np.sqrt(1 + half / fine), color=colors[k], linewidth=0.8, alpha=0.6)
+            known = "" if half is np.ma.masked else f" ($N_0$ {_short(half)})"
+            ax.plot(
+                curve.num_samples, curve.correlation[:, k], "o", color=colors[k], markersize=3.5, label=f"{name}{known}"
+            )
+        ax.set_xscale("log")
+        ax.set_ylim(-0.15, 1.05)
+        ax.axhline(0, color=_QUIET, linewidth=0.5)
+        ax.set_title(what, fontsize=9, loc="left")
+        ax.legend(fontsize=6, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("correlation r(N)", fontsize=8)
+    for ax in axes.flat[max(0, len(curves) - columns) : len(curves)]:  # the lowest of each column
+        ax.set_xlabel("samples N", fontsize=8)
+        ax.tick_params(labelbottom=True)
+    legend = (
+        "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from the split half."
+    )
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    return figure
+
+
+def shares(
+    counts: np.ndarray,
+    errors: np.ndarray,
+    mean_probabilities: np.ndarray | None,
+    class_names: Sequence[str],
+    title: str,
+) -> Figure:
     """How the network sorts noise: the share of samples it calls each class, on a logarithmic scale, with counts.
 
     Args:
         counts: decisions for each class [K].
+        errors: standard errors of their shares [K], masked where they are not known.
         mean_probabilities: mean class probability [K], drawn as points, or None.
         class_names: K names.
         title: what was done.
@@ -114,7 +210,11 @@ def shares(counts: np.ndarray, mean_probabilities: np.ndarray | None, class_name
     figure = Figure(figsize=(max(5.0, 0.75 * len(class_names) + 1.5), 3.4), layout="constrained")
     ax = figure.subplots()
     position = np.arange(len(class_names))
-    ax.bar(position, counts / total, color="#7a9cc6", label="decisions $N_k/N$")
+    ax.bar(position, counts / total, color="#7a9cc6", label="decisions $N_k/N$ ± 2 s.e.")
+    low = np.minimum(2 * np.ma.filled(errors, 0), counts / total)
+    ax.errorbar(
+        position, counts / total, (low, 2 * np.ma.filled(errors, 0)), fmt="none", ecolor="#33527a", elinewidth=1.2
+    )
     if mean_probabilities is not None:
         ax.plot(position, mean_probabilities, "o", color="#222222", markersize=4, label="mean probability")
     floor = 0.3 / total
@@ -254,6 +354,18 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:.{0 if number >= 10 * size else 1}f}{unit}"
     return f"{number:.0f}"
+
+
+def _scale(figure: Figure, line: Sequence[Axes], limit: float, channels: int) -> None:
+    """What the colours of a row of maps mean."""
+    if channels == 1:
+        scale = ScalarMappable(Normalize(-limit, limit), _DIVERGING)
+        bar = figure.colorbar(scale, ax=line, shrink=0.85, fraction=0.012, pad=0.01, aspect=10, extend="both")
+        bar.set_label("standard errors", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+    else:
+        said = f"grey: 0\nblack, white:\n±{limit:.0f} s.e."
+        line[-1].annotate(said, (1.08, 0.5), xycoords="axes fraction", fontsize=7, va="center")
 
 
 def _limit(z_khwc: np.ma.MaskedArray) -> float:

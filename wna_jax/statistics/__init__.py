@@ -1,8 +1,9 @@
 """What a map can be said to show: significance (pixels, clusters), reliability, and intervals.
 
 `significance` asks whether a map holds anything but noise, pixel by pixel or as a whole; `clusters` asks it of
-neighbouring pixels together; `reliability` asks how near a map is to the map of infinitely many samples, and how well a
-share or an average is known. All work on float64 arrays on the host, masked where there is no map.
+neighbouring pixels together; `findings` is all tests of a set of maps; `reliability` asks how near a map is to the map
+of infinitely many samples, and how well a share or an average is known. All work on float64 arrays on the host, masked
+where there is no map.
 """
 
 from wna_jax.statistics.clusters import (
@@ -15,6 +16,7 @@ from wna_jax.statistics.clusters import (
     smooth,
     tfce,
 )
+from wna_jax.statistics.findings import Findings, findings
 from wna_jax.statistics.reliability import (
     BlockAverage,
     Convergence,
@@ -46,6 +48,7 @@ __all__ = [
     "BlockAverage",
     "Contrast",
     "Convergence",
+    "Findings",
     "Interval",
     "SplitHalf",
     "batch_means",
@@ -54,6 +57,7 @@ __all__ = [
     "convergence",
     "correlation_matrix",
     "disattenuate",
+    "findings",
     "info_val",
     "info_val_null",
     "known_noise_reliability",

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from wna_jax.errors import InputError
-from wna_jax.maps import ClassificationImages, classification_images
+from wna_jax.maps import ClassificationImages, regression_images
 from wna_jax.noise import Noise
 from wna_jax.reverse_correlation import Moments
 from wna_jax.statistics.checks import as_maps, check_confidence
@@ -58,7 +58,7 @@ def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
     sizes = first.num_samples, second.num_samples
     if max(sizes) > 1.1 * min(sizes):
         raise InputError(f"halves of {sizes[0]} and {sizes[1]} samples: expected as many in each, to within a tenth")
-    correlation = map_correlation(*(classification_images(half, noise).images for half in (first, second)))
+    correlation = map_correlation(*(_covariance_images(half, noise) for half in (first, second)))
     positive = np.ma.masked_less_equal(correlation, 0)
     reliability = 2 * positive / (1 + positive)
     return SplitHalf(correlation, reliability, np.ma.sqrt(reliability), sum(sizes) * (1 - reliability) / reliability)
@@ -125,7 +125,7 @@ def convergence(
     moments = list(cumulative)
     if not moments:
         raise InputError("no moments given: expected one or more, each of more samples than the last")
-    maps = [classification_images(m, noise).images for m in moments]
+    maps = [_covariance_images(m, noise) for m in moments]
     correlation = np.ma.stack([map_correlation(images, reference_khwc) for images in maps])
     num_samples = np.array([m.num_samples for m in moments])
     predicted = predicted_correlation(num_samples[:, None], n0)
@@ -283,6 +283,11 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float =
     margin = np.sqrt(z_squared * share * (1 - share) / trials + (z_squared / (2 * trials)) ** 2)
     scale = 1 + z_squared / trials
     return Interval(np.maximum((centre - margin) / scale, 0), np.minimum((centre + margin) / scale, 1))
+
+
+def _covariance_images(moments: Moments, noise: Noise) -> np.ma.MaskedArray:
+    """Maps as far as their shape goes, also of responses that may be negative: cov(w, x), [K, H, W, C]."""
+    return regression_images(moments, noise).images * np.broadcast_to(noise.deviation, noise.shape) ** 2
 
 
 def _standardised(maps: np.ma.MaskedArray) -> np.ma.MaskedArray:

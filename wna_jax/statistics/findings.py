@@ -1,0 +1,83 @@
+"""All tests of a set of maps at once, each in the form that is valid for its samples."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from wna_jax.maps import ClassificationImages
+from wna_jax.sampling import Overlap
+from wna_jax.statistics.clusters import (
+    Statistic,
+    cluster_mass,
+    null_z_maps,
+    permutation_test,
+    random_field_threshold,
+    smooth,
+    tfce,
+)
+from wna_jax.statistics.significance import info_val, significant_pixels, z_map
+
+CLUSTER_THRESHOLD = 2.3
+SMOOTHING = 2.0
+"""Pixels; below that random field theory gains nothing over single pixels."""
+
+
+class Findings(NamedTuple):
+    """What tests find in K maps; the family is all of them. None where no valid test is known."""
+
+    z: np.ma.MaskedArray
+    """[K, H, W, C]."""
+    smoothed: np.ma.MaskedArray
+    """`smooth(z, SMOOTHING)`, in deviations of maps of mere noise."""
+    significant: dict[str, np.ndarray | None]
+    """By test ("pixels", "smoothed", "clusters", "TFCE"): bool [K, H, W, C]."""
+    info_val: np.ma.MaskedArray | None
+    """[K]."""
+
+
+def findings(
+    maps: ClassificationImages,
+    *,
+    alpha: float = 0.05,
+    permutations: int = 199,
+    seed: int = 0,
+    overlap: Overlap | None = None,
+) -> Findings:
+    """Tests maps for anything but noise: single pixels, smoothed, clusters by their mass, and TFCE; and infoVal.
+
+    Single pixels by `significant_pixels`; smoothed maps by `random_field_threshold`; clusters above 2.3 and TFCE by
+    `permutation_test` against null maps (`null_z_maps`). For overlapping windows the null maps have their correlation,
+    and smoothed maps and infoVal are compared with them too; so are smoothed maps narrower than three FWHM, where the
+    theory of random fields does not hold. Where the noise is not white, single pixels alone can be tested (Sidak's
+    bound holds for dependent pixels).
+
+    Args:
+        maps: K maps.
+        alpha: error rate of each test over all maps together.
+        permutations: B, how many null maps; the smallest p is 1 / (B + 1).
+        seed: of the null maps.
+        overlap: of the same responses, for maps from windows of fields (`sampling.overlap`).
+    """
+    z, num_maps = z_map(maps), len(maps.images)
+    height, width, channels = z.shape[1:]
+    smoothed = smooth(z, SMOOTHING)
+    significant: dict[str, np.ndarray | None] = {"pixels": significant_pixels(z, alpha, num_maps)}
+    if not maps.independent and overlap is None:
+        return Findings(z, smoothed, significant | dict.fromkeys(("smoothed", "clusters", "TFCE")), None)
+    nulls = list(null_z_maps(z.shape, permutations, seed, overlap))
+
+    def passes(observed: np.ma.MaskedArray, nulls: list[np.ndarray], statistic: Statistic) -> np.ndarray:
+        return (permutation_test(observed, nulls, statistic, over_maps=True) <= alpha).filled(False)
+
+    if overlap is None and min(height, width) > 3 * SMOOTHING * np.sqrt(8 * np.log(2)):
+        threshold = random_field_threshold(height * width, SMOOTHING, alpha / 2 / channels / num_maps)
+        significant["smoothed"] = (np.abs(smoothed) > threshold).filled(False)
+    else:
+        smoothed_nulls = [smooth(null, SMOOTHING).filled() for null in nulls]
+        deviation = np.std(smoothed_nulls, axis=0)
+        smoothed = smoothed / deviation
+        significant["smoothed"] = passes(smoothed, [null / deviation for null in smoothed_nulls], np.abs)
+    significant["clusters"] = passes(z, nulls, functools.partial(cluster_mass, threshold=CLUSTER_THRESHOLD))
+    significant["TFCE"] = passes(z, nulls, tfce)
+    return Findings(z, smoothed, significant, info_val(z) if overlap is None else info_val(z, nulls))
