@@ -210,7 +210,8 @@ def _write_maps(path: Path, found: Analysis) -> None:
         for k, image in enumerate(found.images[name].images):
             if image.count():
                 arrays[f"{name}_map_{k}"] = image.filled()
-                arrays[f"{name}_standard_error_{k}"] = found.images[name].standard_error[k].filled(np.nan)
+                if found.images[name].standard_error[k].count():
+                    arrays[f"{name}_standard_error_{k}"] = found.images[name].standard_error[k].filled(np.inf)
     with common.replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 

@@ -67,6 +67,7 @@ def test_moments_are_those_of_a_float64_oracle(network: Callable, white: noise.N
             q = np.array([np.square(own).sum(axis=0) for own, _ in parts])
             a = np.array([own.T @ pixels for own, pixels in parts])
             t = np.array([pixels.sum(axis=0) for _, pixels in parts])
+            sizes = np.array([float(len(own)) for own, _ in parts])
             expected |= {
                 "field_sums.aa": np.square(a).sum(axis=0),
                 "field_sums.a_s": (a * s[..., None]).sum(axis=0),
@@ -75,6 +76,9 @@ def test_moments_are_those_of_a_float64_oracle(network: Callable, white: noise.N
                 "field_sums.tt": np.square(t).sum(axis=0),
                 "field_sums.qq": np.square(q).sum(axis=0),
                 "field_sums.qs": (q * s).sum(axis=0),
+                "field_sums.qn": (q * sizes[:, None]).sum(axis=0),
+                "field_sums.sn": (s * sizes[:, None]).sum(axis=0),
+                "field_sums.nn": np.square(sizes).sum(),
             }
         assert (m.field_sums is None) == (how == "independent")
         for field, value in expected.items():

@@ -163,7 +163,7 @@ def test_errors_of_a_rare_class_and_of_nearly_all_samples_hold_in_fields() -> No
     runs = [
         reverse_correlate(white, respond, 20 * 1024, seed=seed, sampling="field")["decision"] for seed in range(200)
     ]
-    assert np.mean([run.count[0] for run in runs]) == pytest.approx(10.3, abs=1)
+    assert np.mean([run.count[0] for run in runs]) == pytest.approx(10.1, abs=1)  # the last field is cut
     maps = [classification_images(run, white) for run in runs]
     z = np.ma.stack([statistics.z_map(m) for m in maps])[:, :, 4:, 4:]
     df = np.array([m.degrees_of_freedom for m in maps])

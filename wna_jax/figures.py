@@ -375,7 +375,11 @@ def _limit(z_khwc: np.ma.MaskedArray) -> float:
 
 
 def _why_empty(images: ClassificationImages, k: int) -> str:
-    return "empty:\nno sample" if images.count[k] == 0 else "no map:\nall samples\nare alike"
+    if images.count[k] == 0:
+        return "empty:\nno sample"
+    if images.images[k].count():
+        return "too few\nsamples for\nan error"
+    return "no map:\nall samples\nare alike"
 
 
 def _amount(response: str, images: ClassificationImages, k: int) -> str:

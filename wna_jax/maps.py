@@ -186,8 +186,9 @@ def _power_between_fields(
         sums.qq
         - 4 * share_k * sums.qs
         + 4 * share_k**2 * moments.draw_square_sum
-        + 2 * share_k**2 * n / fields * (moments.weight_square_sum - 2 * share_k * moments.weight_sum)
-        + share_k**4 * n**2 / fields
+        + 2 * share_k**2 * sums.qn
+        - 4 * share_k**3 * sums.sn
+        + share_k**4 * sums.nn
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         effective = np.where((q > 0) & (q_squared > 0), np.minimum(q**2 / q_squared, fields), 0)

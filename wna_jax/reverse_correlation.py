@@ -69,6 +69,12 @@ class FieldSums(_Sums):
     """sum Q^2, [K], Q = sum w^2 over the windows of one field."""
     qs: np.ndarray
     """sum Q S, [K]."""
+    qn: np.ndarray
+    """sum Q n, [K], n the windows of one field that count."""
+    sn: np.ndarray
+    """sum S n, [K]."""
+    nn: np.ndarray
+    """sum n^2, a number."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,7 @@ def reverse_correlate_in_parts(
 
     rows = (2, sum(widths) + 1)  # halves; responses, the last is that of all samples
     images = (*rows, *noise.shape)
-    shapes = (rows,) * 3 + (images,) * 2 + (() if geometry.grid == 1 else (rows,) * 2 + (images,) * 4)
+    shapes = (rows,) * 3 + (images,) * 2 + (() if geometry.grid == 1 else (rows,) * 4 + (images,) * 4)
     zeros = [np.zeros(rows, np.int64), *map(np.zeros, shapes)]
     what = {"noise": noise.name, "mean": noise.mean.tolist(), "deviation": noise.deviation.tolist(), "seed": seed}
     how = {"shape": list(noise.shape), "responses": widths, "windows_a_field": geometry.windows, "batch": batch}
@@ -358,6 +364,8 @@ def _make_batch(
             squares_nkhwc.sum(axis=0),
             jnp.square(square_nk).sum(axis=0),
             (square_nk * weight_nk).sum(axis=0),
+            (square_nk * weight_nk[:, -1:]).sum(axis=0),
+            (weight_nk * weight_nk[:, -1:]).sum(axis=0),
             product("nkhwc,nkhwc->khwc", a_nkhwc, a_nkhwc),
             product("nkhwc,nk->khwc", a_nkhwc, weight_nk),
             product("nkhwc,nhwc->khwc", a_nkhwc, t_nhwc),
@@ -418,8 +426,9 @@ def _split(sums: Sequence[np.ndarray], widths: list[int], windows: int) -> list[
     def field_sums(a: int, b: int) -> FieldSums | None:
         if not of_fields:
             return None
-        qq, qs, aa, a_s, at, st = of_fields
-        return FieldSums(aa[a:b], a_s[a:b], at[a:b], st[a:b], aa[-1], qq[a:b], qs[a:b])
+        qq, qs, qn, sn, aa, a_s, at, st = of_fields
+        own = slice(a, b)  # and the last row is of all samples
+        return FieldSums(aa[own], a_s[own], at[own], st[own], aa[-1], qq[own], qs[own], qn[own], sn[own], sn[-1])
 
     return [
         Moments(
