@@ -220,6 +220,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def _join_processes() -> None:
     """Makes this process one of a job, if the flags say that it is."""
     address, count, own = (flags.FLAGS[name].value for name in ("coordinator", "num_processes", "process_id"))
+    if address is None and (count, own) != (None, None):
+        raise InputError("num_processes and process_id say which process of a job this is: give --coordinator too")
     if address == "auto":
         jax.distributed.initialize()
     elif address is not None:
@@ -269,7 +271,7 @@ def _help(settings_type: Any) -> str:
         flag = flags.FLAGS[name]
         default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
         text = flag.help if default is None else f"{flag.help} [{default}]"
-        lines += textwrap.wrap(text, 100, initial_indent=f"  --{name}".ljust(20), subsequent_indent=" " * 20)
+        lines += textwrap.wrap(text, 100, initial_indent=f"  --{name}".ljust(22), subsequent_indent=" " * 22)
     return "\n".join(lines)
 
 

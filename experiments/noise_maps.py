@@ -7,7 +7,7 @@ image (bias map) of each class, with its count, its standard error, and what the
   python -m experiments.noise_maps --dataset=mnist --noise=uniform    the paper's main experiment (arXiv 1912.12106)
 
 Writes to --out_dir: classification_images.png, significance.png, convergence.png, noise_histogram.png,
-noise_examples.png, class_gallery.png, maps.npz, metrics.json, config.json and log.jsonl.
+noise_examples.png, class_gallery.png, maps.npz, metrics.json, config.json, log.jsonl and state/ (to go on from).
 """
 
 from dataclasses import fields
@@ -79,7 +79,7 @@ def run(settings: common.Settings) -> None:
     images = {name: mapped[name](moments[name], stimulus) for name in names}
     overlaps = dict.fromkeys(names)
     if moments["decision"].field_sums is not None:
-        overlaps = sampling.overlap(stimulus, respond, seed=settings.seed)
+        overlaps = sampling.overlap(stimulus, respond, seed=(settings.seed + 2**30) % 2**32)
     reliability = {name: statistics.split_half(parts.first[name], parts.second[name], stimulus) for name in names}
     found = Analysis(
         moments=moments,
@@ -116,7 +116,7 @@ def _gradients(
             settings.gradient_samples,
             seed=(settings.seed + 2**31) % 2**32,  # other samples than those of the maps
             batch_size=min(100, settings.gradient_samples),
-            report=report,
+            report=lambda progress: report(progress._replace(job="gradients")),
         )
     )
 

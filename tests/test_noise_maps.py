@@ -56,6 +56,14 @@ def read(folder: Path, name: str) -> dict:
     return json.loads((folder / name).read_text())
 
 
+def test_any_number_of_samples_gives_maps(settings: Settings, tmp_path: Path) -> None:
+    """One batch has no second half: its reliability is not known, and nothing else is lost."""
+    noise_maps.run(replace(settings, num_samples=100, out_dir=str(tmp_path)))
+    metrics = read(tmp_path, "metrics.json")
+    assert set(metrics["reliability"]["probability"]) == {None}
+    assert (tmp_path / "classification_images.png").exists()
+
+
 def test_it_leaves_metrics_that_agree_with_its_arrays(first: Path, digits: data.Dataset) -> None:
     metrics = read(first, "metrics.json")
     assert 0.8 < metrics["test_accuracy"] <= 1

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ import pytest
 from wna_jax import classification_images, models, noise, responses, reverse_correlate, statistics
 from wna_jax.maps import share_standard_error
 from wna_jax.reverse_correlation import Sampling
-from wna_jax.sampling import Geometry, find_field, window_sums
+from wna_jax.sampling import Geometry, _autocorrelation, find_field, window_sums
 
 WHITE = noise.uniform((28, 28, 1))
 
@@ -109,6 +109,44 @@ def test_the_error_of_a_share_is_that_of_dependent_windows() -> None:
     stated = np.sqrt(np.mean([share_standard_error(run) ** 2 for run in runs], axis=0))
     np.testing.assert_allclose(shares.std(axis=0, ddof=1) / stated, 1, atol=0.27)
     assert (stated > 3 * np.sqrt(0.25 / (20 * 1024))).all()  # the binomial error would be far too small
+
+
+@pytest.mark.parametrize("n", [24 * 1024, 24 * 1024 + 1, 24 * 1024 + 512])
+def test_a_cut_last_field_does_not_look_like_spread(n: int) -> None:
+    """A class with nine tenths of the windows: deviation over 60 runs, known to 9%, by the mean stated error."""
+
+    def bright(images: jax.Array) -> jax.Array:
+        value = images[:, ::8, ::8, 0][:, : images.shape[1] // 8, : images.shape[2] // 8]
+        logits = jnp.stack([value - 0.1, jnp.zeros_like(value)], axis=-1)
+        return logits[:, 0, 0] if logits.shape[1:3] == (1, 1) else logits
+
+    white, respond = noise.uniform((8, 8, 1)), responses.of_classifier(bright, ["decision"])
+    runs = [reverse_correlate(white, respond, n, seed=seed, sampling="field")["decision"] for seed in range(60)]
+    assert runs[0].num_draws == -(-n // 1024)
+    stated = np.sqrt(np.mean([share_standard_error(run) ** 2 for run in runs], axis=0))
+    np.testing.assert_allclose(stated, np.sqrt(0.9 * 0.1 / n), rtol=0.05)  # these windows share no pixel that matters
+    shares = np.array([run.weight_sum / run.num_samples for run in runs])
+    np.testing.assert_allclose(shares.std(axis=0, ddof=1) / stated, 1, atol=0.27)
+
+
+def test_a_response_that_cannot_be_hashed_has_a_field_too() -> None:
+    @dataclass
+    class Unit:
+        def __call__(self, images: jax.Array) -> jax.Array:
+            return brightness(images)
+
+    assert find_field(WHITE, Unit()) == find_field(WHITE, brightness)
+    assert reverse_correlate(WHITE, Unit(), 21_000).num_samples == 21_000
+
+
+def test_the_autocorrelation_of_a_wide_window_does_not_wrap_around() -> None:
+    weights = np.random.default_rng(0).normal(size=(50, 9, 9, 1))
+    weights = weights[:, :8, :8] + weights[:, 1:, :8]  # correlated with the next row, by 1/2 (7 of 8 pairs), no other
+    shared = _autocorrelation(weights, Geometry((48, 40), (2, 2), 8))  # windows reach over 24 and 20 strides
+    assert shared.correlation.shape == (1, 47, 39)
+    expected = np.zeros((47, 39))
+    expected[23, 19], expected[22, 19], expected[24, 19] = 1, 7 / 16, 7 / 16
+    np.testing.assert_allclose(shared.correlation[0], expected, atol=0.06)
 
 
 def test_the_error_of_a_share_of_independent_samples_is_binomial(network: Callable) -> None:

@@ -58,7 +58,8 @@ def classification_images(
     figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
     legend = (
         "Red: brighter noise there speaks for the class; blue: darker. Above a map: samples of the class and their "
-        "share, or mean probability. Below: what the network calls the map itself, and its confidence."
+        "share, or mean probability; reliability (split half), and the samples that would bring it to .9. Below: what "
+        "the network calls the map itself, and its confidence."
     )
     if significant:
         legend += " Outlined: p < .05 over all maps of the row."
@@ -180,7 +181,7 @@ def convergence(
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("correlation r(N)", fontsize=8)
-    for ax in axes.flat[max(0, len(curves) - columns) : len(curves)]:  # the lowest of each column
+    for ax in axes.flat[: len(curves)]:
         ax.set_xlabel("samples N", fontsize=8)
         ax.tick_params(labelbottom=True)
     legend = (

@@ -132,20 +132,23 @@ def gradient_images(moments: Moments) -> ClassificationImages:
         standard_error=np.ma.masked_array(np.sqrt(variance / n)),
         count=moments.count,
         share=moments.weight_sum / n,
+        independent=False,  # neighbouring pixels of one gradient go together
     )
 
 
 def share_standard_error(moments: Moments) -> np.ma.MaskedArray:
     """Standard error of the share sum w / N of each response, [K], from the spread between independent draws.
 
-    With F draws of N / F samples each and S_f the summed weight in draw f, it is
-    sqrt(mean(S_f^2) - mean(S_f)^2) / sqrt(F - 1) / (N / F). For independent samples that is the binomial
-    sqrt(p (1 - p) / N) of decisions; the windows of a field depend on each other, and this takes it into account.
-    Masked where there is one draw only.
+    With F draws of n_f samples, S_f the summed weight in draw f and p = sum w / N, it is
+    sqrt(sum (S_f - p n_f)^2 F / (F - 1)) / N. For independent samples that is the binomial sqrt(p (1 - p) / N) of
+    decisions; the windows of a field depend on each other, and this takes it into account. Masked where there is one
+    draw only.
     """
-    draws = moments.num_draws
-    variance = np.maximum(moments.draw_square_sum / draws - (moments.weight_sum / draws) ** 2, 0)
-    error = np.sqrt(variance / max(draws - 1, 1)) * draws / moments.num_samples
+    draws, n, sums = moments.num_draws, moments.num_samples, moments.field_sums
+    share = moments.weight_sum / n
+    products, sizes = (moments.weight_sum, n) if sums is None else (sums.sn, sums.nn)
+    power = np.maximum(moments.draw_square_sum - 2 * share * products + share**2 * sizes, 0)
+    error = np.sqrt(power * draws / max(draws - 1, 1)) / n
     return np.ma.masked_array(error, np.full(error.shape, draws < 2))
 
 

@@ -32,6 +32,7 @@ Response = Callable[[jax.Array], Any]
 Sampling = Literal["auto", "independent", "field"]
 SAMPLINGS: tuple[Sampling, ...] = ("auto", "independent", "field")
 
+_FORMAT = 2  # of the sums in a state
 _SECONDS_BETWEEN_REPORTS = 0.5
 _FEWEST_FIELDS = 20  # below that, "auto" stays with independent samples: too few draws to tell the error of anything
 
@@ -202,7 +203,8 @@ def reverse_correlate_in_parts(
     shapes = (rows,) * 3 + (images,) * 2 + (() if geometry.grid == 1 else (rows,) * 4 + (images,) * 4)
     zeros = [np.zeros(rows, np.int64), *map(np.zeros, shapes)]
     what = {"noise": noise.name, "mean": noise.mean.tolist(), "deviation": noise.deviation.tolist(), "seed": seed}
-    how = {"shape": list(noise.shape), "responses": widths, "windows_a_field": geometry.windows, "batch": batch}
+    sampled = "independent" if geometry.grid == 1 else f"field of {geometry.windows} windows"
+    how = {"shape": list(noise.shape), "responses": widths, "sampling": sampled, "batch": batch, "format": _FORMAT}
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(state_dir, what | how | dict(identity or {}))) if state_dir else None
         state = (store and store.load()) or State(0, zeros, [])

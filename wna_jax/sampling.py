@@ -15,7 +15,7 @@ they are, and tests of clusters need null maps that are correlated in the same w
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -60,13 +60,18 @@ def independent(noise: Noise) -> Geometry:
     return Geometry(window, window, 1)
 
 
-@functools.lru_cache(maxsize=4)  # it compiles the network
 def find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int = FIELD_GRID) -> Geometry | str:
     """The field geometry of a response, found by trying it; or in words why it has none.
 
     The response must answer a larger image by weights [n, g, g, K] on a regular grid, and each of these must be what it
     answers to the window alone, which SAME padding or global pooling do not fulfil.
     """
+    find = _find_field if isinstance(response, Hashable) else _find_field.__wrapped__
+    return find(noise, response, grid)
+
+
+@functools.lru_cache(maxsize=4)  # it compiles the network
+def _find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int) -> Geometry | str:
     if noise.draw is None or noise.present is not None:
         return f"{noise.name} noise exists in the size of one image alone"
     try:
@@ -128,11 +133,13 @@ def overlap(noise: Noise, response: Callable[[jax.Array], Any], *, num_fields: i
 
     Where the response does not depend on pixels p and p + d strides, the covariance of their errors is, over all pairs
     of windows (u, u + d) of a field, sum (w_u - mean) (w_{u+d} - mean) times a constant: the autocorrelation of the
-    response map. Estimated from fields of their own; for `statistics.null_z_maps`.
+    response map. Estimated from `num_fields` fields of a seed; for `statistics.null_z_maps`.
 
     Raises:
-        InputError: the response has no field.
+        InputError: the response has no field, or noise that is not white.
     """
+    if not noise.white:
+        raise InputError(f"{noise.name} noise is not white: how its maps' errors depend on each other is not known")
     geometry = find_field(noise, response)
     if isinstance(geometry, str):
         raise InputError(f"samples of this response do not overlap: {geometry}")
@@ -144,7 +151,7 @@ def overlap(noise: Noise, response: Callable[[jax.Array], Any], *, num_fields: i
 
 def _autocorrelation(weights_nggk: np.ndarray, geometry: Geometry) -> Overlap:
     centred = weights_nggk - weights_nggk.mean(axis=(0, 1, 2), dtype=np.float64)
-    size = (2 * geometry.grid,) * 2  # padded, so that no lag wraps around
+    size = tuple(geometry.grid + blocks for blocks in geometry.blocks)  # padded, so that no lag wraps around
     power = (np.abs(np.fft.rfft2(centred, size, axes=(1, 2))) ** 2).sum(axis=0)
     covariance = np.moveaxis(np.fft.irfft2(power, size, axes=(0, 1)), -1, 0)
     lags = [np.arange(1 - blocks, blocks) for blocks in geometry.blocks]

@@ -23,6 +23,9 @@ SMOOTHING = 2.0
 """Pixels; below that random field theory gains nothing over single pixels."""
 
 
+_FOR_DEVIATIONS = 400
+
+
 class Findings(NamedTuple):
     """What tests find in K maps; the family is all of them. None where no valid test is known."""
 
@@ -74,10 +77,12 @@ def findings(
         threshold = random_field_threshold(height * width, SMOOTHING, alpha / 2 / channels / num_maps)
         significant["smoothed"] = (np.abs(smoothed) > threshold).filled(False)
     else:
-        smoothed_nulls = [smooth(null, SMOOTHING).filled() for null in nulls]
-        deviation = np.std(smoothed_nulls, axis=0)
+        # From other nulls than those of the test: a null's own peak would raise the deviation it is measured in.
+        others = null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, overlap)
+        deviation = np.sqrt(np.mean([smooth(null, SMOOTHING).filled() ** 2 for null in others], axis=0))
         smoothed = smoothed / deviation
-        significant["smoothed"] = passes(smoothed, [null / deviation for null in smoothed_nulls], np.abs)
+        smoothed_nulls = [smooth(null, SMOOTHING).filled() / deviation for null in nulls]
+        significant["smoothed"] = passes(smoothed, smoothed_nulls, np.abs)
     significant["clusters"] = passes(z, nulls, functools.partial(cluster_mass, threshold=CLUSTER_THRESHOLD))
     significant["TFCE"] = passes(z, nulls, tfce)
     return Findings(z, smoothed, significant, info_val(z) if overlap is None else info_val(z, nulls))

@@ -27,15 +27,19 @@ class SplitHalf(NamedTuple):
     correlation: np.ma.MaskedArray
     """r_h, between the maps of the two halves, [K]; masked where a half has no map."""
     reliability: np.ma.MaskedArray
-    """Of the map of all N samples, 2 r_h / (1 + r_h) (Spearman-Brown), [K]; masked also where r_h <= 0."""
+    """Of the map of all N samples, 1 / (1 + N0 / N), [K]; masked also where r_h <= 0."""
     expected_correlation: np.ma.MaskedArray
     """Of the map of all N samples with that of infinitely many, the root of the reliability, [K]."""
     n0: np.ma.MaskedArray
-    """N0, samples (of all classes) at which the reliability is one half, [K]: N (1 - reliability) / reliability."""
+    """N0, samples (of all classes) at which the reliability is one half, [K]."""
 
 
 def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
     """Reliability of maps, from two halves of the samples.
+
+    The expected correlation of maps of n_1 and n_2 samples is 1 / sqrt((1 + N0 / n_1) (1 + N0 / n_2)), which is solved
+    for N0: (sqrt(N^2 + 4 n_1 n_2 (1 / r_h^2 - 1)) - N) / 2. For equal halves the reliability is then
+    2 r_h / (1 + r_h) (Spearman-Brown).
 
     Reading the result: a reliability near 1 says that more samples would not change the map, not that the map is like
     anything. r_h has a standard error of about (1 - r_h^2) / sqrt(H W C): below two of these it is no evidence of a
@@ -47,21 +51,24 @@ def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
 
     Args:
         first: half of the samples.
-        second: the other half, independent, with as many samples to within a tenth.
+        second: the other half, independent; best of the same size. An empty one tells nothing: all is masked.
         noise: the noise of both.
 
     Raises:
-        InputError: halves of different size, or of different responses or pixels.
+        InputError: halves of different responses or pixels.
     """
     if first.sum.shape != second.sum.shape:
         raise InputError(f"halves with sums {first.sum.shape} and {second.sum.shape}: expected the same responses")
     sizes = first.num_samples, second.num_samples
-    if max(sizes) > 1.1 * min(sizes):
-        raise InputError(f"halves of {sizes[0]} and {sizes[1]} samples: expected as many in each, to within a tenth")
+    if not all(sizes):
+        unknown = np.ma.masked_all(len(first.sum))
+        return SplitHalf(unknown, unknown, unknown, unknown)
     correlation = map_correlation(*(_covariance_images(half, noise) for half in (first, second)))
     positive = np.ma.masked_less_equal(correlation, 0)
-    reliability = 2 * positive / (1 + positive)
-    return SplitHalf(correlation, reliability, np.ma.sqrt(reliability), sum(sizes) * (1 - reliability) / reliability)
+    total = sum(sizes)
+    n0 = (np.ma.sqrt(total**2 + 4 * sizes[0] * sizes[1] * np.ma.maximum(1 / positive**2 - 1, 0)) - total) / 2
+    reliability = 1 / (1 + n0 / total)
+    return SplitHalf(correlation, reliability, np.ma.sqrt(reliability), n0)
 
 
 def predicted_correlation(num_samples: ArrayLike, n0: ArrayLike) -> np.ma.MaskedArray:
@@ -174,7 +181,10 @@ def known_noise_reliability(maps: ClassificationImages) -> np.ma.MaskedArray:
     Returns:
         [K], masked where there is no map, or where the map has no more power than its noise.
 
-    Reading the result: as a split-half reliability. Its standard error for a map of mere noise is sqrt(2 / (H W C)).
+    For windows of fields the variance is the estimated one.
+
+    Reading the result: as a split-half reliability. Its standard error for a map of mere noise is sqrt(2 / (H W C)), or
+    somewhat more for windows of fields.
     """
     images = as_maps("the maps", maps.images)
     num_pixels = int(np.prod(images.shape[1:]))

@@ -92,7 +92,7 @@ class Contrast(NamedTuple):
     difference: np.ma.MaskedArray
     """First - second, [K, H, W, C], in units of pixel intensity."""
     standard_error: np.ma.MaskedArray
-    """[K, C], same units."""
+    """[K, H, W, C], same units."""
     z: np.ma.MaskedArray
     """Their ratio, N(0, 1) where the two maps do not differ."""
 
@@ -147,7 +147,8 @@ def info_val(z: ArrayLike, nulls: Iterable[np.ndarray] | None = None) -> np.ma.M
     Reading the result: near N(0, 1) for a map of mere noise, above 1.96 with probability .026. It grows with the number
     of samples, without end.
 
-    Common mistakes: reading it as likeness to the target. It is a magnitude: any departure from noise raises it.
+    Common mistakes: pixels whose errors depend on each other, without nulls that do too; reading it as likeness to the
+    target. It is a magnitude: any departure from noise raises it.
     """
     z = as_maps("the z-map", z)
     median: Any
