@@ -88,17 +88,19 @@ def _find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int) -
     field = noise.resized(small.field).sample(jax.random.key(0))[None]
     places = [(i, j) for i in range(3) for j in range(3)]
     windows = jnp.concatenate([_window(field, small, i, j) for i, j in places])
-    # Outside of its window each field is NaN, so that no answer, however saturated, can hide that it looks there.
-    blank = jnp.full_like(field, jnp.nan)
-    fields = jnp.concatenate(
-        [_put_window(blank, window, small, i, j) for window, (i, j) in zip(windows, places, strict=True)]
-    )
-    with jax.default_matmul_precision("highest"):  # two shapes of one network must agree on any device
-        together, alone = jax.jit(lambda fields, windows: (response(fields), response(windows)))(fields, windows)
-    for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-        own = np.stack([ours[n, i, j] for n, (i, j) in enumerate(places)])
-        if not np.allclose(own, theirs, rtol=1e-3, atol=1e-4):
-            return "its answer to a window depends on what is outside the window"
+    # Outside of its window a field is NaN, or larger than any noise, so that no answer can hide that it looks there: a
+    # decision may be saturated, a compiled maximum may drop NaN.
+    glare = 1e6 * jax.random.normal(jax.random.key(1), field.shape)
+    for blank in (jnp.full_like(field, jnp.nan), glare):
+        fields = jnp.concatenate(
+            [_put_window(blank, window, small, i, j) for window, (i, j) in zip(windows, places, strict=True)]
+        )
+        with jax.default_matmul_precision("highest"):  # two shapes of one network must agree on any device
+            together, alone = jax.jit(lambda fields, windows: (response(fields), response(windows)))(fields, windows)
+        for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            own = np.stack([ours[n, i, j] for n, (i, j) in enumerate(places)])
+            if not np.allclose(own, theirs, rtol=1e-3, atol=1e-4):
+                return "its answer to a window depends on what is outside the window"
     return small._replace(grid=grid)
 
 
