@@ -157,6 +157,7 @@ def trained_network(settings: Settings, dataset: data.Dataset, report: Report) -
         model=settings.model,
         seed=settings.train_seed,
         epochs=training.default_epochs(dataset.name, settings.model) if settings.epochs is None else settings.epochs,
+        augmentation=training.default_augmentation(dataset.name),
     )
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
     trained, was_loaded = checkpoints.load_or_train(

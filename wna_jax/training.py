@@ -15,6 +15,7 @@ import optax
 from wna_jax import models
 from wna_jax.data import Dataset, Split
 from wna_jax.errors import InputError
+from wna_jax.models.layers import fold_statistics
 from wna_jax.progress import Progress, Report, silent
 
 Parameters = Any
@@ -37,6 +38,8 @@ class TrainingSpec:
     epochs: int = 10
     batch_size: int = 128
     peak_learning_rate: float = 3e-3
+    augmentation: str | None = None
+    """None, or "flip_shift": each training image mirrored or not, and moved by up to 2 pixels each way."""
 
     def __post_init__(self) -> None:
         """Says at once what cannot be trained."""
@@ -45,6 +48,8 @@ class TrainingSpec:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: it must be a whole number from 0 to 2^32 - 1")
+        if self.augmentation not in (None, "flip_shift"):
+            raise InputError(f"augmentation is {self.augmentation!r}: expected flip_shift, or none")
 
 
 class Trained(NamedTuple):
@@ -62,6 +67,11 @@ def default_epochs(dataset_name: str, model_name: str) -> int:
     Dense networks get three times as many: they need more, and an epoch of theirs costs a fraction.
     """
     return _EPOCHS.get(dataset_name, 10) * (3 if model_name in ("logistic", "mlp") else 1)
+
+
+def default_augmentation(dataset_name: str) -> str | None:
+    """Flips and shifts for CIFAR-10, of which networks are otherwise short of images; else none."""
+    return "flip_shift" if dataset_name == "cifar10" else None
 
 
 def to_unit_range(images_u8: jax.Array) -> jax.Array:
@@ -94,23 +104,24 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
         InputError: the model does not exist or does not take such images, or training diverged.
     """
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
-    parameters = models.initial_parameters(module, jax.random.key(spec.seed))
+    key = jax.random.key(spec.seed)
+    parameters = models.initial_parameters(module, key)
     size = len(dataset.train.labels)
     batch_size = min(spec.batch_size, size)
     steps_an_epoch = size // batch_size
     optimiser = _optimiser(spec, spec.epochs * steps_an_epoch)
     state = optimiser.init(parameters)
-    step = _make_step(module, optimiser, dataset.train)
+    step = _make_step(module, optimiser, dataset.train, spec.augmentation)
     started = time.perf_counter()
 
-    best_parameters = parameters
+    best_parameters: Parameters = None
     history: list[dict[str, float]] = []
     for epoch in range(spec.epochs):
         order = np.random.default_rng((spec.seed, epoch)).permutation(size).astype(np.int32)
         for i in range(steps_an_epoch):
             batch = order[i * batch_size : (i + 1) * batch_size]
-            parameters, state, figures = step(parameters, state, batch)
             done = epoch * steps_an_epoch + i + 1
+            parameters, state, figures = step(parameters, state, batch, jax.random.fold_in(key, done))
             last = i + 1 == steps_an_epoch
             if not last and done % _STEPS_PER_REPORT:
                 continue
@@ -121,11 +132,12 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
                     f"a peak learning rate of {spec.peak_learning_rate} is too high here, lower it"
                 )
             if last:
-                validation = evaluate(module, parameters, dataset.validation)
+                evaluated = _with_statistics(module, parameters, dataset.train.images)
+                validation = evaluate(module, evaluated, dataset.validation)
                 figures |= {f"validation_{name}": value for name, value in validation.items()}
                 best_so_far = max((row["validation_accuracy"] for row in history), default=-1.0)
                 if figures["validation_accuracy"] > best_so_far:
-                    best_parameters = parameters
+                    best_parameters = evaluated
                 history.append(
                     {name if "_" in name else f"last_batch_{name}": value for name, value in figures.items()}
                 )
@@ -170,21 +182,58 @@ def _optimiser(spec: TrainingSpec, steps: int) -> optax.GradientTransformation:
     return optax.adam(schedule)
 
 
-def _make_step(module: nn.Module, optimiser: optax.GradientTransformation, train: Split) -> Callable[..., tuple]:
+def _make_step(
+    module: nn.Module, optimiser: optax.GradientTransformation, train: Split, augmentation: str | None
+) -> Callable[..., tuple]:
     """One jitted step. Stepping stays a Python loop: in a `lax.scan` a CPU differentiates convolutions far slower."""
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
 
-    def loss_and_figures(parameters: Parameters, images_u8: jax.Array, labels: jax.Array) -> tuple:
-        logits = logits_function(module, parameters)(to_unit_range(images_u8))
+    def loss_and_figures(parameters: Parameters, images_u8: jax.Array, labels: jax.Array, key: jax.Array) -> tuple:
+        logits, _ = module.apply(
+            {"params": parameters},
+            to_unit_range(images_u8),
+            rngs={"dropout": jax.random.fold_in(key, 0)},
+            mutable=["batch_statistics"],
+        )
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         accuracy = jnp.mean(logits.argmax(axis=-1) == labels)
         return loss, {"loss": loss, "accuracy": accuracy}
 
     @jax.jit
-    def step(parameters: Parameters, state: Any, images: jax.Array, labels: jax.Array, batch: jax.Array) -> tuple:
-        gradient, figures = jax.grad(loss_and_figures, has_aux=True)(parameters, images[batch], labels[batch])
+    def step(
+        parameters: Parameters, state: Any, images: jax.Array, labels: jax.Array, batch: jax.Array, key: jax.Array
+    ) -> tuple:
+        shown = images[batch]
+        if augmentation == "flip_shift":
+            shown = jax.vmap(_flip_shift)(jax.random.split(jax.random.fold_in(key, 1), len(batch)), shown)
+        gradient, figures = jax.grad(loss_and_figures, has_aux=True)(parameters, shown, labels[batch], key)
         with jax.numpy_dtype_promotion("standard"):  # optax does not hold to the strict rules that we test under
             updates, state = optimiser.update(gradient, state, parameters)
         return optax.apply_updates(parameters, updates), state, figures
 
-    return lambda parameters, state, batch: step(parameters, state, images, labels, batch)
+    return lambda parameters, state, batch, key: step(parameters, state, images, labels, batch, key)
+
+
+def _flip_shift(key: jax.Array, image_u8: jax.Array) -> jax.Array:
+    """One image [H, W, C], mirrored left to right or not, and moved by up to 2 pixels each way (reflected at the rim)."""
+    flip_key, shift_key = jax.random.split(key)
+    image = jnp.where(jax.random.bernoulli(flip_key), image_u8[:, ::-1], image_u8)
+    padded = jnp.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    top, left = jax.random.randint(shift_key, (2,), 0, 5)
+    return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), image.shape)
+
+
+def _with_statistics(module: nn.Module, parameters: Parameters, images_u8: np.ndarray) -> Parameters:
+    """Parameters for evaluation: batch normalisation by the statistics of 10 batches of training images, folded in.
+
+    Statistics of the parameters as they are, not a running mean of past ones (Wu & Johnson 2021, "precise" statistics).
+    """
+    batches = np.split(images_u8[: len(images_u8) // 10 * 10][:5000], 10)
+    statistics = [_batch_statistics(module, parameters, batch) for batch in batches]
+    return fold_statistics(parameters, jax.tree.map(lambda *parts: sum(parts) / len(parts), *statistics))
+
+
+@partial(jax.jit, static_argnums=0)
+def _batch_statistics(module: nn.Module, parameters: Parameters, images_u8: jax.Array) -> dict:
+    _, state = module.apply({"params": parameters}, to_unit_range(images_u8), mutable=["batch_statistics"])
+    return state.get("batch_statistics", {})  # nothing is computed where there is nothing to return

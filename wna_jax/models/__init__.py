@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from wna_jax.errors import unknown_name
-from wna_jax.models.convolutional import SameConvolutionNetwork, ValidConvolutionNetwork
+from wna_jax.models.convolutional import BlockNetwork, SameConvolutionNetwork, ValidConvolutionNetwork
 from wna_jax.models.dense import DenseNetwork
 
 _REGISTRY: dict[str, Callable[..., nn.Module]] = {
@@ -17,6 +17,8 @@ _REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "paper_cnn": ValidConvolutionNetwork,
     "wide_cnn": partial(ValidConvolutionNetwork, widths=(40, 50, 1000)),
     "net": SameConvolutionNetwork,
+    "cifar_cnn": BlockNetwork,
+    "half_cifar_cnn": partial(BlockNetwork, widths=(16, 32, 64, 64, 128, 128, 512, 256)),
 }
 NAMES = tuple(_REGISTRY)
 

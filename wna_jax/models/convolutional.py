@@ -1,12 +1,13 @@
 """Convolutional classifiers: images [n, h, w, c] on the [0, 1] scale -> logits."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
 
 from wna_jax.errors import InputError
-from wna_jax.models.layers import convolution, max_pool
+from wna_jax.models.layers import BatchNormalisation, convolution, max_pool
 
 
 class ValidConvolutionNetwork(nn.Module):
@@ -55,6 +56,36 @@ class SameConvolutionNetwork(nn.Module):
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(512, name="fc1")(x))
         return nn.Dense(self.num_classes, name="fc2")(x)
+
+
+class BlockNetwork(nn.Module):
+    """Three blocks of two SAME 3x3 convolutions with 2x2 max-pooling, and three dense layers: the authors' CIFAR-10 CNN.
+
+    The first convolution of a block is batch-normalised; dropout of 5% of the second block's channels, and of 10% of
+    what enters the first and the last dense layer. It is in training where it is given a key for "dropout".
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    widths: Sequence[int] = (32, 64, 128, 128, 256, 256, 1024, 512)
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Images [n, H, W, C] -> logits [n, K]; intermediates conv1 to conv6 and fc1 to fc3 before their ReLU."""
+        if min(self.image_shape[:2]) < 8:
+            raise InputError(f"this network needs images of at least 8x8 pixels, given {self.image_shape[:2]}")
+        dropout = partial(nn.Dropout, deterministic=not self.has_rng("dropout"))
+        x = images
+        for i, width in enumerate(self.widths[:6], start=1):
+            x = _conv(width, (3, 3), "SAME", f"conv{i}")(x)
+            x = nn.relu(max_pool(x) if i % 2 == 0 else BatchNormalisation(name=f"bn{i}")(x))
+            if i == 4:
+                x = dropout(0.05, broadcast_dims=(1, 2))(x)
+        x = dropout(0.1)(x.reshape(x.shape[0], -1))
+        fc1, fc2 = self.widths[6:]
+        x = nn.relu(nn.Dense(fc1, name="fc1")(x))
+        x = dropout(0.1)(nn.relu(nn.Dense(fc2, name="fc2")(x)))
+        return nn.Dense(self.num_classes, name="fc3")(x)
 
 
 def _conv(width: int, kernel: Sequence[int], padding: str, name: str) -> nn.Conv:
