@@ -113,6 +113,48 @@ def test_mean_and_deviation_are_those_of_the_train_pixels(tmp_path: Path) -> Non
     assert data.mean().dtype == data.deviation().dtype == np.float32
 
 
+def test_chosen_classes_are_those_of_the_whole_set_in_the_order_given() -> None:
+    whole, pair = load("digits"), load("digits:7,2")
+    assert (pair.class_names, pair.num_classes) == (("7", "2"), 2)
+    images, labels = everything(pair)
+    all_images, all_labels = everything(whole)
+    for new, old in enumerate((7, 2)):
+        chosen, expected = images[labels == new], all_images[all_labels == old]
+        assert {image.tobytes() for image in chosen} == {image.tobytes() for image in expected}
+        assert len(chosen) == len(expected)
+    assert len(labels) == 179 + 177
+    assert pair.fingerprint != load("digits:2,7").fingerprint != whole.fingerprint
+
+
+def test_chosen_classes_of_published_files_keep_their_splits(small_mnist: Path) -> None:
+    data = load("mnist:5,3", small_mnist.parent)
+    assert data.test.images[:, 0, 0, 0].tolist() == [3, 5]
+    assert data.test.labels.tolist() == [1, 0]
+    assert len(data.train.labels) + len(data.validation.labels) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("digits:5,12", ["unknown class of digits:5,12", "'12'", "choose one of 0, 1, 2"]),
+        ("digits:5,", ["unknown class", "''"]),
+        ("digits:5,5", ["digits:5,5", "given twice", "give each once"]),
+        ("digits:5", ["unknown data set 'digits:5'", "did you mean digits?", "as in mnist:5,6"]),
+        ("digit:5,6", ["unknown data set 'digit'", "did you mean digits?"]),
+    ],
+)
+def test_classes_that_cannot_be_chosen_are_named(name: str, words: list[str]) -> None:
+    with refused(*words):
+        load(name)
+
+
+def test_classes_of_a_folder_can_be_chosen_and_commas_in_its_path_are_no_choice(tmp_path: Path) -> None:
+    for class_name in ("ant", "bee", "cat"):
+        write_images(tmp_path / "a,b" / class_name, 10)
+    assert load(f"folder:{tmp_path / 'a,b'}").class_names == ("ant", "bee", "cat")
+    assert load(f"folder:{tmp_path / 'a,b'}:cat,ant").class_names == ("cat", "ant")
+
+
 def test_idx_files_come_back_in_order(small_mnist: Path) -> None:
     data = load("mnist", small_mnist.parent)
     assert sizes(data) == [36, 4, 6]

@@ -10,9 +10,17 @@ from jax import lax
 
 from wna_jax import models
 from wna_jax.errors import InputError
-from wna_jax.models.layers import convolution, depth_to_space, max_pool, space_to_depth
+from wna_jax.models.layers import convolution, depth_to_space, fold_statistics, max_pool, space_to_depth
 
-COUNTS = {"logistic": 7_850, "mlp": 795_010, "paper_cnn": 431_080, "wide_cnn": 862_100, "net": 688_138}
+COUNTS = {
+    "logistic": 7_850,
+    "mlp": 795_010,
+    "paper_cnn": 431_080,
+    "wide_cnn": 862_100,
+    "net": 688_138,
+    "rnn": 34_210 - 200,  # one bias a unit and gate, where PyTorch keeps two
+    "lstm": 214_282 - 1_024,
+}
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -20,12 +28,21 @@ def random(seed: int, *shape: int) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-@pytest.mark.parametrize("name", models.NAMES)
-def test_parameter_counts_are_those_published(name: str) -> None:
-    module = models.create(name, (28, 28, 1), 10)
+@pytest.mark.parametrize(
+    ("name", "image_shape", "num_classes", "count"),
+    [
+        *((name, (28, 28, 1), 10, count) for name, count in COUNTS.items()),
+        ("pair_cnn", (28, 28, 1), 2, 93_011 + 101),  # the published sigmoid has one unit, this softmax two
+        ("cifar_cnn", (32, 32, 3), 10, 5_852_170),
+    ],
+)
+def test_parameter_counts_are_those_published(
+    name: str, image_shape: tuple[int, int, int], num_classes: int, count: int
+) -> None:
+    module = models.create(name, image_shape, num_classes)
     parameters = models.initial_parameters(module, jax.random.key(0))
-    assert models.parameter_count(parameters) == COUNTS[name]
-    assert module.apply({"params": parameters}, jnp.zeros((3, 28, 28, 1))).shape == (3, 10)
+    assert models.parameter_count(parameters) == count
+    assert module.apply({"params": parameters}, jnp.zeros((3, *image_shape))).shape == (3, num_classes)
 
 
 @pytest.mark.parametrize("name", models.NAMES)
@@ -107,6 +124,56 @@ def test_blocks_come_apart_and_together() -> None:
     blocks = space_to_depth(x)
     np.testing.assert_array_equal(blocks[0, 2, 1, :, 0], x[0, 4:6, 2:4, 0].ravel())
     np.testing.assert_array_equal(depth_to_space(blocks), x)
+
+
+def test_batch_normalisation_with_folded_statistics_is_that_of_the_batch() -> None:
+    module = models.create("half_cifar_cnn", (16, 16, 3), 10)
+    parameters = models.initial_parameters(module, jax.random.key(0))
+    x = 3 + 2 * random(1, 64, 16, 16, 3)
+    in_training, state = module.apply({"params": parameters}, x, mutable=["batch_statistics"])
+    folded = fold_statistics(parameters, state["batch_statistics"])
+    np.testing.assert_allclose(module.apply({"params": folded}, x), in_training, atol=1e-4)
+    assert np.abs(module.apply({"params": parameters}, x) - in_training).max() > 0.01
+    _, state = module.apply({"params": folded}, x, capture_intermediates=lambda m, _: m.name == "bn3")
+    normalised = state["intermediates"]["bn3"]["__call__"][0]
+    np.testing.assert_allclose(normalised.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(normalised.std((0, 1, 2)), 1, atol=1e-2)
+
+
+def test_dropout_is_of_training_alone() -> None:
+    module = models.create("half_cifar_cnn", (16, 16, 3), 10)
+    variables = {"params": models.initial_parameters(module, jax.random.key(0))}
+    x = random(1, 4, 16, 16, 3)
+    one, other = (module.apply(variables, x, rngs={"dropout": jax.random.key(seed)}) for seed in (0, 1))
+    assert (one != other).any()
+    np.testing.assert_array_equal(module.apply(variables, x), module.apply(variables, x))
+
+
+def tanh_cell(p: dict, row: np.ndarray, state: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    hidden = np.tanh(row @ p["i"]["kernel"] + p["i"]["bias"] + state[0] @ p["h"]["kernel"])
+    return hidden, state[1]
+
+
+def lstm_cell(p: dict, row: np.ndarray, state: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    hidden, memory = state
+    i, f, g, o = (row @ p[f"i{x}"]["kernel"] + hidden @ p[f"h{x}"]["kernel"] + p[f"h{x}"]["bias"] for x in "ifgo")
+    memory = nn.sigmoid(f) * memory + nn.sigmoid(i) * np.tanh(g)
+    return nn.sigmoid(o) * np.tanh(memory), memory
+
+
+@pytest.mark.parametrize(("name", "cell", "width"), [("rnn", tanh_cell, 100), ("lstm", lstm_cell, 128)])
+def test_recurrent_networks_are_the_recurrence_of_their_definition(name: str, cell: Callable, width: int) -> None:
+    module = models.create(name, (5, 4, 2), 3)
+    parameters = models.initial_parameters(module, jax.random.key(0))
+    image = random(1, 1, 5, 4, 2)
+    rows = list(image.reshape(5, 8))  # from the top
+    for layer in ("cell1", "cell2"):
+        state = (np.zeros(width, np.float32), np.zeros(width, np.float32))
+        for t, row in enumerate(rows):
+            state = cell(parameters[layer], row, state)
+            rows[t] = state[0]
+    expected = rows[-1] @ parameters["fc"]["kernel"] + parameters["fc"]["bias"]
+    np.testing.assert_allclose(module.apply({"params": parameters}, image)[0], expected, atol=1e-5)
 
 
 def test_several_networks_run_in_one_vmap() -> None:

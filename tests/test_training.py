@@ -55,8 +55,29 @@ def test_the_test_set_is_classified_once_and_with_the_best_parameters(
     assert seen[3][1] is seen[1][1] is not seen[2][1]
 
 
+def test_flips_and_shifts_move_an_image_by_up_to_two_pixels_and_mirror_half() -> None:
+    image = np.zeros((9, 9, 1), np.uint8)
+    image[4, 4], image[4, 5] = 1, 2  # the 2 stands right of the 1, or left in the mirror
+    moved = jax.vmap(training._flip_shift, (0, None))(jax.random.split(jax.random.key(0), 400), image)
+    assert (moved.sum(axis=(1, 2, 3)) == 3).all()
+    _, rows, columns, _ = np.nonzero(moved == 1)
+    assert sorted(set(rows)) == sorted(set(columns)) == [2, 3, 4, 5, 6]
+    mirrored = np.nonzero(moved == 2)[2] < columns
+    assert 150 < mirrored.sum() < 250
+
+
+def test_a_network_of_batch_normalisation_and_dropout_learns_and_is_tested_as_it_is_kept(digits: Dataset) -> None:
+    trained = fit(spec(digits, model="half_cifar_cnn", epochs=2, augmentation="flip_shift"), digits)
+    assert trained.metrics["test_accuracy"] > 0.6
+    module = models.create("half_cifar_cnn", digits.image_shape, 10)
+    logits = module.apply({"params": trained.parameters}, digits.test.images.astype(np.float32) / 255)
+    assert trained.metrics["test_accuracy"] == np.mean(np.argmax(logits, axis=-1) == digits.test.labels)
+
+
 def test_wrong_input_is_named(digits: Dataset) -> None:
     with pytest.raises(InputError, match="epochs is 0: it must be above 0"):
         spec(digits, epochs=0)
+    with pytest.raises(InputError, match="augmentation is 'flip': expected flip_shift, or none"):
+        spec(digits, augmentation="flip")
     with pytest.raises(InputError, match=r"diverged in epoch 1 .* lower it"):
         fit(spec(digits, model="mlp", epochs=3, peak_learning_rate=1e18), digits)

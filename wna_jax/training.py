@@ -64,14 +64,14 @@ class Trained(NamedTuple):
 def default_epochs(dataset_name: str, model_name: str) -> int:
     """Epochs that reach a network's plateau: 3 on MNIST, 6 on Fashion-MNIST, 40 on the small digits, else 10.
 
-    Dense networks get three times as many: they need more, and an epoch of theirs costs a fraction.
+    Dense and recurrent networks get three times as many: they need more, and an epoch of theirs costs a fraction.
     """
-    return _EPOCHS.get(dataset_name, 10) * (3 if model_name in ("logistic", "mlp") else 1)
+    return _EPOCHS.get(dataset_name, 10) * (3 if model_name in ("logistic", "mlp", "rnn", "lstm") else 1)
 
 
 def default_augmentation(dataset_name: str) -> str | None:
     """Flips and shifts for CIFAR-10, of which networks are otherwise short of images; else none."""
-    return "flip_shift" if dataset_name == "cifar10" else None
+    return "flip_shift" if dataset_name.partition(":")[0] == "cifar10" else None
 
 
 def to_unit_range(images_u8: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wna_jax.data.dataset import Dataset, Source, Split, assemble, reason
+from wna_jax.data.dataset import Dataset, Source, Split, assemble, choose_classes, reason
 from wna_jax.data.folder import read_folder
 from wna_jax.data.prepared import find_prepared, how_to_prepare, read_prepared
 from wna_jax.data.published import CLASS_NAMES, read_published
@@ -28,7 +28,8 @@ def load(name: str, data_dir: str | Path | None = None, report: Report = silent)
         name: `digits` (scikit-learn's 1,797 digits, resized to 28x28), `mnist`, `fashion_mnist`, `cifar10`,
             `folder:PATH` (an image folder: a subfolder for each class, or images only) or `tfds:NAME` (a directory
             prepared by TFDS as array_record, with features `image` and `label`; NAME may go on to a configuration and
-            a version, as in `kmnist:3.0.1`). Where such a directory exists the prefix `tfds:` can be left out.
+            a version, as in `kmnist:3.0.1`). Where such a directory exists the prefix `tfds:` can be left out. After
+            any of these, class names choose some of its classes, in that order: `mnist:5,6`.
         data_dir: where to look for the folder `mnist/`, `cifar10/`, ...: published files (the IDX files of MNIST with
             or without .gz, cifar-10-binary.tar.gz or its cifar-10-batches-bin/) or a prepared TFDS directory. Without
             it `./data` is looked at. After it come the TFDS directory (TFDS_DATA_DIR, else ~/tensorflow_datasets), our
@@ -40,13 +41,16 @@ def load(name: str, data_dir: str | Path | None = None, report: Report = silent)
         test split gets one: its validation split if it has that, else a fifth of its images drawn by a fixed seed.
 
     Raises:
-        InputError: the name is unknown, or the data are missing, damaged, not those published, or too few.
+        InputError: the name or a class is unknown, or the data are missing, damaged, not those published, or too few.
     """
+    whole, _, chosen = name.rpartition(":")
+    if "," not in chosen or whole in ("", "folder", "tfds"):  # such as folder:a,b, which is a path
+        whole, chosen = name, ""
     try:
-        source = _read(name, data_dir, report)
+        source = _read(whole, data_dir, report)
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({reason(error)}); check that file and its permissions") from error
-    return assemble(name, source)
+    return assemble(name, choose_classes(name, source, chosen.split(",")) if chosen else source)
 
 
 def _read(name: str, data_dir: str | Path | None, report: Report) -> Source:
@@ -69,7 +73,10 @@ def _read(name: str, data_dir: str | Path | None, report: Report) -> Source:
     known = ("digits", *CLASS_NAMES)
     close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    raise InputError(f"unknown data set {name!r}{hint}: expected {', '.join(known)}, folder:PATH or tfds:NAME")
+    raise InputError(
+        f"unknown data set {name!r}{hint}: expected {', '.join(known)}, folder:PATH or tfds:NAME, "
+        "or one of these with two classes or more, as in mnist:5,6"
+    )
 
 
 def _read_digits() -> Source:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wna_jax.errors import InputError
+from wna_jax.errors import InputError, unknown_name
 
 MIN_IMAGES = 10
 _SEED = 20250101  # of every split made here; changing it makes checkpoints incomparable
@@ -107,6 +107,27 @@ def assemble(name: str, source: Source) -> Dataset:
     for array in (*train, *validation, *test):
         array.flags.writeable = False
     return Dataset(name, train, validation, test, source.class_names, digest.hexdigest()[:16])
+
+
+def choose_classes(name: str, source: Source, chosen: list[str]) -> Source:
+    """The part of a source that shows the chosen classes, labelled in the order in which they are given.
+
+    Raises:
+        InputError: a class that the source does not have, or one that is given twice.
+    """
+    for class_name in chosen:
+        if class_name not in source.class_names:
+            raise unknown_name(f"class of {name}:", class_name, source.class_names)
+    if len(set(chosen)) < len(chosen):
+        raise InputError(f"{name}: a class is given twice; give each once")
+    new_label = np.full(len(source.class_names), -1, np.int32)
+    new_label[[source.class_names.index(class_name) for class_name in chosen]] = np.arange(len(chosen))
+
+    def part(split: Split) -> Split:
+        labels = new_label[split.labels]
+        return Split(split.images[labels >= 0], labels[labels >= 0])
+
+    return Source(part(source.train), source.test and part(source.test), tuple(chosen))
 
 
 def _hold_out(split: Split, count: int) -> tuple[Split, Split]:

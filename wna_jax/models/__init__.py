@@ -10,15 +10,19 @@ import jax.numpy as jnp
 from wna_jax.errors import unknown_name
 from wna_jax.models.convolutional import BlockNetwork, SameConvolutionNetwork, ValidConvolutionNetwork
 from wna_jax.models.dense import DenseNetwork
+from wna_jax.models.recurrent import RecurrentNetwork
 
 _REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "logistic": DenseNetwork,
     "mlp": partial(DenseNetwork, widths=(1000,)),
     "paper_cnn": ValidConvolutionNetwork,
     "wide_cnn": partial(ValidConvolutionNetwork, widths=(40, 50, 1000)),
+    "pair_cnn": partial(ValidConvolutionNetwork, widths=(10, 50, 100)),
     "net": SameConvolutionNetwork,
     "cifar_cnn": BlockNetwork,
     "half_cifar_cnn": partial(BlockNetwork, widths=(16, 32, 64, 64, 128, 128, 512, 256)),
+    "rnn": RecurrentNetwork,
+    "lstm": partial(RecurrentNetwork, cell=nn.OptimizedLSTMCell, width=128),
 }
 NAMES = tuple(_REGISTRY)
 
