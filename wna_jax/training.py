@@ -215,7 +215,7 @@ def _make_step(
 
 
 def _flip_shift(key: jax.Array, image_u8: jax.Array) -> jax.Array:
-    """One image [H, W, C], mirrored left to right or not, and moved by up to 2 pixels each way (reflected at the rim)."""
+    """One image [H, W, C], mirrored or not and moved by up to 2 pixels each way; the rim is filled by reflection."""
     flip_key, shift_key = jax.random.split(key)
     image = jnp.where(jax.random.bernoulli(flip_key), image_u8[:, ::-1], image_u8)
     padded = jnp.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")

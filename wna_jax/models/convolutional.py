@@ -59,10 +59,11 @@ class SameConvolutionNetwork(nn.Module):
 
 
 class BlockNetwork(nn.Module):
-    """Three blocks of two SAME 3x3 convolutions with 2x2 max-pooling, and three dense layers: the authors' CIFAR-10 CNN.
+    """Three blocks of two SAME 3x3 convolutions with 2x2 max-pooling, and three dense layers.
 
-    The first convolution of a block is batch-normalised; dropout of 5% of the second block's channels, and of 10% of
-    what enters the first and the last dense layer. It is in training where it is given a key for "dropout".
+    The authors' network for CIFAR-10. The first convolution of a block is batch-normalised; 5% of the second block's
+    channels are dropped out, and 10% of what enters the first and the last dense layer. It is in training where it is
+    given a key for "dropout".
     """
 
     image_shape: tuple[int, int, int]

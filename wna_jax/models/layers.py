@@ -47,8 +47,8 @@ def convolution(
     """
     ones = (None, 1, (1, 1), (1,))
     plain = all(options.get(name) in ones for name in ("lhs_dilation", "rhs_dilation", "feature_group_count"))
-    wide = lhs.shape[-1] >= 64  # lax is fast there both ways
-    if jax.default_backend() != "cpu" or tuple(window_strides) != (1, 1) or not plain or wide and padding == "SAME":
+    wide = lhs.shape[-1] >= 64 and rhs.shape[:2] == (3, 3)  # lax is fast there both ways
+    if jax.default_backend() != "cpu" or tuple(window_strides) != (1, 1) or not plain or wide:
         return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], (1, 1), padding)
@@ -140,7 +140,7 @@ class BatchNormalisation(nn.Module):
 
 
 def fold_statistics(parameters: dict, statistics: dict) -> dict:
-    """The parameters with which a network of `BatchNormalisation` layers, in evaluation, normalises by these statistics.
+    """The parameters with which the `BatchNormalisation` layers of a trained network use these statistics.
 
     Args:
         parameters: of the module, as trained.
