@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from wna_jax.ensembles import Agreement
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Convergence, Findings, SplitHalf
 from wna_jax.statistics.findings import CLUSTER_THRESHOLD, SMOOTHING
@@ -89,6 +90,66 @@ def classification_images(
             _scale(figure, line, limit, z_khwc.shape[-1])
     for block in range(blocks):
         axes[block * rows, 0].set_ylabel("training\nmean", fontsize=9)
+    return figure
+
+
+def across_networks(
+    maps: Mapping[str, ClassificationImages],
+    agreed: Agreement,
+    response: str,
+    class_names: Sequence[str],
+    class_means: np.ndarray,
+    title: str,
+) -> Figure:
+    """The maps of networks that differ in their training seed alone, their mean, and how alike they are.
+
+    The networks' maps share one scale, in standard errors of each map. The mean map is in standard errors across
+    networks, the root mean square of them over the pixels of the map: those of single pixels are of few networks.
+
+    Args:
+        maps: by network, for K classes.
+        agreed: of these maps.
+        response: what was averaged.
+        class_names: K names.
+        class_means: mean training images [K, H, W, C] on the [0, 1] scale.
+        title: what was done.
+    """
+    z = {name: m.images / m.standard_error for name, m in maps.items()}
+    error_k = np.ma.sqrt((agreed.standard_error**2).mean(axis=(1, 2, 3), keepdims=True))
+    mean = agreed.mean / error_k
+    limit, mean_limit = _limit(np.ma.stack(list(z.values()))), _limit(mean)
+    count, columns = len(maps), len(class_names)
+    figure = Figure(figsize=(_PANEL * columns + 1.4, (_PANEL + 0.17) * (count + 3) + 0.9))
+    letters = int(11 * figure.get_figwidth())
+    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=11, parse_math=False)
+    figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
+    legend = (
+        "Every network was shown noise of its own. Mean: over networks, in standard errors across them; its r is the "
+        "mean of the correlations below it. Correlations of the networks' maps are corrected for the noise of both: "
+        "1 is one template, and what is missing is left to the training's seed."
+    )
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    axes = figure.subplots(count + 3, columns, squeeze=False)
+    for ax in axes.flat:
+        _bare(ax)
+    for k, name in enumerate(class_names):
+        _draw_image(axes[0, k], class_means[k])
+        axes[0, k].set_title(name, fontsize=9, fontweight="bold", parse_math=False)
+        for row, (network, m) in enumerate(maps.items(), start=1):
+            _draw_map(axes[row, k], z[network][k], limit, _why_empty(m, k))
+            axes[row, k].set_title(_amount(response, m, k), fontsize=7, pad=2)
+        _draw_map(axes[-2, k], mean[k], mean_limit, "fewer than\ntwo maps")
+        others = agreed.corrected[k][~np.eye(count, dtype=bool)]
+        axes[-2, k].set_title(f"r {others.mean():.2f}" if others.count() else "r unknown", fontsize=7, pad=2)
+        _draw_matrix(axes[-1, k], agreed.corrected[k])
+    axes[0, 0].set_ylabel("training\nmean", fontsize=9)
+    for row, network in enumerate(maps, start=1):
+        axes[row, 0].set_ylabel(f"{response}\n{network}", fontsize=9)
+    axes[-2, 0].set_ylabel("mean\nmap", fontsize=9)
+    axes[-1, 0].set_ylabel("correlation", fontsize=9)
+    channels = class_means.shape[-1]
+    _scale(figure, axes[1:-2].ravel(), limit, channels)
+    _scale(figure, axes[-2], mean_limit, channels)
     return figure
 
 
@@ -325,6 +386,14 @@ def _draw_map(ax: Axes, z_hwc: np.ma.MaskedArray, limit: float, why_empty: str) 
         ax.imshow(z_hwc[..., 0], cmap=_DIVERGING, vmin=-limit, vmax=limit)
     else:
         ax.imshow(np.clip(0.5 + z_hwc.filled() / (2 * limit), 0, 1))
+
+
+def _draw_matrix(ax: Axes, values_ss: np.ma.MaskedArray) -> None:
+    """Correlations of every two networks, as colours and numbers."""
+    ax.imshow(values_ss.filled(0), cmap=_DIVERGING, vmin=-1.2, vmax=1.2)
+    for (i, j), value in np.ndenumerate(values_ss.filled(np.nan)):
+        text = "?" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
+        ax.text(j, i, text, ha="center", va="center", fontsize=min(7, 21 / len(values_ss)))
 
 
 def _outline(ax: Axes, inside_hw: np.ndarray) -> None:
