@@ -127,26 +127,31 @@ def test_blocks_come_apart_and_together() -> None:
 
 
 def test_batch_normalisation_with_folded_statistics_is_that_of_the_batch() -> None:
-    module = models.create("half_cifar_cnn", (16, 16, 3), 10)
+    module = models.create("half_cifar_cnn", (8, 8, 3), 10)
     parameters = models.initial_parameters(module, jax.random.key(0))
-    x = 3 + 2 * random(1, 64, 16, 16, 3)
-    in_training, state = module.apply({"params": parameters}, x, mutable=["batch_statistics"])
+    x = 3 + 2 * random(1, 64, 8, 8, 3)
+    train = jax.jit(partial(module.apply, mutable=["batch_statistics"]))
+    evaluate = jax.jit(partial(module.apply, capture_intermediates=lambda m, _: m.name == "bn3"))
+    in_training, state = train({"params": parameters}, x)
     folded = fold_statistics(parameters, state["batch_statistics"])
-    np.testing.assert_allclose(module.apply({"params": folded}, x), in_training, atol=1e-4)
-    assert np.abs(module.apply({"params": parameters}, x) - in_training).max() > 0.01
-    _, state = module.apply({"params": folded}, x, capture_intermediates=lambda m, _: m.name == "bn3")
-    normalised = state["intermediates"]["bn3"]["__call__"][0]
-    np.testing.assert_allclose(normalised.mean((0, 1, 2)), 0, atol=1e-4)
-    np.testing.assert_allclose(normalised.std((0, 1, 2)), 1, atol=1e-2)
+    evaluated, state = evaluate({"params": folded}, x)
+    np.testing.assert_allclose(evaluated, in_training, atol=1e-4)
+    assert np.abs(evaluate({"params": parameters}, x)[0] - in_training).max() > 0.01
+    normalised = np.asarray(state["intermediates"]["bn3"]["__call__"][0])
+    np.testing.assert_allclose(normalised.mean(axis=(0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(normalised.std(axis=(0, 1, 2)), 1, atol=1e-2)
 
 
 def test_dropout_is_of_training_alone() -> None:
-    module = models.create("half_cifar_cnn", (16, 16, 3), 10)
+    module = models.create("half_cifar_cnn", (8, 8, 3), 10)
     variables = {"params": models.initial_parameters(module, jax.random.key(0))}
-    x = random(1, 4, 16, 16, 3)
-    one, other = (module.apply(variables, x, rngs={"dropout": jax.random.key(seed)}) for seed in (0, 1))
-    assert (one != other).any()
-    np.testing.assert_array_equal(module.apply(variables, x), module.apply(variables, x))
+    x = random(1, 4, 8, 8, 3)
+    train = jax.jit(lambda key: module.apply(variables, x, rngs={"dropout": key}))
+    answers = [train(jax.random.key(seed)) for seed in range(30)]
+    assert (answers[0] != answers[1]).any()
+    evaluated = jax.jit(module.apply)(variables, x)
+    spread = np.std(answers, axis=0)
+    assert (np.abs(np.mean(answers, axis=0) - evaluated) < spread).all()  # it is what training is in the mean
 
 
 def tanh_cell(p: dict, row: np.ndarray, state: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

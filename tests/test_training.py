@@ -60,6 +60,7 @@ def test_flips_and_shifts_move_an_image_by_up_to_two_pixels_and_mirror_half() ->
     image = np.zeros((9, 9, 1), np.uint8)
     image[4, 4], image[4, 5] = 1, 2  # the 2 stands right of the 1, or left in the mirror
     moved = jax.vmap(training._flip_shift, (0, None))(jax.random.split(jax.random.key(0), 400), jnp.asarray(image))
+    moved = np.asarray(moved)
     assert (moved.sum(axis=(1, 2, 3)) == 3).all()
     _, rows, columns, _ = np.nonzero(moved == 1)
     assert sorted(set(rows)) == sorted(set(columns)) == [2, 3, 4, 5, 6]
@@ -72,7 +73,7 @@ def test_a_network_of_batch_normalisation_and_dropout_learns_and_is_tested_as_it
     assert trained.metrics["test_accuracy"] > 0.6
     module = models.create("half_cifar_cnn", digits.image_shape, 10)
     logits = module.apply({"params": trained.parameters}, digits.test.images.astype(np.float32) / 255)
-    assert trained.metrics["test_accuracy"] == np.mean(np.argmax(logits, axis=-1) == digits.test.labels)
+    assert trained.metrics["test_accuracy"] == np.mean(np.asarray(logits).argmax(axis=-1) == digits.test.labels)
 
 
 def test_wrong_input_is_named(digits: Dataset) -> None:
