@@ -37,23 +37,15 @@ flags.DEFINE_integer("num_train_seeds", 3, "networks, trained from --train_seed 
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.NetworkSettings):
     """The flags of one run, as a value."""
 
-    dataset: str
-    data_dir: str | None
-    model: str
-    epochs: int | None
+    num_train_seeds: int
     noise: str
     response: tuple[str, ...]
     num_samples: int
     batch_size: int | None
     seed: int
-    train_seed: int
-    num_train_seeds: int
-    out_dir: str
-    checkpoint_dir: str
-    retrain: bool
 
 
 def run(settings: Settings) -> None:
