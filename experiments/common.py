@@ -28,7 +28,7 @@ from wna_jax.progress import Report, show, silent
 flags.DEFINE_string(
     "dataset",
     "digits",
-    "digits (needs no files), mnist, fashion_mnist, cifar10, folder:PATH, or tfds:NAME; or some classes of one: mnist:5,6",
+    "digits (needs no files), mnist, fashion_mnist, cifar10, folder:PATH, tfds:NAME; some classes of one: mnist:5,6",
 )
 flags.DEFINE_string(
     "data_dir", None, "holds a folder for each data set, such as DIR/mnist/*.gz; what is not there is downloaded"

@@ -39,9 +39,13 @@ def two_halves(white: Noise, num_samples: int) -> list[list[Moments]]:
     return [ensembles.apart(half["decision"], NETWORKS) for half in (parts.first, parts.second)]
 
 
-@pytest.mark.parametrize("present", [None, lambda key, drawn: drawn + jax.random.normal(key, SHAPE)])
-def test_a_network_in_an_ensemble_gives_the_moments_that_it_gives_alone_with_its_noise(present: object) -> None:
-    white = replace(noise.gaussian(SHAPE, np.array([0.4, 0.6]), 0.3), present=present)
+@pytest.mark.parametrize("shown_otherwise", [False, True])
+def test_a_network_in_an_ensemble_gives_the_moments_that_it_gives_alone_with_its_noise(shown_otherwise: bool) -> None:
+    def present(key: jax.Array, drawn: jax.Array) -> jax.Array:
+        return drawn + jax.random.normal(key, SHAPE)
+
+    white = noise.gaussian(SHAPE, np.array([0.4, 0.6]), 0.3)
+    white = replace(white, present=present if shown_otherwise else None)
     together = reverse_correlate(
         ensembles.side_by_side(white, NETWORKS),
         ensembles.of_networks(linear, ensembles.stack(TEMPLATES)),
@@ -49,12 +53,14 @@ def test_a_network_in_an_ensemble_gives_the_moments_that_it_gives_alone_with_its
         sampling="independent",
     )
     for i, template in enumerate(TEMPLATES):
-        own = replace(
-            white,
-            sample=lambda key, i=i: white.sample(jax.random.split(key, NETWORKS)[i]),
-            present=present and (lambda key, drawn, i=i: white.present(jax.random.split(key, NETWORKS)[i], drawn)),
-            draw=None,
-        )
+
+        def own_sample(key: jax.Array, i: int = i) -> jax.Array:
+            return white.sample(jax.random.split(key, NETWORKS)[i])
+
+        def own_present(key: jax.Array, drawn: jax.Array, i: int = i) -> jax.Array:
+            return present(jax.random.split(key, NETWORKS)[i], drawn)
+
+        own = replace(white, sample=own_sample, present=own_present if shown_otherwise else None, draw=None)
         alone = reverse_correlate(
             own, responses.of_classifier(partial(linear, jnp.asarray(template))), 700, sampling="independent"
         )

@@ -59,8 +59,8 @@ def test_the_test_set_is_classified_once_and_with_the_best_parameters(
 def test_flips_and_shifts_move_an_image_by_up_to_two_pixels_and_mirror_half() -> None:
     image = np.zeros((9, 9, 1), np.uint8)
     image[4, 4], image[4, 5] = 1, 2  # the 2 stands right of the 1, or left in the mirror
-    moved = jax.vmap(training._flip_shift, (0, None))(jax.random.split(jax.random.key(0), 400), jnp.asarray(image))
-    moved = np.asarray(moved)
+    keys = jax.random.split(jax.random.key(0), 400)
+    moved = np.asarray(jax.vmap(training._flip_shift, (0, None))(keys, jnp.asarray(image)))
     assert (moved.sum(axis=(1, 2, 3)) == 3).all()
     _, rows, columns, _ = np.nonzero(moved == 1)
     assert sorted(set(rows)) == sorted(set(columns)) == [2, 3, 4, 5, 6]

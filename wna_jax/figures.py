@@ -148,7 +148,7 @@ def across_networks(
     axes[-2, 0].set_ylabel("mean\nmap", fontsize=9)
     axes[-1, 0].set_ylabel("correlation", fontsize=9)
     channels = class_means.shape[-1]
-    _scale(figure, axes[1:-2].ravel(), limit, channels)
+    _scale(figure, list(axes[1:-2].flat), limit, channels)
     _scale(figure, axes[-2], mean_limit, channels)
     return figure
 
