@@ -4,6 +4,7 @@ A picture in noise (`embedded`), a pattern mixed into images (`MIXES`), a step a
 movement (`affine`), a patch (`stamp`, `poison`). `hits` counts the answers as a function of the strength.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,12 +19,14 @@ from wna_jax.progress import Progress, Report, silent
 
 LogitsFunction = Callable[[jax.Array], jax.Array]
 """Images [n, H, W, C] -> logits [n, K]."""
+Change = Callable[[Any, jax.Array], jax.Array]
+"""A batch of inputs and a strength -> the images [n, H, W, C] that the network is shown."""
 _BATCH = 500
 
 
 def hits(
     logits_function: LogitsFunction,
-    change: Callable[[Any, jax.Array], jax.Array],
+    change: Change,
     strengths: Sequence[float],
     inputs: Any,
     wanted: np.ndarray,
@@ -33,7 +36,7 @@ def hits(
 
     Args:
         logits_function: the network.
-        change: a batch of inputs and a strength -> the images [n, H, W, C] that the network is shown.
+        change: what is done to the inputs; compiled once for the same function.
         strengths: S numbers.
         inputs: an array [N, ...], or a pytree of such.
         wanted: the class counted as a hit for each image, int [N]: its label for an accuracy, a target for an attack.
@@ -42,18 +45,19 @@ def hits(
     Returns:
         Counts int64 [S].
     """
-
-    @jax.jit
-    def hits_of(inputs: Any, wanted: jax.Array, strength: jax.Array) -> jax.Array:
-        return jnp.sum(logits_function(change(inputs, strength)).argmax(axis=-1) == wanted)
-
+    hits_of = _make_hits(logits_function, change)
     counts = np.zeros(len(strengths), np.int64)
     for start in range(0, len(wanted), _BATCH):
-        batch = jax.tree.map(lambda array, start=start: jnp.asarray(array[start : start + _BATCH]), (inputs, wanted))
-        counts += [int(hits_of(*batch, np.float32(strength))) for strength in strengths]
+        batch = jax.tree.map(lambda array, start=start: array[start : start + _BATCH], (inputs, wanted))
+        counts += [int(hits_of(batch[0], batch[1], np.float32(strength))) for strength in strengths]
         done = min(start + _BATCH, len(wanted))
         report(Progress("answers", done * len(strengths), len(wanted) * len(strengths), "images"))
     return counts
+
+
+@functools.lru_cache(maxsize=4)  # so that other images do not compile again
+def _make_hits(logits_function: LogitsFunction, change: Change) -> Callable[..., jax.Array]:
+    return jax.jit(lambda inputs, wanted, g: jnp.sum(logits_function(change(inputs, g)).argmax(axis=-1) == wanted))
 
 
 def embedded(noise: Noise, signals_nhwc: np.ndarray, weight: float) -> Noise:
