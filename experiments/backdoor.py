@@ -242,7 +242,7 @@ def mean_gradients(
         images = training.to_unit_range(images_u8)
         right = logits_function(images).argmax(axis=-1) == labels
         gradient = interventions.loss_gradient(logits_function, images, labels)
-        weight = jax.nn.one_hot(labels, num_classes) * right[:, None]
+        weight = jnp.where(right[:, None], jax.nn.one_hot(labels, num_classes), 0)
         both = [jnp.einsum("nk,nhwc->khwc", weight, values) for values in (gradient, jnp.square(gradient))]
         return weight.sum(axis=0), *both
 

@@ -105,7 +105,7 @@ def mean_adversarials(
         attacked = interventions.fgsm(logits_function, images, labels, jnp.float32(epsilon))
         before, after = logits_function(images), logits_function(attacked).argmax(axis=-1)
         changed = (before.argmax(axis=-1) == labels) & (after != labels)
-        weight = jax.nn.one_hot(after, before.shape[-1]) * changed[:, None]
+        weight = jnp.where(changed[:, None], jax.nn.one_hot(after, before.shape[-1]), 0)
         return weight.sum(axis=0), jnp.einsum("nk,nhwc->khwc", weight, attacked)
 
     batches = [sums_of(images[i : i + _BATCH], labels[i : i + _BATCH]) for i in range(0, len(labels), _BATCH)]

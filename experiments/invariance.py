@@ -180,7 +180,10 @@ def _draw(
     for name, of in hits.items():
         published = _PUBLISHED[name] if dataset.name == "cifar10" else {}
         captions.append(
-            [f"{count / n:.3f}" + f" ({published[place]:.3f})" * (place in published) for place, count in of.items()]
+            [
+                f"{count / n:.3f} ({published[place]:.3f})" if place in published else f"{count / n:.3f}"
+                for place, count in of.items()
+            ]
         )
     beside = " (published)" if dataset.name == "cifar10" else ""
     common.save(

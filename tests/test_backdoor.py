@@ -12,8 +12,7 @@ from scipy import stats
 from experiments import backdoor
 from wna_jax import data, interventions
 from wna_jax.errors import InputError
-from wna_jax.models import create, initial_parameters
-from wna_jax.training import logits_function, to_unit_range
+from wna_jax.training import to_unit_range
 
 LETTER = interventions.c_patch((6, 6, 1), 6, 0, 0)
 
@@ -41,8 +40,11 @@ def test_scores_of_one_more_clean_network_are_normal_numbers() -> None:
 
 
 def test_mean_gradients_are_those_of_images_that_are_called_right(digits: data.Dataset) -> None:
-    module = create("logistic", digits.image_shape, 10)
-    logits = logits_function(module, initial_parameters(module, jax.random.key(0)))
+    filters = jax.random.normal(jax.random.key(0), (28 * 28, 10))
+
+    def logits(images: jax.Array) -> jax.Array:
+        return jnp.square(images.reshape(len(images), -1) @ filters) / 100
+
     split = data.Split(digits.train.images[:300], digits.train.labels[:300])
     found = backdoor.mean_gradients(logits, split, 10)
     images = to_unit_range(jnp.asarray(split.images))
@@ -52,9 +54,9 @@ def test_mean_gradients_are_those_of_images_that_are_called_right(digits: data.D
         own = gradients[right & (split.labels == k)]
         if len(own) < 2:
             assert not found[k].count()
-        else:
+        elif len(own) > 4:  # or float32 sums tell little of the spread
             expected = own.mean(axis=0) / (own.std(axis=0, ddof=1) / np.sqrt(len(own)))
-            np.testing.assert_allclose(found[k], expected, rtol=0.05, atol=0.05 * np.abs(expected).max())
+            np.testing.assert_allclose(found[k], expected, rtol=0.01, atol=0.01)
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def settings(network_settings: dict[str, Any], tmp_path: Path) -> backdoor.Setti
         num_seeds=3,
         noise="matched",
         sampling="independent",
-        num_samples=3_000,
+        num_samples=2_000,
         batch_size=None,
         seed=0,
     )
@@ -87,7 +89,7 @@ def test_a_backdoor_works_and_shows_in_the_maps_of_a_linear_network(
     for name in ("probability", "held-out gradient", "training gradient"):
         scores = metrics["patch_score"][name]["scores"]
         assert min(scores["poisoned"]) > max(scores["clean"]), name
-    assert metrics["by_samples"][-1]["samples"] == 3_000
+    assert metrics["by_samples"][-1]["samples"] == 2_000
     for name in ("maps.png", "scores.png", "detection.png", "maps.npz"):
         assert (tmp_path / name).stat().st_size > 0
 

@@ -16,9 +16,9 @@ def settings(network_settings: dict[str, Any], tmp_path: Path) -> black_box_atta
     return black_box_attack.Settings(
         **network_settings,
         out_dir=str(tmp_path),
-        pattern=("decision", "probability", "mean", "authors_png"),
+        pattern=("decision", "probability", "mean"),
         mix="blend",
-        num_images=200,
+        num_images=100,
         noise="uniform",
         num_samples=3_000,
         batch_size=None,

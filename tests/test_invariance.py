@@ -38,9 +38,11 @@ def test_a_moved_data_set_keeps_its_labels_and_its_test_images(digits: data.Data
     assert moved.train.images.sum() == pytest.approx(digits.train.images.sum() / 4, rel=0.01)
 
 
-def test_a_network_knows_best_what_it_was_trained_on(network_settings: dict[str, Any], tmp_path: Path) -> None:
+def test_networks_know_what_they_were_trained_on(network_settings: dict[str, Any], tmp_path: Path) -> None:
     settings = invariance.Settings(
-        **network_settings | {"epochs": 20}, out_dir=str(tmp_path), trained_on=("original", "upper_left")
+        **network_settings | {"epochs": 20, "checkpoint_dir": str(tmp_path)},
+        out_dir=str(tmp_path),
+        trained_on=("original", "upper_left"),
     )
     invariance.run(settings)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
