@@ -1,4 +1,4 @@
-"""Figures for people. matplotlib lives only here; every function returns a Figure, made without global state."""
+"""Figures of the maps of all classes, of responses to noise, of speeds, and galleries of images."""
 
 import math
 import textwrap
@@ -7,10 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from wna_jax.figures.parts import BAD, GOOD, QUIET, add_scale, bare, draw_image, draw_map, limit_of, outline
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Convergence, Findings, SplitHalf
 from wna_jax.statistics.findings import CLUSTER_THRESHOLD, SMOOTHING
@@ -18,10 +17,8 @@ from wna_jax.templates import Feedback
 
 _COLUMNS = 10
 _PANEL = 1.25  # inches
-_DIVERGING = "RdBu_r"
 RELIABLE = 0.9
 """Split-half reliability from which on a map is not marked."""
-_GOOD, _BAD, _QUIET = "#1a7f37", "#b3261e", "#6b6b6b"
 
 
 def classification_images(
@@ -63,30 +60,30 @@ def classification_images(
     )
     if significant:
         legend += " Outlined: p < .05 over all maps of the row."
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
     axes = figure.subplots(blocks * rows, columns, squeeze=False)
     for ax in axes.flat:
-        _bare(ax)
+        bare(ax)
     for k, name in enumerate(class_names):
         block, column = divmod(k, columns)
         top = axes[block * rows, column]
-        _draw_image(top, class_means[k])
+        draw_image(top, class_means[k])
         top.set_title(name, fontsize=9, fontweight="bold", parse_math=False)
     for row, (response, images) in enumerate(maps.items(), start=1):
         z_khwc = images.images / images.standard_error
-        limit = _limit(z_khwc)
+        limit = limit_of(z_khwc)
         for k in range(len(class_names)):
             block, column = divmod(k, columns)
             ax = axes[block * rows + row, column]
-            _draw_map(ax, z_khwc[k], limit, _why_empty(images, k))
+            draw_map(ax, z_khwc[k], limit, _why_empty(images, k))
             if response in significant:
-                _outline(ax, significant[response][k].any(axis=-1))
+                outline(ax, significant[response][k].any(axis=-1))
             _caption(ax, _amount(response, images, k), feedback[response][k], k, class_names)
             _mark_reliability(ax, images, reliability[response], k)
         for block in range(blocks):
             line = axes[block * rows + row]
             line[0].set_ylabel(f"{response}\nmap", fontsize=9)
-            _scale(figure, line, limit, z_khwc.shape[-1])
+            add_scale(figure, line, limit, z_khwc.shape[-1])
     for block in range(blocks):
         axes[block * rows, 0].set_ylabel("training\nmean", fontsize=9)
     return figure
@@ -117,28 +114,28 @@ def significance(findings: Mapping[str, Findings], class_names: Sequence[str], t
         "is significant as a whole, not each pixel of it. infoVal: how far the whole map is from noise, about N(0, 1) "
         "for a map of mere noise."
     )
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row, (line, (response, test)) in enumerate(zip(axes, rows, strict=True)):
         found = findings[response]
         maps = found.smoothed if test == "smoothed" else found.z
-        limit = _limit(maps)
+        limit = limit_of(maps)
         inside = found.significant[test]
         for k, ax in enumerate(line):
-            _bare(ax)
-            _draw_map(ax, maps[k], limit, "no map")
+            bare(ax)
+            draw_map(ax, maps[k], limit, "no map")
             if row == 0:
                 ax.set_title(class_names[k], fontsize=9, fontweight="bold", parse_math=False, pad=13)
             if test == "pixels" and found.info_val is not None and found.info_val[k] is not np.ma.masked:
                 info = f"infoVal {found.info_val[k]:.{1 if abs(found.info_val[k]) < 10 else 0}f}"
-                ax.text(0.5, 1.03, info, transform=ax.transAxes, ha="center", fontsize=6.5, color=_QUIET)
+                ax.text(0.5, 1.03, info, transform=ax.transAxes, ha="center", fontsize=6.5, color=QUIET)
             if inside is None or not maps[k].count():
-                ax.set_xlabel("" if inside is not None else "not tested", fontsize=7, labelpad=2, color=_QUIET)
+                ax.set_xlabel("" if inside is not None else "not tested", fontsize=7, labelpad=2, color=QUIET)
                 continue
-            _outline(ax, inside[k].any(axis=-1))
+            outline(ax, inside[k].any(axis=-1))
             ax.set_xlabel(f"{inside[k].sum()} of {inside[k].size}", fontsize=7, labelpad=2)
         line[0].set_ylabel(f"{response}\n{labels[test]}", fontsize=8)
-        _scale(figure, line, limit, maps.shape[-1])
+        add_scale(figure, line, limit, maps.shape[-1])
     return figure
 
 
@@ -174,7 +171,7 @@ def convergence(
             )
         ax.set_xscale("log")
         ax.set_ylim(-0.15, 1.05)
-        ax.axhline(0, color=_QUIET, linewidth=0.5)
+        ax.axhline(0, color=QUIET, linewidth=0.5)
         ax.set_title(what, fontsize=9, loc="left")
         ax.legend(fontsize=6, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
         ax.tick_params(labelsize=8)
@@ -187,7 +184,7 @@ def convergence(
     legend = (
         "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from the split half."
     )
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
     return figure
 
 
@@ -228,7 +225,7 @@ def shares(
         if height < means[k] < 4 * height:
             height = means[k]  # the number stands above the point, not on it
         ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
-    ax.axhline(1 / len(class_names), color=_QUIET, linewidth=0.8, linestyle=":", label="equal shares")
+    ax.axhline(1 / len(class_names), color=QUIET, linewidth=0.8, linestyle=":", label="equal shares")
     ax.set_xticks(position, class_names, rotation=30 if max(map(len, class_names)) > 4 else 0, fontsize=8)
     ax.set_ylabel(f"share of {total:,} noise images", fontsize=8)
     ax.tick_params(axis="y", labelsize=8)
@@ -264,8 +261,8 @@ def speeds(
         label.set_fontweight("bold" if label.get_text() in ours else "normal")
     ax.invert_yaxis()
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    ax.set_xlabel(note, fontsize=8, color=_QUIET, loc="left")
-    ax.tick_params(axis="x", labelsize=8, colors=_QUIET)
+    ax.set_xlabel(note, fontsize=8, color=QUIET, loc="left")
+    ax.tick_params(axis="x", labelsize=8, colors=QUIET)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
     return figure
@@ -292,49 +289,12 @@ def gallery(
     for row in range(rows):
         for column in range(columns):
             ax = axes[row, column]
-            _bare(ax)
-            _draw_image(ax, images[row, column])
+            bare(ax)
+            draw_image(ax, images[row, column])
             if captions:
                 ax.set_xlabel(captions[row][column], fontsize=7, labelpad=2)
         axes[row, 0].set_ylabel(row_labels[row], rotation=0, ha="right", va="center", fontsize=8)
     return figure
-
-
-def _bare(ax: Axes) -> None:
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-
-
-def _draw_image(ax: Axes, image_hwc: np.ndarray) -> None:
-    if image_hwc.shape[-1] == 1:
-        ax.imshow(image_hwc[..., 0], cmap="gray", vmin=0, vmax=1)
-    else:
-        ax.imshow(np.clip(image_hwc, 0, 1))
-
-
-def _draw_map(ax: Axes, z_hwc: np.ma.MaskedArray, limit: float, why_empty: str) -> None:
-    if not z_hwc.count():
-        height, width = z_hwc.shape[:2]
-        ax.imshow(np.ones((height, width)), cmap="gray", vmin=0, vmax=1)
-        for spine in ax.spines.values():
-            spine.set(visible=True, color=_QUIET, linestyle=":")
-        ax.text(0.5, 0.5, why_empty, transform=ax.transAxes, ha="center", va="center", fontsize=7, color=_QUIET)
-    elif z_hwc.shape[-1] == 1:
-        ax.imshow(z_hwc[..., 0], cmap=_DIVERGING, vmin=-limit, vmax=limit)
-    else:
-        ax.imshow(np.clip(0.5 + z_hwc.filled() / (2 * limit), 0, 1))
-
-
-def _outline(ax: Axes, inside_hw: np.ndarray) -> None:
-    """A line around the pixels inside, along their edges."""
-    if inside_hw.any():
-        (height, width), fine = inside_hw.shape, 6
-        edges = np.pad(np.kron(inside_hw, np.ones((fine, fine))), 1)  # the line follows pixels, not their centres
-        margin = 1 / fine
-        extent = (-0.5 - margin, width - 0.5 + margin, -0.5 - margin, height - 0.5 + margin)
-        ax.contour(edges, levels=[0.5], colors="#222222", linewidths=0.4, extent=extent)
 
 
 def _mark_reliability(ax: Axes, images: ClassificationImages, halves: SplitHalf, k: int) -> None:
@@ -347,7 +307,7 @@ def _mark_reliability(ax: Axes, images: ClassificationImages, halves: SplitHalf,
     if known and not good and halves.n0[k] is not np.ma.masked:
         # Spearman-Brown: reliability N / (N + N0) reaches R at N = N0 R / (1 - R).
         text += f", .9 at {_short(halves.n0[k] * RELIABLE / (1 - RELIABLE))}"
-    ax.text(0.5, 1.12, text, transform=ax.transAxes, ha="center", fontsize=6.5, color=_QUIET if good else _BAD)
+    ax.text(0.5, 1.12, text, transform=ax.transAxes, ha="center", fontsize=6.5, color=QUIET if good else BAD)
 
 
 def _short(number: float) -> str:
@@ -355,24 +315,6 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:.{0 if number >= 10 * size else 1}f}{unit}"
     return f"{number:.0f}"
-
-
-def _scale(figure: Figure, line: Sequence[Axes], limit: float, channels: int) -> None:
-    """What the colours of a row of maps mean."""
-    if channels == 1:
-        scale = ScalarMappable(Normalize(-limit, limit), _DIVERGING)
-        bar = figure.colorbar(scale, ax=line, shrink=0.85, fraction=0.012, pad=0.01, aspect=10, extend="both")
-        bar.set_label("standard errors", fontsize=8)
-        bar.ax.tick_params(labelsize=7)
-    else:
-        said = f"grey: 0\nblack, white:\n±{limit:.0f} s.e."
-        line[-1].annotate(said, (1.08, 0.5), xycoords="axes fraction", fontsize=7, va="center")
-
-
-def _limit(z_khwc: np.ma.MaskedArray) -> float:
-    """Where the scale ends: above all but the strongest half per cent of pixels, and where mere noise stays pale."""
-    strength = np.abs(z_khwc.compressed())
-    return max(6.0, float(np.quantile(strength, 0.995))) if strength.size else 6.0
 
 
 def _why_empty(images: ClassificationImages, k: int) -> str:
@@ -398,4 +340,4 @@ def _caption(ax: Axes, amount: str, answer: Feedback | None, k: int, class_names
     if answer is not None:
         right = answer.predicted == k
         text = f"{'✓' if right else '✗'} {class_names[answer.predicted]} {answer.confidence:.2f}"
-        ax.set_xlabel(text, fontsize=7.5, labelpad=2, color=_GOOD if right else _BAD)
+        ax.set_xlabel(text, fontsize=7.5, labelpad=2, color=GOOD if right else BAD)
