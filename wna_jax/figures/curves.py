@@ -58,7 +58,11 @@ def curves(
                 ax.plot(curve.x, curve.published, "D:", label=f"{name}, published", **hollow)
         if level is not None:
             ax.axhline(level, color=QUIET, linewidth=0.8, linestyle=":")
-        ax.set_xscale(x_scale, **({"linthresh": 0.1} if x_scale == "symlog" else {}))
+        if x_scale == "symlog":
+            ax.set_xscale(x_scale, linthresh=0.1)
+            ax.set_xlim(left=-0.01)
+        else:
+            ax.set_xscale(x_scale)
         ax.set_ylim(-0.03, 1.03)
         ax.set_title(heading, loc="left", fontsize=9, parse_math=False)
         ax.set_xlabel(x_label, fontsize=8)
