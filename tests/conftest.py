@@ -1,6 +1,7 @@
 """All tests run on the CPU backend, with JAX's strictest type and rank rules."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import pytest
@@ -24,3 +25,17 @@ def network(digits: data.Dataset) -> Callable[[jax.Array], jax.Array]:
     spec = TrainingSpec("digits", digits.fingerprint, "paper_cnn", epochs=8)
     module = models.create("paper_cnn", digits.image_shape, digits.num_classes)
     return logits_function(module, fit(spec, digits).parameters)
+
+
+@pytest.fixture(scope="session")
+def network_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The flags of `NetworkSettings`, but for out_dir: a small network that is trained in a second, once."""
+    return {
+        "dataset": "digits",
+        "data_dir": None,
+        "model": "logistic",
+        "epochs": 5,
+        "train_seed": 0,
+        "checkpoint_dir": str(tmp_path_factory.mktemp("checkpoints")),
+        "retrain": False,
+    }

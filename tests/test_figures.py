@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from wna_jax import figures, statistics
 from wna_jax.maps import ClassificationImages
-from wna_jax.statistics import SplitHalf
+from wna_jax.statistics import Interval, SplitHalf
 from wna_jax.templates import Feedback
 
 
@@ -136,3 +136,30 @@ def test_convergence_is_drawn_for_every_class_with_its_n0(tmp_path: Path) -> Non
     assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["a ($N_0$ 100)", "b ($N_0$ 50k)", "c"]
+
+
+def test_published_figures_stand_beside_the_curve_in_its_colour(tmp_path: Path) -> None:
+    share = np.array([0.1, 0.5, 0.9])
+    curve = figures.Curve([0, 1, 2], share, Interval(share - 0.05, share + 0.05), [0.2, np.nan, 0.8])
+    figure = figures.curves(
+        {"left": {"ours": curve}, "right": {"ours": curve}}, "strength", "share", "title", level=0.1
+    )
+    figure.savefig(tmp_path / "figure.png")
+    for ax in figure.axes:
+        ours, published = [line for line in ax.lines if len(line.get_xdata()) == 3]
+        assert ours.get_color() == published.get_color()
+        assert published.get_markerfacecolor() == "white"
+
+
+def test_maps_of_a_row_share_their_scale_and_a_masked_one_is_empty(tmp_path: Path) -> None:
+    maps = [np.ma.masked_array(size * np.random.default_rng(0).normal(size=(6, 6, 1))) for size in (1, 20)]
+    row = [figures.Panel(image, "map", True) for image in maps]
+    rows = {
+        "maps": [*row, figures.Panel(np.ma.masked_all((6, 6, 1)), "none")],
+        "image": [figures.Panel(np.zeros((6, 6, 1)))],
+    }
+    figure = figures.panels(rows, "title", "note")
+    figure.savefig(tmp_path / "figure.png")
+    ((low, high),) = {i.get_clim() for ax in figure.axes for i in ax.images if i.get_cmap().name == "RdBu_r"}
+    assert low == -high < -20
+    assert texts(figure).count("empty") == 1

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,15 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     fingerprint: str
+
+    def altered(self, what: str, train: Split, validation: Split | None = None) -> "Dataset":
+        """Other images or labels to train (and choose) on, under a name and a fingerprint of their own."""
+        validation = self.validation if validation is None else validation
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for array in (*train, *validation):
+            digest.update(np.ascontiguousarray(array).data)
+        name, fingerprint = f"{self.name}_{what}", digest.hexdigest()[:16]
+        return replace(self, name=name, train=train, validation=validation, fingerprint=fingerprint)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

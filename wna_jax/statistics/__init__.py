@@ -40,6 +40,7 @@ from wna_jax.statistics.significance import (
     info_val_null,
     max_statistic_threshold,
     p_values,
+    signal_contrast,
     significant_pixels,
     z_map,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "random_field_cluster_size",
     "random_field_threshold",
     "samples_for",
+    "signal_contrast",
     "significant_pixels",
     "smooth",
     "split_half",

@@ -1,6 +1,6 @@
 """Does a map hold anything but noise? Exact z-maps of white noise, thresholds for pixels, and one number a map."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,9 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 from wna_jax.errors import InputError
-from wna_jax.maps import ClassificationImages
+from wna_jax.maps import ClassificationImages, mean_images
+from wna_jax.noise import Noise
+from wna_jax.reverse_correlation import Moments
 from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least
 
 
@@ -128,6 +130,40 @@ def contrast(first: ClassificationImages, second: ClassificationImages) -> Contr
     return Contrast(
         difference, np.ma.sqrt(total), z if isinstance(slack, int) else _normal(z, 1 / np.maximum(slack, 1e-12))
     )
+
+
+def signal_contrast(by_signal: Sequence[tuple[Moments, Noise]]) -> Contrast:
+    """The classification image of a choice of two between signals in noise, [n00 + n01] - [n10 + n11].
+
+    n_RS is the mean of what was averaged over the N_RS samples with answer R and signal S. Taken signal by signal, so
+    that the signal itself drops out; standard error s sqrt(sum of 1 / N_RS) (Ahumada 2002; Murray 2011, Journal of
+    Vision 11(5):2, where answers stand the other way round).
+
+    Args:
+        by_signal: the moments of both decisions, and the noise, for each signal; each with a noise seed of its own.
+
+    Returns:
+        One map [1, H, W, C], masked where an answer was never given to one of the signals.
+
+    Reading the result: positive where brightness speaks for answer 0.
+
+    Common mistakes: one noise seed for both signals, whose errors then depend on each other; leaving out an empty
+    n_RS, or taking it for 0: what is left then shows the difference of the signals.
+
+    Raises:
+        InputError: responses other than two.
+    """
+    difference: Any = 0
+    variance: Any = 0
+    for moments, noise in by_signal:
+        if len(moments.count) != 2:
+            raise InputError(f"a choice of two has two responses, got moments of {len(moments.count)}")
+        means = mean_images(moments)
+        difference = difference + means[0] - means[1]
+        deviation = np.broadcast_to(noise.deviation, noise.shape)
+        variance = variance + deviation**2 * (1 / np.maximum(moments.count, 1)).sum()
+    error = np.ma.masked_array(np.sqrt(variance), np.ma.getmaskarray(difference))
+    return Contrast(difference[None], error[None], (difference / error)[None])
 
 
 def info_val(z: ArrayLike, nulls: Iterable[np.ndarray] | None = None) -> np.ma.MaskedArray:

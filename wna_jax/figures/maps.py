@@ -1,4 +1,4 @@
-"""Figures for people. matplotlib lives only here; every function returns a Figure, made without global state."""
+"""Figures of the maps of all classes, of responses to noise, of speeds, and galleries of images."""
 
 import math
 import textwrap
@@ -7,11 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from wna_jax.ensembles import Agreement
+from wna_jax.figures.parts import BAD, DIVERGING, GOOD, QUIET, add_scale, bare, draw_image, draw_map, limit_of, outline
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Convergence, Findings, SplitHalf
 from wna_jax.statistics.findings import CLUSTER_THRESHOLD, SMOOTHING
@@ -19,10 +18,8 @@ from wna_jax.templates import Feedback
 
 _COLUMNS = 10
 _PANEL = 1.25  # inches
-_DIVERGING = "RdBu_r"
 RELIABLE = 0.9
 """Split-half reliability from which on a map is not marked."""
-_GOOD, _BAD, _QUIET = "#1a7f37", "#b3261e", "#6b6b6b"
 
 
 def classification_images(
@@ -64,30 +61,30 @@ def classification_images(
     )
     if significant:
         legend += " Outlined: p < .05 over all maps of the row."
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
     axes = figure.subplots(blocks * rows, columns, squeeze=False)
     for ax in axes.flat:
-        _bare(ax)
+        bare(ax)
     for k, name in enumerate(class_names):
         block, column = divmod(k, columns)
         top = axes[block * rows, column]
-        _draw_image(top, class_means[k])
+        draw_image(top, class_means[k])
         top.set_title(name, fontsize=9, fontweight="bold", parse_math=False)
     for row, (response, images) in enumerate(maps.items(), start=1):
         z_khwc = images.images / images.standard_error
-        limit = _limit(z_khwc)
+        limit = limit_of(z_khwc)
         for k in range(len(class_names)):
             block, column = divmod(k, columns)
             ax = axes[block * rows + row, column]
-            _draw_map(ax, z_khwc[k], limit, _why_empty(images, k))
+            draw_map(ax, z_khwc[k], limit, _why_empty(images, k))
             if response in significant:
-                _outline(ax, significant[response][k].any(axis=-1))
+                outline(ax, significant[response][k].any(axis=-1))
             _caption(ax, _amount(response, images, k), feedback[response][k], k, class_names)
             _mark_reliability(ax, images, reliability[response], k)
         for block in range(blocks):
             line = axes[block * rows + row]
             line[0].set_ylabel(f"{response}\nmap", fontsize=9)
-            _scale(figure, line, limit, z_khwc.shape[-1])
+            add_scale(figure, line, limit, z_khwc.shape[-1])
     for block in range(blocks):
         axes[block * rows, 0].set_ylabel("training\nmean", fontsize=9)
     return figure
@@ -117,7 +114,7 @@ def across_networks(
     z = {name: m.images / m.standard_error for name, m in maps.items()}
     error_k = np.ma.sqrt((agreed.standard_error**2).mean(axis=(1, 2, 3), keepdims=True))
     mean = agreed.mean / error_k
-    limit, mean_limit = _limit(np.ma.stack(list(z.values()))), _limit(mean)
+    limit, mean_limit = limit_of(np.ma.stack(list(z.values()))), limit_of(mean)
     count, columns = len(maps), len(class_names)
     figure = Figure(figsize=(_PANEL * columns + 1.4, (_PANEL + 0.17) * (count + 3) + 0.9))
     letters = int(11 * figure.get_figwidth())
@@ -128,17 +125,17 @@ def across_networks(
         "mean of the correlations below it. Correlations of the networks' maps are corrected for the noise of both: "
         "1 is one template, and what is missing is left to the training's seed."
     )
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
     axes = figure.subplots(count + 3, columns, squeeze=False)
     for ax in axes.flat:
-        _bare(ax)
+        bare(ax)
     for k, name in enumerate(class_names):
-        _draw_image(axes[0, k], class_means[k])
+        draw_image(axes[0, k], class_means[k])
         axes[0, k].set_title(name, fontsize=9, fontweight="bold", parse_math=False)
         for row, (network, m) in enumerate(maps.items(), start=1):
-            _draw_map(axes[row, k], z[network][k], limit, _why_empty(m, k))
+            draw_map(axes[row, k], z[network][k], limit, _why_empty(m, k))
             axes[row, k].set_title(_amount(response, m, k), fontsize=7, pad=2)
-        _draw_map(axes[-2, k], mean[k], mean_limit, "fewer than\ntwo maps")
+        draw_map(axes[-2, k], mean[k], mean_limit, "fewer than\ntwo maps")
         others = agreed.corrected[k][~np.eye(count, dtype=bool)]
         axes[-2, k].set_title(f"r {others.mean():.2f}" if others.count() else "r unknown", fontsize=7, pad=2)
         _draw_matrix(axes[-1, k], agreed.corrected[k])
@@ -148,8 +145,8 @@ def across_networks(
     axes[-2, 0].set_ylabel("mean\nmap", fontsize=9)
     axes[-1, 0].set_ylabel("correlation", fontsize=9)
     channels = class_means.shape[-1]
-    _scale(figure, list(axes[1:-2].flat), limit, channels)
-    _scale(figure, axes[-2], mean_limit, channels)
+    add_scale(figure, list(axes[1:-2].flat), limit, channels)
+    add_scale(figure, axes[-2], mean_limit, channels)
     return figure
 
 
@@ -178,28 +175,28 @@ def significance(findings: Mapping[str, Findings], class_names: Sequence[str], t
         "is significant as a whole, not each pixel of it. infoVal: how far the whole map is from noise, about N(0, 1) "
         "for a map of mere noise."
     )
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row, (line, (response, test)) in enumerate(zip(axes, rows, strict=True)):
         found = findings[response]
         maps = found.smoothed if test == "smoothed" else found.z
-        limit = _limit(maps)
+        limit = limit_of(maps)
         inside = found.significant[test]
         for k, ax in enumerate(line):
-            _bare(ax)
-            _draw_map(ax, maps[k], limit, "no map")
+            bare(ax)
+            draw_map(ax, maps[k], limit, "no map")
             if row == 0:
                 ax.set_title(class_names[k], fontsize=9, fontweight="bold", parse_math=False, pad=13)
             if test == "pixels" and found.info_val is not None and found.info_val[k] is not np.ma.masked:
                 info = f"infoVal {found.info_val[k]:.{1 if abs(found.info_val[k]) < 10 else 0}f}"
-                ax.text(0.5, 1.03, info, transform=ax.transAxes, ha="center", fontsize=6.5, color=_QUIET)
+                ax.text(0.5, 1.03, info, transform=ax.transAxes, ha="center", fontsize=6.5, color=QUIET)
             if inside is None or not maps[k].count():
-                ax.set_xlabel("" if inside is not None else "not tested", fontsize=7, labelpad=2, color=_QUIET)
+                ax.set_xlabel("" if inside is not None else "not tested", fontsize=7, labelpad=2, color=QUIET)
                 continue
-            _outline(ax, inside[k].any(axis=-1))
+            outline(ax, inside[k].any(axis=-1))
             ax.set_xlabel(f"{inside[k].sum()} of {inside[k].size}", fontsize=7, labelpad=2)
         line[0].set_ylabel(f"{response}\n{labels[test]}", fontsize=8)
-        _scale(figure, line, limit, maps.shape[-1])
+        add_scale(figure, line, limit, maps.shape[-1])
     return figure
 
 
@@ -235,7 +232,7 @@ def convergence(
             )
         ax.set_xscale("log")
         ax.set_ylim(-0.15, 1.05)
-        ax.axhline(0, color=_QUIET, linewidth=0.5)
+        ax.axhline(0, color=QUIET, linewidth=0.5)
         ax.set_title(what, fontsize=9, loc="left")
         ax.legend(fontsize=6, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
         ax.tick_params(labelsize=8)
@@ -248,7 +245,7 @@ def convergence(
     legend = (
         "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from the split half."
     )
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=_QUIET)
+    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
     return figure
 
 
@@ -289,7 +286,7 @@ def shares(
         if height < means[k] < 4 * height:
             height = means[k]  # the number stands above the point, not on it
         ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
-    ax.axhline(1 / len(class_names), color=_QUIET, linewidth=0.8, linestyle=":", label="equal shares")
+    ax.axhline(1 / len(class_names), color=QUIET, linewidth=0.8, linestyle=":", label="equal shares")
     ax.set_xticks(position, class_names, rotation=30 if max(map(len, class_names)) > 4 else 0, fontsize=8)
     ax.set_ylabel(f"share of {total:,} noise images", fontsize=8)
     ax.tick_params(axis="y", labelsize=8)
@@ -325,8 +322,8 @@ def speeds(
         label.set_fontweight("bold" if label.get_text() in ours else "normal")
     ax.invert_yaxis()
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    ax.set_xlabel(note, fontsize=8, color=_QUIET, loc="left")
-    ax.tick_params(axis="x", labelsize=8, colors=_QUIET)
+    ax.set_xlabel(note, fontsize=8, color=QUIET, loc="left")
+    ax.tick_params(axis="x", labelsize=8, colors=QUIET)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
     return figure
@@ -353,57 +350,20 @@ def gallery(
     for row in range(rows):
         for column in range(columns):
             ax = axes[row, column]
-            _bare(ax)
-            _draw_image(ax, images[row, column])
+            bare(ax)
+            draw_image(ax, images[row, column])
             if captions:
                 ax.set_xlabel(captions[row][column], fontsize=7, labelpad=2)
         axes[row, 0].set_ylabel(row_labels[row], rotation=0, ha="right", va="center", fontsize=8)
     return figure
 
 
-def _bare(ax: Axes) -> None:
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-
-
-def _draw_image(ax: Axes, image_hwc: np.ndarray) -> None:
-    if image_hwc.shape[-1] == 1:
-        ax.imshow(image_hwc[..., 0], cmap="gray", vmin=0, vmax=1)
-    else:
-        ax.imshow(np.clip(image_hwc, 0, 1))
-
-
-def _draw_map(ax: Axes, z_hwc: np.ma.MaskedArray, limit: float, why_empty: str) -> None:
-    if not z_hwc.count():
-        height, width = z_hwc.shape[:2]
-        ax.imshow(np.ones((height, width)), cmap="gray", vmin=0, vmax=1)
-        for spine in ax.spines.values():
-            spine.set(visible=True, color=_QUIET, linestyle=":")
-        ax.text(0.5, 0.5, why_empty, transform=ax.transAxes, ha="center", va="center", fontsize=7, color=_QUIET)
-    elif z_hwc.shape[-1] == 1:
-        ax.imshow(z_hwc[..., 0], cmap=_DIVERGING, vmin=-limit, vmax=limit)
-    else:
-        ax.imshow(np.clip(0.5 + z_hwc.filled() / (2 * limit), 0, 1))
-
-
 def _draw_matrix(ax: Axes, values_ss: np.ma.MaskedArray) -> None:
     """Correlations of every two networks, as colours and numbers."""
-    ax.imshow(values_ss.filled(0), cmap=_DIVERGING, vmin=-1.2, vmax=1.2)
+    ax.imshow(values_ss.filled(0), cmap=DIVERGING, vmin=-1.2, vmax=1.2)
     for (i, j), value in np.ndenumerate(values_ss.filled(np.nan)):
         text = "?" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
         ax.text(j, i, text, ha="center", va="center", fontsize=min(7, 21 / len(values_ss)))
-
-
-def _outline(ax: Axes, inside_hw: np.ndarray) -> None:
-    """A line around the pixels inside, along their edges."""
-    if inside_hw.any():
-        (height, width), fine = inside_hw.shape, 6
-        edges = np.pad(np.kron(inside_hw, np.ones((fine, fine))), 1)  # the line follows pixels, not their centres
-        margin = 1 / fine
-        extent = (-0.5 - margin, width - 0.5 + margin, -0.5 - margin, height - 0.5 + margin)
-        ax.contour(edges, levels=[0.5], colors="#222222", linewidths=0.4, extent=extent)
 
 
 def _mark_reliability(ax: Axes, images: ClassificationImages, halves: SplitHalf, k: int) -> None:
@@ -416,7 +376,7 @@ def _mark_reliability(ax: Axes, images: ClassificationImages, halves: SplitHalf,
     if known and not good and halves.n0[k] is not np.ma.masked:
         # Spearman-Brown: reliability N / (N + N0) reaches R at N = N0 R / (1 - R).
         text += f", .9 at {_short(halves.n0[k] * RELIABLE / (1 - RELIABLE))}"
-    ax.text(0.5, 1.12, text, transform=ax.transAxes, ha="center", fontsize=6.5, color=_QUIET if good else _BAD)
+    ax.text(0.5, 1.12, text, transform=ax.transAxes, ha="center", fontsize=6.5, color=QUIET if good else BAD)
 
 
 def _short(number: float) -> str:
@@ -424,24 +384,6 @@ def _short(number: float) -> str:
         if number >= size:
             return f"{number / size:.{0 if number >= 10 * size else 1}f}{unit}"
     return f"{number:.0f}"
-
-
-def _scale(figure: Figure, line: Sequence[Axes], limit: float, channels: int) -> None:
-    """What the colours of a row of maps mean."""
-    if channels == 1:
-        scale = ScalarMappable(Normalize(-limit, limit), _DIVERGING)
-        bar = figure.colorbar(scale, ax=line, shrink=0.85, fraction=0.012, pad=0.01, aspect=10, extend="both")
-        bar.set_label("standard errors", fontsize=8)
-        bar.ax.tick_params(labelsize=7)
-    else:
-        said = f"grey: 0\nblack, white:\n±{limit:.0f} s.e."
-        line[-1].annotate(said, (1.08, 0.5), xycoords="axes fraction", fontsize=7, va="center")
-
-
-def _limit(z_khwc: np.ma.MaskedArray) -> float:
-    """Where the scale ends: above all but the strongest half per cent of pixels, and where mere noise stays pale."""
-    strength = np.abs(z_khwc.compressed())
-    return max(6.0, float(np.quantile(strength, 0.995))) if strength.size else 6.0
 
 
 def _why_empty(images: ClassificationImages, k: int) -> str:
@@ -467,4 +409,4 @@ def _caption(ax: Axes, amount: str, answer: Feedback | None, k: int, class_names
     if answer is not None:
         right = answer.predicted == k
         text = f"{'✓' if right else '✗'} {class_names[answer.predicted]} {answer.confidence:.2f}"
-        ax.set_xlabel(text, fontsize=7.5, labelpad=2, color=_GOOD if right else _BAD)
+        ax.set_xlabel(text, fontsize=7.5, labelpad=2, color=GOOD if right else BAD)

@@ -1,0 +1,30 @@
+"""Figures for people. matplotlib lives only here; every function returns a Figure, made without global state."""
+
+from wna_jax.figures.curves import Curve, Panel, colour_mapped, curves, dots, panels
+from wna_jax.figures.maps import (
+    RELIABLE,
+    across_networks,
+    classification_images,
+    convergence,
+    gallery,
+    shares,
+    significance,
+    speeds,
+)
+
+__all__ = [
+    "RELIABLE",
+    "Curve",
+    "Panel",
+    "across_networks",
+    "classification_images",
+    "colour_mapped",
+    "convergence",
+    "curves",
+    "dots",
+    "gallery",
+    "panels",
+    "shares",
+    "significance",
+    "speeds",
+]
