@@ -53,8 +53,8 @@ def run(settings: common.Settings) -> None:
     out_dir = common.open_output(settings)
     with common.reporting(out_dir) as report:
         dataset = common.classes_to_tell(settings, report)
-        stimulus = noise.create(settings.noise, dataset)
-        responses.check_names(settings.response)  # before the training
+        responses.check_names(settings.response)  # before any training
+        stimulus = noise.create(settings.noise, dataset, Path(settings.checkpoint_dir), settings.retrain, report)
         names = tuple(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
         network = common.trained_network(settings, dataset, report)
         watch = progress.Stopwatch(report)
@@ -105,8 +105,8 @@ def run(settings: common.Settings) -> None:
 def _gradients(
     settings: common.Settings, stimulus: noise.Noise, network: common.Network, report: progress.Report
 ) -> ClassificationImages | None:
-    """The mean gradient of each probability: the map that its probability map tends to, known from few samples."""
-    if not settings.gradient_samples or "probability" not in settings.response:
+    """The mean gradient of each probability: what its map tends to in white noise, known from few samples."""
+    if not settings.gradient_samples or "probability" not in settings.response or not stimulus.white:
         return None
     gradient = responses.gradient_of(lambda images: responses.probability(network.logits_function(images)))
     return maps.gradient_images(

@@ -1,9 +1,10 @@
 """From moments to maps: classification images with their standard errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import linalg
 
 from wna_jax.errors import InputError
 from wna_jax.noise import Noise
@@ -38,6 +39,11 @@ def mean_images(moments: Moments) -> np.ma.MaskedArray:
     """
     weight_k = np.ma.masked_equal(moments.weight_sum, 0)
     return moments.sum / _over_pixels(weight_k)
+
+
+def rms_images(moments: Moments) -> np.ma.MaskedArray:
+    """The weighted root mean square of the noise, sqrt(sum w_k x^2 / sum w_k), [K, H, W, C]; masked likewise."""
+    return np.ma.sqrt(moments.square_sum / _over_pixels(np.ma.masked_equal(moments.weight_sum, 0)))
 
 
 def classification_images(moments: Moments, noise: Noise) -> ClassificationImages:
@@ -88,6 +94,54 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     )
 
 
+def whitened_images(
+    moments: Moments, noise: Noise, covariance: np.ndarray, ridge: float = 0.01
+) -> ClassificationImages:
+    """Maps with the noise's own covariance C taken out: W (b_k - xbar), W = (C + ridge s^2 I)^-1.
+
+    In noise of dependent pixels b_k - xbar is C times the template (exactly for a linear response to Gaussian noise;
+    Murray 2011, Journal of Vision 11(5):2): smooth noise gives a smooth map of a sharp template. W undoes it. s^2 is
+    the mean variance of a pixel, and the ridge says what to do with directions in which the noise hardly varies: those
+    of variance v are shrunk by v / (v + ridge s^2), since noise that does not go there says nothing of them. As a map
+    it is in units of 1 / intensity, where the response does not depend on the image with the standard error
+    sqrt(diag(W C W)) times that of `classification_images` for a deviation of 1.
+
+    Args:
+        moments: sums over N independent samples.
+        noise: the noise of those samples.
+        covariance: C [D, D] of the D = H W C values of an image, such as `noise.covariance` gives.
+        ridge: in units of s^2. Larger: smoother maps of smaller error, nearer to the raw ones; 0 needs a C of full
+            rank, which Gabor-PCA noise has not.
+
+    Raises:
+        InputError: a covariance of another size, a ridge that is not 0 or more, moments of overlapping windows, or a
+            matrix that cannot be inverted.
+    """
+    pixels = int(np.prod(noise.shape))
+    if covariance.shape != (pixels, pixels):
+        raise InputError(f"a covariance of shape {covariance.shape} for noise {noise.shape}: expected {(pixels,) * 2}")
+    if not 0 <= ridge < np.inf:
+        raise InputError(f"ridge is {ridge}: expected a number of at least 0, such as 0.01")
+    if moments.field_sums is not None:
+        raise InputError("whitened maps need independent samples: use sampling='independent'")
+    raw = classification_images(moments, replace(noise, mean=np.zeros(1), deviation=np.ones(1)))
+    try:
+        factor = linalg.cho_factor(covariance + ridge * np.trace(covariance) / pixels * np.eye(pixels), lower=True)
+        pivots = np.diag(factor[0])
+        if not pivots.min() > 1e-6 * pivots.max():
+            raise linalg.LinAlgError
+    except linalg.LinAlgError:
+        raise InputError(
+            f"the noise's covariance with a ridge of {ridge} has no inverse: give a larger ridge, such as 0.01"
+        ) from None
+    flat = raw.images.reshape(len(raw.images), pixels)
+    whitened = np.ma.masked_array(linalg.cho_solve(factor, flat.filled(0).T).T, flat.mask).reshape(raw.images.shape)
+    root = linalg.cho_solve(factor, covariance)  # W C, so that the variances are the diagonal of W C W
+    variance = np.einsum("ij,ji->i", root, linalg.cho_solve(factor, np.eye(pixels)))
+    spread = np.sqrt(np.maximum(variance, 0)).reshape(noise.shape)
+    return replace(raw, images=whitened, standard_error=raw.standard_error * spread, independent=False)
+
+
 def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     """The slope of a graded response on each pixel, cov(w, x) / s^2, in units of the response per unit of intensity.
 
@@ -99,8 +153,9 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     spread = np.maximum(moments.weight_square_sum - moments.weight_sum**2 / n, 0)
     flat = spread <= _ALIKE * moments.weight_square_sum
     covariance = moments.sum - _over_pixels(moments.weight_sum / n) * moments.total_sum
-    deviation = np.broadcast_to(noise.deviation, noise.shape)
-    constant = np.broadcast_to(_over_pixels(flat), moments.sum.shape)
+    still = np.broadcast_to(noise.deviation == 0, noise.shape)  # pixels that do not vary tell nothing
+    deviation = np.where(still, 1, np.broadcast_to(noise.deviation, noise.shape))
+    constant = _over_pixels(flat) | still
     standard_error, degrees_of_freedom = _over_pixels(np.sqrt(spread)) * deviation, None
     if moments.field_sums is not None:
         grand_mean = np.broadcast_to(moments.total_sum / n - noise.mean, moments.sum.shape)

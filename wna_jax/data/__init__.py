@@ -20,6 +20,8 @@ from wna_jax.progress import Report, silent
 
 __all__ = ["Dataset", "Split", "load"]
 
+_GREY = ":grey"
+
 
 def load(name: str, data_dir: str | Path | None = None, report: Report = silent) -> Dataset:
     """Load a data set by name.
@@ -28,8 +30,9 @@ def load(name: str, data_dir: str | Path | None = None, report: Report = silent)
         name: `digits` (scikit-learn's 1,797 digits, resized to 28x28), `mnist`, `fashion_mnist`, `cifar10`,
             `folder:PATH` (an image folder: a subfolder for each class, or images only) or `tfds:NAME` (a directory
             prepared by TFDS as array_record, with features `image` and `label`; NAME may go on to a configuration and
-            a version, as in `kmnist:3.0.1`). Where such a directory exists the prefix `tfds:` can be left out. After
-            any of these, class names choose some of its classes, in that order: `mnist:5,6`.
+            a version, as in `kmnist:3.0.1`). Where such a directory exists the prefix `tfds:` can be left out. With
+            `:grey` behind any of these, as in `cifar10:grey`, the mean of the channels of each image. Last of all,
+            class names choose some of the classes, in that order: `mnist:5,6`.
         data_dir: where to look for the folder `mnist/`, `cifar10/`, ...: published files (the IDX files of MNIST with
             or without .gz, cifar-10-binary.tar.gz or its cifar-10-batches-bin/) or a prepared TFDS directory. Without
             it `./data` is looked at. After it come the TFDS directory (TFDS_DATA_DIR, else ~/tensorflow_datasets), our
@@ -46,11 +49,22 @@ def load(name: str, data_dir: str | Path | None = None, report: Report = silent)
     whole, _, chosen = name.rpartition(":")
     if "," not in chosen or whole in ("", "folder", "tfds"):  # such as folder:a,b, which is a path
         whole, chosen = name, ""
+    coloured = whole.removesuffix(_GREY)
     try:
-        source = _read(whole, data_dir, report)
+        source = _read(coloured, data_dir, report)
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({reason(error)}); check that file and its permissions") from error
+    source = source if whole == coloured else _to_grey(source)
     return assemble(name, choose_classes(name, source, chosen.split(",")) if chosen else source)
+
+
+def _to_grey(source: Source) -> Source:
+    def grey(split: Split) -> Split:
+        channels = split.images.shape[-1]
+        total = split.images.sum(axis=-1, dtype=np.uint32, keepdims=True)
+        return Split(((total + channels // 2) // channels).astype(np.uint8), split.labels)
+
+    return Source(grey(source.train), source.test and grey(source.test), source.class_names)
 
 
 def _read(name: str, data_dir: str | Path | None, report: Report) -> Source:

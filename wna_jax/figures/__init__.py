@@ -11,6 +11,7 @@ from wna_jax.figures.maps import (
     significance,
     speeds,
 )
+from wna_jax.figures.templates import confusions, template_accuracies
 
 __all__ = [
     "RELIABLE",
@@ -19,6 +20,7 @@ __all__ = [
     "across_networks",
     "classification_images",
     "colour_mapped",
+    "confusions",
     "convergence",
     "curves",
     "dots",
@@ -27,4 +29,5 @@ __all__ = [
     "shares",
     "significance",
     "speeds",
+    "template_accuracies",
 ]
