@@ -191,6 +191,14 @@ def gradient_images(moments: Moments) -> ClassificationImages:
     )
 
 
+def three_levels(images_khwc: np.ma.MaskedArray, low: float = 0.4, high: float = 0.8) -> np.ma.MaskedArray:
+    """Maps stretched to [0, 1] (`min_max`) in three levels: 0 below `low`, 1 from `high` on, 1/2 between.
+
+    The thresholds are those of arXiv 1912.12106. For a look at the strongest parts of a map, not for its statistics.
+    """
+    return np.ma.where(images_khwc < low, 0.0, np.ma.where(images_khwc >= high, 1.0, 0.5))
+
+
 def share_standard_error(moments: Moments) -> np.ma.MaskedArray:
     """Standard error of the share sum w / N of each response, [K], from the spread between independent draws.
 
