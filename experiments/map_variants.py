@@ -74,6 +74,7 @@ def run(settings: Settings) -> None:
         list(variants),
         f"Ways to make a map, {what}: {dose} {settings.confidence:g}. Below: what the network calls the map",
         captions,
+        dataset.class_names,
     )
     common.save(figure, out_dir / "map_variants.png")
     with common.replacing(out_dir / "maps.npz") as temporary, temporary.open("wb") as file:

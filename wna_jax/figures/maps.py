@@ -330,7 +330,11 @@ def speeds(
 
 
 def gallery(
-    images: np.ndarray, row_labels: Sequence[str], title: str, captions: Sequence[Sequence[str]] = ()
+    images: np.ndarray,
+    row_labels: Sequence[str],
+    title: str,
+    captions: Sequence[Sequence[str]] = (),
+    column_labels: Sequence[str] = (),
 ) -> Figure:
     """A grid of images on the [0, 1] scale, a labelled row each; values outside are drawn as black or white.
 
@@ -339,18 +343,22 @@ def gallery(
         row_labels: one for each row.
         title: what is seen.
         captions: optional text below each image, [rows][columns].
+        column_labels: optional, one above each column.
     """
     rows, columns = images.shape[:2]
     label_width = 0.085 * max(map(len, row_labels), default=0)
     height = 0.95 * (1.28 if captions else 1.03)
     figure = Figure(figsize=(max(4.0, 0.95 * columns + label_width), height * rows + 0.45))
-    figure.suptitle(title, x=0.02, ha="left", fontsize=10)
+    title = textwrap.fill(title, int(13 * figure.get_figwidth()))
+    figure.suptitle(title, x=0.02, ha="left", fontsize=10, parse_math=False)
     figure.set_layout_engine("constrained", h_pad=0.01, w_pad=0.01)
     axes = figure.subplots(rows, columns, squeeze=False)
     for row in range(rows):
         for column in range(columns):
             ax = axes[row, column]
             bare(ax)
+            if column_labels and row == 0:
+                ax.set_title(column_labels[column], fontsize=9, fontweight="bold", parse_math=False)
             draw_image(ax, images[row, column])
             if captions:
                 ax.set_xlabel(captions[row][column], fontsize=7, labelpad=2)
