@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import InputError, Moments, classification_images, ensembles, noise, responses, statistics
+from wna_jax import InputError, Moments, classification_images, ensembles, models, noise, responses, statistics
 from wna_jax.noise import Noise
 from wna_jax.reverse_correlation import reverse_correlate, reverse_correlate_in_parts
+from wna_jax.training import logits_function
 
 SHAPE = (10, 10, 2)
 NETWORKS = 3
@@ -70,6 +71,21 @@ def test_a_network_in_an_ensemble_gives_the_moments_that_it_gives_alone_with_its
             assert got.num_samples == got.num_draws == 700
             for field in ("weight_sum", "weight_square_sum", "sum", "square_sum", "total_sum", "total_square_sum"):
                 np.testing.assert_allclose(getattr(got, field), getattr(expected, field), atol=2e-3, rtol=1e-5)
+
+
+def test_convolutional_networks_answer_together_as_each_does_alone() -> None:
+    module = models.create("pair_cnn", (16, 16, 1), 2)
+    networks = [
+        jax.tree.map(np.asarray, models.initial_parameters(module, jax.random.key(seed))) for seed in range(NETWORKS)
+    ]
+    images = jax.random.uniform(jax.random.key(0), (5, 16, 16, NETWORKS))
+    respond = ensembles.of_networks(
+        lambda p, x: logits_function(module, p)(x), ensembles.stack(networks), ["probability"]
+    )
+    together = jax.jit(respond)(images)["probability"]
+    for i, parameters in enumerate(networks):
+        alone = jax.nn.softmax(logits_function(module, parameters)(images[..., i : i + 1]))
+        np.testing.assert_allclose(together[:, 2 * i : 2 * i + 2], alone, atol=1e-5)
 
 
 def test_copies_of_a_noise_are_independent_and_have_its_mean_and_deviation() -> None:

@@ -68,7 +68,8 @@ def of_networks(
     count = len(jax.tree.leaves(stacked)[0])
 
     def respond(images: jax.Array) -> dict[str, jax.Array]:
-        logits = jax.vmap(logits_function)(stacked, _part(images, count))
+        parameters = jax.tree.map(jnp.asarray, stacked)  # here, so that they belong to no device before
+        logits = jax.vmap(logits_function)(parameters, _part(images, count))
         weights = {name: responses.from_name(name)(logits) for name in names}
         return {name: jnp.moveaxis(w, 0, 1).reshape(len(images), -1) for name, w in weights.items()}
 
