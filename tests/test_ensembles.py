@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import InputError, Moments, classification_images, ensembles, models, noise, responses, statistics
+from wna_jax import InputError, Moments, classification_images, ensembles, noise, responses, statistics
 from wna_jax.noise import Noise
 from wna_jax.reverse_correlation import reverse_correlate, reverse_correlate_in_parts
-from wna_jax.training import logits_function
 
 SHAPE = (10, 10, 2)
 NETWORKS = 3
@@ -24,16 +23,19 @@ COMMON = random(0)
 TEMPLATES = [COMMON + weight * random(seed) for seed, weight in ((1, 0.0), (2, 0.7), (3, 0.7))]
 
 
-def linear(template: jax.Array, images: jax.Array) -> jax.Array:
-    """A classifier of two classes that compares images with a template, its parameters."""
-    match = jnp.einsum("nhwc,hwc->n", images, template, precision="highest")
+def linear(template: np.ndarray, images: jax.Array) -> jax.Array:
+    """A classifier of two classes that compares images with a template."""
+    match = jnp.einsum("nhwc,hwc->n", images, jnp.asarray(template), precision="highest")
     return jnp.stack([match, -match], axis=1)
+
+
+CLASSIFIERS = [partial(linear, template) for template in TEMPLATES]
 
 
 def two_halves(white: Noise, num_samples: int) -> list[list[Moments]]:
     parts = reverse_correlate_in_parts(
         ensembles.side_by_side(white, NETWORKS),
-        ensembles.of_networks(linear, ensembles.stack(TEMPLATES), ["decision"]),
+        ensembles.of_networks(CLASSIFIERS, ["decision"]),
         num_samples,
         sampling="independent",
     )
@@ -49,11 +51,11 @@ def test_a_network_in_an_ensemble_gives_the_moments_that_it_gives_alone_with_its
     white = replace(white, present=present if shown_otherwise else None)
     together = reverse_correlate(
         ensembles.side_by_side(white, NETWORKS),
-        ensembles.of_networks(linear, ensembles.stack(TEMPLATES)),
+        ensembles.of_networks(CLASSIFIERS),
         700,
         sampling="independent",
     )
-    for i, template in enumerate(TEMPLATES):
+    for i, classifier in enumerate(CLASSIFIERS):
 
         def own_sample(key: jax.Array, i: int = i) -> jax.Array:
             return white.sample(jax.random.split(key, NETWORKS)[i])
@@ -62,30 +64,13 @@ def test_a_network_in_an_ensemble_gives_the_moments_that_it_gives_alone_with_its
             return present(jax.random.split(key, NETWORKS)[i], drawn)
 
         own = replace(white, sample=own_sample, present=own_present if shown_otherwise else None, draw=None)
-        alone = reverse_correlate(
-            own, responses.of_classifier(partial(linear, jnp.asarray(template))), 700, sampling="independent"
-        )
+        alone = reverse_correlate(own, responses.of_classifier(classifier), 700, sampling="independent")
         for name in ("decision", "probability"):
             got, expected = ensembles.apart(together[name], NETWORKS)[i], alone[name]
             np.testing.assert_array_equal(got.count, expected.count)
             assert got.num_samples == got.num_draws == 700
             for field in ("weight_sum", "weight_square_sum", "sum", "square_sum", "total_sum", "total_square_sum"):
                 np.testing.assert_allclose(getattr(got, field), getattr(expected, field), atol=2e-3, rtol=1e-5)
-
-
-def test_convolutional_networks_answer_together_as_each_does_alone() -> None:
-    module = models.create("pair_cnn", (16, 16, 1), 2)
-    networks = [
-        jax.tree.map(np.asarray, models.initial_parameters(module, jax.random.key(seed))) for seed in range(NETWORKS)
-    ]
-    images = jax.random.uniform(jax.random.key(0), (5, 16, 16, NETWORKS))
-    respond = ensembles.of_networks(
-        lambda p, x: logits_function(module, p)(x), ensembles.stack(networks), ["probability"]
-    )
-    together = jax.jit(respond)(images)["probability"]
-    for i, parameters in enumerate(networks):
-        alone = jax.nn.softmax(logits_function(module, parameters)(images[..., i : i + 1]))
-        np.testing.assert_allclose(together[:, 2 * i : 2 * i + 2], alone, atol=1e-5)
 
 
 def test_copies_of_a_noise_are_independent_and_have_its_mean_and_deviation() -> None:
@@ -144,4 +129,4 @@ def test_wrong_input_is_named() -> None:
     with pytest.raises(InputError, match="maps of 1 network: agreement needs two or more"):
         ensembles.agreement([images], [np.ma.array([0.5, 0.5])])
     with pytest.raises(InputError, match="unknown response 'decide'"):
-        ensembles.of_networks(linear, ensembles.stack(TEMPLATES), ["decide"])
+        ensembles.of_networks(CLASSIFIERS, ["decide"])
