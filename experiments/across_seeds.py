@@ -23,13 +23,11 @@ from wna_jax import (
     ensembles,
     figures,
     maps,
-    models,
     noise,
     progress,
     responses,
     reverse_correlation,
     statistics,
-    training,
 )
 from wna_jax.errors import InputError
 
@@ -63,15 +61,10 @@ def run(settings: Settings) -> None:
             f"seed {seed}": common.trained_network(replace(settings, train_seed=seed), dataset, report)
             for seed in range(settings.train_seed, settings.train_seed + count)
         }
-        module = models.create(settings.model, dataset.image_shape, dataset.num_classes)
         watch = progress.Stopwatch(report)
         parts = reverse_correlation.reverse_correlate_in_parts(
             ensembles.side_by_side(stimulus, count),
-            ensembles.of_networks(
-                lambda parameters, images: training.logits_function(module, parameters)(images),
-                ensembles.stack([network.parameters for network in networks.values()]),
-                names,
-            ),
+            ensembles.of_networks([network.logits_function for network in networks.values()], names),
             settings.num_samples,
             seed=settings.seed,
             batch_size=settings.batch_size,

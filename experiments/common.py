@@ -106,7 +106,6 @@ class Network(NamedTuple):
 
     logits_function: Callable[[jax.Array], jax.Array]
     """Images [n, H, W, C] in [0, 1] -> logits [n, K]."""
-    parameters: training.Parameters
     fingerprint: str
     """Of its parameters."""
     metrics: dict[str, Any]
@@ -173,8 +172,7 @@ def trained_network(settings: NetworkSettings, dataset: data.Dataset, report: Re
         spec, dataset, Path(settings.checkpoint_dir), settings.retrain, report
     )
     logits_function = training.logits_function(module, trained.parameters)
-    fingerprint = checkpoints.fingerprint(trained.parameters)
-    return Network(logits_function, trained.parameters, fingerprint, trained.metrics, was_loaded)
+    return Network(logits_function, checkpoints.fingerprint(trained.parameters), trained.metrics, was_loaded)
 
 
 def open_output(settings: Any) -> Path:

@@ -23,16 +23,19 @@ COMMON = random(0)
 TEMPLATES = [COMMON + weight * random(seed) for seed, weight in ((1, 0.0), (2, 0.7), (3, 0.7))]
 
 
-def linear(template: jax.Array, images: jax.Array) -> jax.Array:
-    """A classifier of two classes that compares images with a template, its parameters."""
-    match = jnp.einsum("nhwc,hwc->n", images, template, precision="highest")
+def linear(template: np.ndarray, images: jax.Array) -> jax.Array:
+    """A classifier of two classes that compares images with a template."""
+    match = jnp.einsum("nhwc,hwc->n", images, jnp.asarray(template), precision="highest")
     return jnp.stack([match, -match], axis=1)
+
+
+CLASSIFIERS = [partial(linear, template) for template in TEMPLATES]
 
 
 def two_halves(white: Noise, num_samples: int) -> list[list[Moments]]:
     parts = reverse_correlate_in_parts(
         ensembles.side_by_side(white, NETWORKS),
-        ensembles.of_networks(linear, ensembles.stack(TEMPLATES), ["decision"]),
+        ensembles.of_networks(CLASSIFIERS, ["decision"]),
         num_samples,
         sampling="independent",
     )
@@ -48,11 +51,11 @@ def test_a_network_in_an_ensemble_gives_the_moments_that_it_gives_alone_with_its
     white = replace(white, present=present if shown_otherwise else None)
     together = reverse_correlate(
         ensembles.side_by_side(white, NETWORKS),
-        ensembles.of_networks(linear, ensembles.stack(TEMPLATES)),
+        ensembles.of_networks(CLASSIFIERS),
         700,
         sampling="independent",
     )
-    for i, template in enumerate(TEMPLATES):
+    for i, classifier in enumerate(CLASSIFIERS):
 
         def own_sample(key: jax.Array, i: int = i) -> jax.Array:
             return white.sample(jax.random.split(key, NETWORKS)[i])
@@ -61,9 +64,7 @@ def test_a_network_in_an_ensemble_gives_the_moments_that_it_gives_alone_with_its
             return present(jax.random.split(key, NETWORKS)[i], drawn)
 
         own = replace(white, sample=own_sample, present=own_present if shown_otherwise else None, draw=None)
-        alone = reverse_correlate(
-            own, responses.of_classifier(partial(linear, jnp.asarray(template))), 700, sampling="independent"
-        )
+        alone = reverse_correlate(own, responses.of_classifier(classifier), 700, sampling="independent")
         for name in ("decision", "probability"):
             got, expected = ensembles.apart(together[name], NETWORKS)[i], alone[name]
             np.testing.assert_array_equal(got.count, expected.count)
@@ -128,4 +129,4 @@ def test_wrong_input_is_named() -> None:
     with pytest.raises(InputError, match="maps of 1 network: agreement needs two or more"):
         ensembles.agreement([images], [np.ma.array([0.5, 0.5])])
     with pytest.raises(InputError, match="unknown response 'decide'"):
-        ensembles.of_networks(linear, ensembles.stack(TEMPLATES), ["decide"])
+        ensembles.of_networks(CLASSIFIERS, ["decide"])

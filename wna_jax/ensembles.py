@@ -1,14 +1,13 @@
-"""Several networks at once: one pass of the loop for networks of one kind that were trained from different seeds.
+"""Several networks at once, such as those of several training seeds: one pass of the loop, one program.
 
-Their parameters are stacked and their answers computed in one `vmap`. Each network is shown noise of its own: maps
-from the same samples share their noise, which makes the maps of any two networks look alike. The noises of S networks
-lie beside one another in the channels of one sample, [H, W, S C], so that the loop stays what it is; the sums of a
-network's weights with another network's noise are left aside (`apart`).
+Each network is shown noise of its own: maps from the same samples share their noise, which makes the maps of any two
+networks look alike. The noises of S networks lie beside one another in the channels of one sample, [H, W, S C], so that
+the loop stays what it is; the sums of a network's weights with another network's noise are left aside (`apart`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +18,6 @@ from wna_jax.errors import InputError
 from wna_jax.maps import ClassificationImages
 from wna_jax.noise import Noise
 from wna_jax.reverse_correlation import Moments
-
-
-def stack(parameters: Sequence[Any]) -> Any:
-    """Pytrees of one structure, one for each network, as one whose leaves have the networks as first axis."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *parameters)
 
 
 def side_by_side(noise: Noise, count: int) -> Noise:
@@ -50,27 +44,23 @@ def side_by_side(noise: Noise, count: int) -> Noise:
 
 
 def of_networks(
-    logits_function: Callable[[Any, jax.Array], jax.Array],
-    stacked: Any,
-    names: Sequence[str] = ("decision", "probability"),
+    logits_functions: Sequence[Callable[[jax.Array], jax.Array]], names: Sequence[str] = ("decision", "probability")
 ) -> Callable[[jax.Array], dict[str, jax.Array]]:
-    """The named responses of S networks, each to its own noise, in one pass.
+    """The named responses of S networks, each to its own noise, in one program.
 
     Args:
-        logits_function: parameters of one network and images [n, H, W, C] -> logits [n, K].
-        stacked: the networks' parameters (`stack`).
+        logits_functions: of each network, images [n, H, W, C] -> logits [n, K]; K is that of all.
         names: as `responses.from_name` takes them.
 
     Returns:
         Samples of `side_by_side` noise [n, H, W, S C] -> {name: weights [n, S K]}, the first network's K first.
     """
-    responses.check_names(names)
-    count = len(jax.tree.leaves(stacked)[0])
+    each = [responses.of_classifier(function, names) for function in logits_functions]
 
     def respond(images: jax.Array) -> dict[str, jax.Array]:
-        logits = jax.vmap(logits_function)(stacked, _part(images, count))
-        weights = {name: responses.from_name(name)(logits) for name in names}
-        return {name: jnp.moveaxis(w, 0, 1).reshape(len(images), -1) for name, w in weights.items()}
+        own = _part(images, len(each))
+        answers = [answer(own[network]) for network, answer in enumerate(each)]
+        return {name: jnp.concatenate([answer[name] for answer in answers], axis=1) for name in names}
 
     return respond
 
