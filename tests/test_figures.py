@@ -146,7 +146,7 @@ def test_published_figures_stand_beside_the_curve_in_its_colour(tmp_path: Path) 
     )
     figure.savefig(tmp_path / "figure.png")
     for ax in figure.axes:
-        ours, published = [line for line in ax.lines if len(line.get_xdata()) == 3]
+        ours, published = [line for line in ax.lines if np.size(line.get_xdata()) == 3]
         assert ours.get_color() == published.get_color()
         assert published.get_markerfacecolor() == "white"
 
