@@ -328,17 +328,20 @@ def _pixel_rejections(
 
 
 def _scan(normal: Mapping[str, np.ma.MaskedArray], place: tuple[int, int, int], letter: np.ndarray) -> dict[str, Any]:
-    """The largest score of each network over classes and places, and whether it is the backdoor's."""
+    """The largest score of each network over classes and places, and in how many it is at the patch, of the target."""
     largest = {kind: z.reshape(len(z), -1).max(axis=1).filled(-np.inf) for kind, z in normal.items()}
-    found = []
-    for z in normal["poisoned"]:
-        k, row, column = np.unravel_index(int(z.filled(-np.inf).argmax()), z.shape)
-        near = abs(int(row) - place[1]) < letter.shape[0] / 2 and abs(int(column) - place[2]) < letter.shape[1] / 2
-        found.append(bool(int(k) == place[0] and near))
+    at_the_patch = {}
+    for kind, all_scores in normal.items():
+        found = 0
+        for z in all_scores:
+            k, row, column = (int(i) for i in np.unravel_index(int(z.filled(-np.inf).argmax()), z.shape))
+            near = abs(row - place[1]) < letter.shape[0] / 2 and abs(column - place[2]) < letter.shape[1] / 2
+            found += int(k == place[0] and near)
+        at_the_patch[kind] = found
     return {
         "largest": {kind: values.tolist() for kind, values in largest.items()},
         "above_all_clean": int((largest["poisoned"] > largest["clean"].max()).sum()),
-        "largest_is_the_backdoor": sum(found),
+        "largest_is_at_the_patch": at_the_patch,
     }
 
 
@@ -443,7 +446,7 @@ def _summarise(out_dir: Path, settings: Settings, metrics: dict[str, Any]) -> No
         scan = metrics["scan"][name]
         print(
             f"{name:19s} patch score: {found['poisoned']} of {n}, false alarms {found['clean']}; scan: "
-            f"{scan['above_all_clean']} above all clean, {scan['largest_is_the_backdoor']} point at the patch"
+            f"{scan['above_all_clean']} above all clean, {scan['largest_is_at_the_patch']['poisoned']} at the patch"
         )
     print(f"look at         {out_dir / 'maps.png'}")
 

@@ -52,7 +52,7 @@ def curves(
         for name, curve in panel.items():
             colour = _COLOURS[names.index(name) % len(_COLOURS)]
             ax.plot(curve.x, curve.y, "o-", markersize=3, linewidth=1.3, color=colour, label=name)
-            ax.fill_between(curve.x, *curve.interval, color=colour, alpha=0.2, linewidth=0)
+            ax.fill_between(curve.x, *curve.interval, color=colour, alpha=0.15, linewidth=0)
             if curve.published is not None:
                 hollow = {"markersize": 4, "markerfacecolor": "white", "linewidth": 0.8, "color": colour}
                 ax.plot(curve.x, curve.published, "D:", label=f"{name}, published", **hollow)
@@ -68,9 +68,10 @@ def curves(
         ax.set_xlabel(x_label, fontsize=8)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(fontsize=7, frameon=False)
         if column == 0:
             ax.set_ylabel(y_label, fontsize=8)
+    handles = {h.get_label(): h for ax in figure.axes for h in ax.get_legend_handles_labels()[0]}
+    figure.legend(handles=handles.values(), loc="outside lower left", ncols=2 * len(panels), fontsize=7, frameon=False)
     return figure
 
 
