@@ -53,8 +53,8 @@ def run(settings: common.Settings) -> None:
     out_dir = common.open_output(settings)
     with common.reporting(out_dir) as report:
         dataset = common.classes_to_tell(settings, report)
-        stimulus = noise.create(settings.noise, dataset)
-        responses.check_names(settings.response)  # before the training
+        responses.check_names(settings.response)  # before any training
+        stimulus = noise.create(settings.noise, dataset, Path(settings.checkpoint_dir), settings.retrain, report)
         names = tuple(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
         network = common.trained_network(settings, dataset, report)
         watch = progress.Stopwatch(report)

@@ -3,8 +3,8 @@
 import hashlib
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from wna_jax import models
 from wna_jax.data import Dataset
 from wna_jax.errors import InputError, damage_said
 from wna_jax.progress import Report, silent
@@ -42,7 +41,7 @@ def fingerprint(parameters: Parameters) -> str:
     return digest.hexdigest()[:16]
 
 
-def restore(path: Path, spec: TrainingSpec, dataset: Dataset) -> Trained:
+def restore(path: Path, spec: TrainingSpec) -> Trained:
     """Reads what `save` wrote, if the same spec made it.
 
     Raises:
@@ -56,18 +55,20 @@ def restore(path: Path, spec: TrainingSpec, dataset: Dataset) -> Trained:
     if different:
         was = ", ".join(f"{name} {made_by.get(name)!r} (asked for: {asked.get(name)!r})" for name in different)
         raise InputError(f"the checkpoint {path} was made with {was}: {_WAY_OUT}")
-    module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
-    shapes = jax.eval_shape(partial(models.initial_parameters, module), jax.random.key(0))
     with damage_said(f"the checkpoint {path}", _WAY_OUT):
-        arrays = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        parameters = ocp.load(path, arrays)
+        parameters = jax.tree.map(np.asarray, ocp.load(path))
         if fingerprint(parameters) != metadata["fingerprint"]:
             raise ValueError("the parameters are not those that were saved")
         return Trained(parameters, metrics)
 
 
 def load_or_train(
-    spec: TrainingSpec, dataset: Dataset, directory: Path, retrain: bool = False, report: Report = silent
+    spec: TrainingSpec,
+    dataset: Dataset,
+    directory: Path,
+    retrain: bool = False,
+    report: Report = silent,
+    train: Callable[[TrainingSpec, Dataset, Report], Trained] = fit,
 ) -> tuple[Trained, bool]:
     """Gives the network of a spec: from its checkpoint where there is one, else trained now and saved.
 
@@ -77,16 +78,17 @@ def load_or_train(
         directory: of all checkpoints; each spec has a folder in it.
         retrain: train anew and replace the checkpoint.
         report: progress of the training.
+        train: how; by default as a classifier.
 
     Returns:
         The network, and whether it was loaded.
 
     Raises:
-        InputError: as `restore` and `training.fit`; or the directory cannot be written (said before the training).
+        InputError: as `restore` and `train`; or the directory cannot be written (said before the training).
     """
     path = path_of(spec, directory)
     if path.exists() and not retrain:
-        return restore(path, spec, dataset), True
+        return restore(path, spec), True
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -94,6 +96,6 @@ def load_or_train(
         raise InputError(
             f"the checkpoint directory {path.parent} cannot be written ({error.strerror}): choose another"
         ) from error
-    trained = fit(spec, dataset, report)
+    trained = train(spec, dataset, report)
     save(path, spec, trained)
     return trained, False

@@ -1,6 +1,6 @@
 """From moments to maps: classification images with their standard errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,47 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
         degrees_of_freedom=degrees_of_freedom,
         independent=noise.white and moments.field_sums is None,
     )
+
+
+def whitened_images(
+    moments: Moments, noise: Noise, covariance: np.ndarray, ridge: float = 0.01
+) -> ClassificationImages:
+    """Maps with the noise's own covariance C taken out: W (b_k - xbar), W = (C + ridge s^2 I)^-1.
+
+    In noise of dependent pixels b_k - xbar is C times the template (exactly for a linear response to Gaussian noise;
+    Murray 2011, Journal of Vision 11(5):2): smooth noise gives a smooth map of a sharp template. W undoes it. s^2 is
+    the mean variance of a pixel, and the ridge says what to do with directions in which the noise hardly varies: those
+    of variance v are shrunk by v / (v + ridge s^2), since noise that does not go there says nothing of them. As a map
+    it is in units of 1 / intensity, where the response does not depend on the image with the standard error
+    sqrt(diag(W C W)) times that of `classification_images` for a deviation of 1.
+
+    Args:
+        moments: sums over N independent samples.
+        noise: the noise of those samples.
+        covariance: C [D, D] of the D = H W C values of an image, such as `noise.covariance` gives.
+        ridge: in units of s^2. Larger: smoother maps of smaller error, nearer to the raw ones; 0 needs a C of full
+            rank, which Gabor-PCA noise has not.
+
+    Raises:
+        InputError: a covariance of another size, a ridge that is not 0 or more, moments of overlapping windows, or a
+            matrix that cannot be inverted.
+    """
+    pixels = int(np.prod(noise.shape))
+    if covariance.shape != (pixels, pixels):
+        raise InputError(f"a covariance of shape {covariance.shape} for noise {noise.shape}: expected {(pixels,) * 2}")
+    if not 0 <= ridge < np.inf:
+        raise InputError(f"ridge is {ridge}: expected a number of at least 0, such as 0.01")
+    if moments.field_sums is not None:
+        raise InputError("whitened maps need independent samples: use sampling='independent'")
+    raw = classification_images(moments, replace(noise, mean=np.zeros(1), deviation=np.ones(1)))
+    power, axes = np.linalg.eigh(covariance)
+    shrunk = power + ridge * power.mean()
+    if not shrunk.min() > 1e-12 * shrunk.max():
+        raise InputError(f"the noise's covariance with a ridge of {ridge} has no inverse: give a larger ridge, as 0.01")
+    flat = raw.images.reshape(len(raw.images), pixels)
+    whitened = np.ma.masked_array((flat.filled(0) @ axes / shrunk) @ axes.T, flat.mask).reshape(raw.images.shape)
+    spread = np.sqrt(np.square(axes) @ (np.maximum(power, 0) / shrunk**2)).reshape(noise.shape)
+    return replace(raw, images=whitened, standard_error=raw.standard_error * spread, independent=False)
 
 
 def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:

@@ -202,7 +202,8 @@ def reverse_correlate_in_parts(
     images = (*rows, *noise.shape)
     shapes = (rows,) * 3 + (images,) * 2 + (() if geometry.grid == 1 else (rows,) * 4 + (images,) * 4)
     zeros = [np.zeros(rows, np.int64), *map(np.zeros, shapes)]
-    what = {"noise": noise.name, "mean": noise.mean.tolist(), "deviation": noise.deviation.tolist(), "seed": seed}
+    moments = {"mean": noise.mean.tolist(), "deviation": noise.deviation.tolist()} if noise.mean.ndim == 1 else {}
+    what = {"noise": noise.name, "seed": seed} | moments  # the moments of single pixels would make an unreadable line
     sampled = "independent" if geometry.grid == 1 else f"field of {geometry.windows} windows"
     how = {"shape": list(noise.shape), "responses": widths, "sampling": sampled, "batch": batch, "format": _FORMAT}
     with contextlib.ExitStack() as stack:

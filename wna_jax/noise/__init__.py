@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 from wna_jax.errors import InputError, unknown_name
 from wna_jax.noise.base import Noise, PixelMoments, covariance, pixel_moments
+from wna_jax.noise.decoded import NAMES as DECODED
+from wna_jax.noise.decoded import Decoder, codes, decoded, decoder
 from wna_jax.noise.gabor import gabor_filtered, gabor_pca
 from wna_jax.noise.patterns import blocks, stripes
 from wna_jax.noise.white import binary, gaussian, matched, uniform
@@ -30,13 +32,18 @@ if TYPE_CHECKING:
     from wna_jax.data import Dataset
 
 __all__ = [
+    "DECODED",
     "NAMES",
+    "Decoder",
     "Noise",
     "PixelMoments",
     "binary",
     "blocks",
+    "codes",
     "covariance",
     "create",
+    "decoded",
+    "decoder",
     "gabor_filtered",
     "gabor_pca",
     "gaussian",
@@ -60,7 +67,6 @@ _OF_DATA = {
     "gabor_pca:no_mean": lambda dataset: gabor_pca(dataset, keep_mean=False),
     "gabor_filtered": gabor_filtered,
 }
-_DECODED = ("autoencoder", "autoencoder:standard", "vae")
 NAMES = (
     "uniform",
     "gaussian",
@@ -73,7 +79,7 @@ NAMES = (
     "gabor_pca",
     "gabor_pca:no_mean",
     "gabor_filtered",
-    *_DECODED,
+    *DECODED,
 )
 
 
@@ -107,4 +113,6 @@ def create(
         return _OF_SHAPE[text](dataset.image_shape)
     if text in _OF_DATA:
         return _OF_DATA[text](dataset)
+    if text in DECODED:
+        return decoded(decoder(text, dataset, checkpoint_dir, retrain, report))
     raise unknown_name("noise", text, NAMES)

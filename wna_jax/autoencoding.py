@@ -1,0 +1,120 @@
+"""Training autoencoders, plain and variational, on a data set's images."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from wna_jax.data import Dataset
+from wna_jax.errors import InputError
+from wna_jax.models import generative
+from wna_jax.progress import Progress, Report, silent
+from wna_jax.training import Parameters, Trained, TrainingSpec, to_unit_range
+
+_STEPS_PER_REPORT = 20
+_EVALUATION_BATCH = 1000
+
+
+def default_spec(dataset: Dataset, model: str) -> TrainingSpec:
+    """Ten passes over large data sets, more over small ones, by Adam at 1e-3."""
+    epochs = max(10, 100_000 // len(dataset.train.labels))
+    return TrainingSpec(dataset.name, dataset.fingerprint, model, epochs=epochs, peak_learning_rate=1e-3)
+
+
+def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Trained:
+    """Trains an autoencoder of `generative.NAMES` by Adam at a constant rate.
+
+    What is made small is the cross-entropy of pixels in [0, 1], summed over the pixels of an image; for a variational
+    one plus the divergence of the code's distribution from N(0, 1): the negative evidence bound (Kingma & Welling
+    2014).
+
+    Args:
+        spec: what to train and how.
+        dataset: its `train` images; the `validation` images tell the error.
+        report: called every few steps with the loss of the step's batch.
+
+    Returns:
+        The parameters and their metrics: validation_mse is the mean squared error of a pixel in [0, 1].
+
+    Raises:
+        InputError: the model does not exist, or training diverged.
+    """
+    module = generative.create(spec.model, dataset.image_shape)
+    parameters = jax.jit(module.init)(jax.random.key(spec.seed), jnp.zeros((1, *dataset.image_shape)))["params"]
+    optimiser = optax.adam(spec.peak_learning_rate)
+    state = optimiser.init(parameters)
+    step = _make_step(module, optimiser, jnp.asarray(dataset.train.images))
+    size = len(dataset.train.labels)
+    batch_size = min(spec.batch_size, size)
+    steps_an_epoch = size // batch_size
+    total = spec.epochs * steps_an_epoch
+    started = time.perf_counter()
+    done = 0
+    for epoch in range(spec.epochs):
+        order = np.random.default_rng((spec.seed, epoch)).permutation(size).astype(np.int32)
+        for i in range(steps_an_epoch):
+            key = jax.random.fold_in(jax.random.key(spec.seed), done)
+            parameters, state, loss = step(parameters, state, order[i * batch_size : (i + 1) * batch_size], key)
+            done += 1
+            if done % _STEPS_PER_REPORT and done < total:
+                continue
+            if not np.isfinite(loss):
+                raise InputError(
+                    f"training of {spec.model} diverged in epoch {epoch + 1}: a learning rate of "
+                    f"{spec.peak_learning_rate} is too high here, lower it"
+                )
+            figures = {"loss": float(loss)}
+            report(Progress(f"training {spec.model}", done * batch_size, total * batch_size, "images", figures))
+    seconds = time.perf_counter() - started
+    error = reconstruction_error(module, parameters, dataset.validation.images)
+    metrics = {"validation_mse": error, "training_seconds": round(seconds, 2)}
+    return Trained(jax.tree.map(np.asarray, parameters), metrics)
+
+
+def codes(module: generative.DenseAutoencoder, parameters: Parameters, images_u8: np.ndarray) -> np.ndarray:
+    """Mean codes of images, [n, d]."""
+    encode = jax.jit(lambda images: module.apply({"params": parameters}, to_unit_range(images), method="encode")[0])
+    starts = range(0, len(images_u8), _EVALUATION_BATCH)
+    return np.concatenate([np.asarray(encode(images_u8[start : start + _EVALUATION_BATCH])) for start in starts])
+
+
+def reconstruction_error(module: generative.DenseAutoencoder, parameters: Parameters, images_u8: np.ndarray) -> float:
+    """Mean squared error of a pixel in [0, 1] after encoding and decoding."""
+
+    @jax.jit
+    def squares(images: jax.Array) -> jax.Array:
+        units = to_unit_range(images)
+        rebuilt = jax.nn.sigmoid(module.apply({"params": parameters}, units))
+        return jnp.square(rebuilt - units).sum()
+
+    starts = range(0, len(images_u8), _EVALUATION_BATCH)
+    return sum(float(squares(images_u8[start : start + _EVALUATION_BATCH])) for start in starts) / images_u8.size
+
+
+def _make_step(
+    module: generative.DenseAutoencoder, optimiser: optax.GradientTransformation, train: jax.Array
+) -> Callable[..., tuple]:
+    def loss_of(parameters: Parameters, images: jax.Array, key: jax.Array) -> jax.Array:
+        def apply(value: jax.Array, method: str) -> Any:
+            return module.apply({"params": parameters}, value, method=method)
+
+        mean, log_variance = apply(images, "encode")
+        noise = jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape) if module.variational else 0 * mean
+        logits = apply(mean + noise, "decode_logits")
+        loss = optax.sigmoid_binary_cross_entropy(logits, images).sum()
+        if module.variational:
+            loss += jnp.sum(jnp.exp(log_variance) + mean**2 - 1 - log_variance) / 2
+        return loss / len(images)
+
+    @jax.jit
+    def step(parameters: Parameters, state: Any, images: jax.Array, batch: jax.Array, key: jax.Array) -> tuple:
+        loss, gradient = jax.value_and_grad(loss_of)(parameters, to_unit_range(images[batch]), key)
+        with jax.numpy_dtype_promotion("standard"):  # optax does not hold to the strict rules that we test under
+            updates, state = optimiser.update(gradient, state, parameters)
+        return optax.apply_updates(parameters, updates), state, loss
+
+    return lambda parameters, state, batch, key: step(parameters, state, train, batch, key)
