@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wna_jax import InputError, Moments, classification_images, noise, responses, reverse_correlate
-from wna_jax.maps import mean_images, min_max
+from wna_jax.maps import mean_images, min_max, rms_images, whitened_images
 
 SHAPE = (12, 12, 1)
 PIXELS = 144
@@ -140,3 +140,82 @@ def test_weights_that_sum_up_to_less_than_nothing_are_refused() -> None:
 
 def test_a_constant_map_is_masked_when_stretched() -> None:
     assert np.ma.getmaskarray(min_max(np.ma.masked_array(np.ones((1, 3, 3, 1))))).all()
+
+
+def coloured() -> tuple[noise.Noise, np.ndarray]:
+    """Gaussian noise of a smooth covariance, and that covariance."""
+    place = np.stack(np.meshgrid(*map(np.arange, SHAPE[:2]), indexing="ij"), axis=-1).reshape(PIXELS, 2)
+    covariance = np.exp(-((place[:, None] - place) ** 2).sum(axis=-1) / (2 * 1.5**2)) + 0.05 * np.eye(PIXELS)
+    root = np.linalg.cholesky(covariance).astype(np.float32)
+
+    def sample(key: jax.Array) -> jax.Array:
+        return (jnp.asarray(root) @ jax.random.normal(key, (PIXELS,))).reshape(SHAPE)
+
+    deviation = np.sqrt(np.diag(covariance)).reshape(SHAPE)
+    return noise.Noise("coloured", SHAPE, np.zeros(SHAPE), deviation, sample, white=False), covariance
+
+
+def test_a_sharp_template_in_smooth_noise_is_recovered_by_whitening_alone() -> None:
+    """E[b_k] is proportional to C w: whitening gives w. Its correlation follows from its own standard error."""
+    smooth, covariance = coloured()
+    moments = reverse_correlate(smooth, responses.of_classifier(linear), 20_000)["decision"]
+    raw = classification_images(moments, smooth)
+    white = whitened_images(moments, smooth, covariance, ridge=0)
+    seen = covariance @ TEMPLATE.ravel()
+    assert correlation(raw.images[0], seen) > 0.99
+    assert correlation(raw.images[0], TEMPLATE) < 0.6
+    assert correlation(white.images[0], TEMPLATE) > 0.95
+    power = np.sqrt(2 / np.pi / (TEMPLATE.ravel() @ seen)) * TEMPLATE  # what is estimated, pixel by pixel
+    z = (white.images[0] - power) / white.standard_error[0]
+    assert np.sqrt(np.mean(z**2)) == pytest.approx(1, abs=0.25)
+    estimated = whitened_images(moments, smooth, noise.covariance(smooth, 20_000), ridge=0.01)
+    assert correlation(estimated.images[0], TEMPLATE) > 0.9
+    assert not white.independent
+    assert not raw.independent
+
+
+def test_whitening_white_noise_changes_nothing_but_the_unit() -> None:
+    white = noise.gaussian(SHAPE, 0.5, 0.2)
+    moments = reverse_correlate(white, responses.of_classifier(linear), 1000)["decision"]
+    raw, whitened = classification_images(moments, white), whitened_images(moments, white, noise.covariance(white), 0.1)
+    np.testing.assert_allclose(whitened.images, raw.images / 0.2**2 / 1.1, rtol=1e-6)
+    np.testing.assert_allclose(whitened.images / whitened.standard_error, raw.images / raw.standard_error, rtol=1e-6)
+
+
+def test_standard_errors_hold_pixel_by_pixel_in_noise_of_dependent_pixels() -> None:
+    """A network that sees one corner of coloured noise far from the rest: there every pixel's z is N(0, 1)."""
+    smooth, covariance = coloured()
+
+    def logits(x: jax.Array) -> jax.Array:
+        return jnp.stack([x[:, 0, 0, 0], 0 * x[:, 0, 0, 0]], axis=1)
+
+    respond = responses.of_classifier(logits, ["decision"])
+    runs = [reverse_correlate(smooth, respond, 512, seed=seed)["decision"] for seed in range(60)]
+    for mapped in (
+        lambda m: classification_images(m, smooth),
+        lambda m: whitened_images(m, smooth, covariance, ridge=0),
+    ):
+        z = np.ma.stack([(maps.images / maps.standard_error)[0, 8:, 8:] for maps in map(mapped, runs)])
+        assert np.mean(z**2) == pytest.approx(1, abs=0.25)  # 16 dependent pixels in 60 runs
+
+
+@pytest.mark.parametrize(
+    ("covariance", "ridge", "said"),
+    [
+        (np.eye(3), 0.1, r"a covariance of shape \(3, 3\) for noise \(12, 12, 1\): expected \(144, 144\)"),
+        (np.eye(PIXELS), -1.0, "ridge is -1.0: expected a number of at least 0"),
+        (np.ones((PIXELS, PIXELS)), 0.0, "has no inverse: give a larger ridge"),
+    ],
+)
+def test_a_covariance_that_cannot_be_used_is_refused(covariance: np.ndarray, ridge: float, said: str) -> None:
+    white = noise.gaussian(SHAPE)
+    moments = reverse_correlate(white, responses.of_classifier(linear), 300)["decision"]
+    with pytest.raises(InputError, match=said):
+        whitened_images(moments, white, covariance, ridge)
+
+
+def test_rms_images_by_hand() -> None:
+    samples = np.random.default_rng(0).normal(size=(4, 2, 2, 1))
+    moments = moments_of(np.eye(3)[[0, 0, 1, 1]], samples)
+    np.testing.assert_allclose(rms_images(moments)[0], np.sqrt((samples[:2] ** 2).mean(axis=0)))
+    assert np.ma.getmaskarray(rms_images(moments)[2]).all()

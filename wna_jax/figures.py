@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -297,6 +298,88 @@ def gallery(
             if captions:
                 ax.set_xlabel(captions[row][column], fontsize=7, labelpad=2)
         axes[row, 0].set_ylabel(row_labels[row], rotation=0, ha="right", va="center", fontsize=8)
+    return figure
+
+
+def template_accuracies(rows: Sequence[Mapping[str, Any]], chance: float, title: str) -> Figure:
+    """Test accuracy of each kind of templates with its 95% interval, grouped by the noise that they come from.
+
+    Args:
+        rows: each with noise, response, variant, test_accuracy, interval_95 and authors_rule_test_accuracy.
+        chance: accuracy of a guess.
+        title: what was done.
+    """
+    figure = Figure(figsize=(8.5, 0.21 * len(rows) + 1.5), layout="constrained")
+    figure.suptitle(textwrap.fill(title, 95), x=0.01, ha="left", fontsize=10)
+    ax = figure.subplots()
+    names = list(dict.fromkeys(row["noise"] for row in rows))
+    place, labels = 0.0, []
+    for name in names:
+        members = [row for row in rows if row["noise"] == name]
+        color = f"C{names.index(name)}"
+        top = place
+        for row in members:
+            accuracy, (low, high) = row["test_accuracy"], row["interval_95"]
+            ax.plot([low, high], [place, place], color=color, linewidth=3, solid_capstyle="butt", alpha=0.5)
+            ax.plot(accuracy, place, "o", color=color, markersize=4, label="chosen rule, 95% interval" * (place == 0))
+            ax.plot(
+                row["authors_rule_test_accuracy"],
+                place,
+                "x",
+                color=_QUIET,
+                markersize=4,
+                label="the authors' cosine rule" * (place == 0),
+            )
+            ax.annotate(f"{accuracy:.3f}", (high, place), (4, 0), textcoords="offset points", va="center", fontsize=6.5)
+            labels.append((place, f"{row['response']} {row['variant']}".strip()))
+            place += 1
+        ax.text(
+            1.0, (top + place - 1) / 2, name, transform=ax.get_yaxis_transform(), fontsize=9, color=color, va="center"
+        )
+        place += 0.7
+    ax.axvline(chance, color=_QUIET, linewidth=0.8, linestyle=":", label=f"chance {chance:g}")
+    ax.set_yticks([at for at, _ in labels], [text for _, text in labels], fontsize=7)
+    ax.set_ylim(place - 0.2, -1)
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("test accuracy", fontsize=8)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.tick_params(axis="y", length=0)
+    ax.legend(fontsize=7, frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str], title: str) -> Figure:
+    """Confusion matrices side by side: row the true class, column the answer, in per cent of the true class.
+
+    Args:
+        matrices: counts [K, K] by what is written above each.
+        class_names: K names.
+        title: what is seen.
+    """
+    columns = min(2, len(matrices))
+    lines = math.ceil(len(matrices) / columns)
+    side = 0.32 * len(class_names) + 0.9
+    figure = Figure(figsize=(columns * side + 0.6, lines * (side + 0.3) + 0.4), layout="constrained")
+    figure.suptitle(textwrap.fill(title, int(22 * columns * side / 1.8)), x=0.01, ha="left", fontsize=10)
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for ax in axes.flat[len(matrices) :]:
+        ax.set_visible(False)
+    for ax, (name, counts) in zip(axes.flat, matrices.items(), strict=False):
+        percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+        for (i, j), value in np.ndenumerate(percent):
+            if value >= 0.5:
+                ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color="w" if value > 55 else "k")
+        ax.set_title(name, fontsize=8, loc="left", parse_math=False)
+        slant = 60 if max(map(len, class_names)) > 2 else 0
+        ax.set_xticks(
+            range(len(class_names)), class_names, fontsize=7, rotation=slant, ha="right" if slant else "center"
+        )
+        ax.set_yticks(range(len(class_names)), class_names, fontsize=7)
+        ax.tick_params(length=0)
+        ax.set_ylabel("true class", fontsize=7)
+        ax.set_xlabel("answer", fontsize=7)
     return figure
 
 

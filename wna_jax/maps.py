@@ -40,6 +40,11 @@ def mean_images(moments: Moments) -> np.ma.MaskedArray:
     return moments.sum / _over_pixels(weight_k)
 
 
+def rms_images(moments: Moments) -> np.ma.MaskedArray:
+    """The weighted root mean square of the noise, sqrt(sum w_k x^2 / sum w_k), [K, H, W, C]; masked likewise."""
+    return np.ma.sqrt(moments.square_sum / _over_pixels(np.ma.masked_equal(moments.weight_sum, 0)))
+
+
 def classification_images(moments: Moments, noise: Noise) -> ClassificationImages:
     """The centred maps C_k = b_k - xbar with their standard errors.
 

@@ -20,6 +20,8 @@ from wna_jax.progress import Report, silent
 
 __all__ = ["Dataset", "Split", "load"]
 
+_GREY = ":grey"
+
 
 def load(name: str, data_dir: str | Path | None = None, report: Report = silent) -> Dataset:
     """Load a data set by name.
@@ -28,7 +30,8 @@ def load(name: str, data_dir: str | Path | None = None, report: Report = silent)
         name: `digits` (scikit-learn's 1,797 digits, resized to 28x28), `mnist`, `fashion_mnist`, `cifar10`,
             `folder:PATH` (an image folder: a subfolder for each class, or images only) or `tfds:NAME` (a directory
             prepared by TFDS as array_record, with features `image` and `label`; NAME may go on to a configuration and
-            a version, as in `kmnist:3.0.1`). Where such a directory exists the prefix `tfds:` can be left out.
+            a version, as in `kmnist:3.0.1`). Where such a directory exists the prefix `tfds:` can be left out. With
+            `:grey` behind it, as in `cifar10:grey`, the mean of the channels of each image.
         data_dir: where to look for the folder `mnist/`, `cifar10/`, ...: published files (the IDX files of MNIST with
             or without .gz, cifar-10-binary.tar.gz or its cifar-10-batches-bin/) or a prepared TFDS directory. Without
             it `./data` is looked at. After it come the TFDS directory (TFDS_DATA_DIR, else ~/tensorflow_datasets), our
@@ -42,11 +45,21 @@ def load(name: str, data_dir: str | Path | None = None, report: Report = silent)
     Raises:
         InputError: the name is unknown, or the data are missing, damaged, not those published, or too few.
     """
+    coloured = name.removesuffix(_GREY)
     try:
-        source = _read(name, data_dir, report)
+        source = _read(coloured, data_dir, report)
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({reason(error)}); check that file and its permissions") from error
-    return assemble(name, source)
+    return assemble(name, source if name == coloured else _to_grey(source))
+
+
+def _to_grey(source: Source) -> Source:
+    def grey(split: Split) -> Split:
+        channels = split.images.shape[-1]
+        total = split.images.sum(axis=-1, dtype=np.uint32, keepdims=True)
+        return Split(((total + channels // 2) // channels).astype(np.uint8), split.labels)
+
+    return Source(grey(source.train), source.test and grey(source.test), source.class_names)
 
 
 def _read(name: str, data_dir: str | Path | None, report: Report) -> Source:

@@ -57,7 +57,7 @@ NAMES = tuple(_REGISTRY)
 
 
 def create(name: str, image_shape: tuple[int, int, int]) -> DenseAutoencoder:
-    """Builds an autoencoder of `NAMES` for images (H, W, C), with a code of 9 numbers, or 20 for the variational one."""
+    """Builds an autoencoder of `NAMES` for images (H, W, C), with a code of 9 numbers, the variational one 20."""
     if name not in _REGISTRY:
         raise unknown_name("autoencoder", name, NAMES)
     return _REGISTRY[name](image_shape=image_shape)
