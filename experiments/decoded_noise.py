@@ -16,7 +16,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 from experiments import common
 from wna_jax import data, figures, maps, noise, responses
@@ -124,18 +123,12 @@ def _draw(
     by_class = [dataset.train.images[dataset.train.labels == k] for k in range(dataset.num_classes)]
     training = np.stack([members.mean(axis=0) / 255 for members in by_class])
     there = np.array(metrics["counts"])[:, None, None, None] > 0
-    captions = [[f"{dataset.class_names[k]}: {count:,}" for k, count in enumerate(metrics["counts"])]]
+    names = dataset.class_names
+    captions = [[f"{name}: {count:,}" for name, count in zip(names, metrics["counts"], strict=True)]]
     for given in metrics["feedback"].values():
-        captions.append(
-            [
-                f"{'✓' if answer['correct'] else '✗'} {dataset.class_names[answer['predicted']]} {answer['confidence']:.2f}"
-                if answer
-                else "no sample"
-                for answer in given
-            ]
-        )
+        captions.append([_caption(answer, names) for answer in given])
     rows = np.stack([training, np.where(there, mean_images, 1), np.where(there, decodings, 1)])
-    title = f"{settings.num_samples:,} images of {settings.noise} noise as {what} sorts them; below: what it calls each mean"
+    title = f"{settings.num_samples:,} images of {settings.noise} noise as {what} sorts them; below: its answers"
     labels = ["training mean,\nsamples called so", "mean of\nthe images", "decoding of\nthe mean code"]
     common.save(figures.gallery(rows, labels, title, captions), out_dir / "mean_codes.png")
 
@@ -146,6 +139,12 @@ def _draw(
         np.asarray(samples)[None], [""], f"{settings.noise} noise, and what {what} calls it", captions
     )
     common.save(examples, out_dir / "noise_examples.png")
+
+
+def _caption(answer: dict | None, names: tuple[str, ...]) -> str:
+    if answer is None:
+        return "no sample"
+    return f"{'✓' if answer['correct'] else '✗'} {names[answer['predicted']]} {answer['confidence']:.2f}"
 
 
 if __name__ == "__main__":

@@ -45,11 +45,13 @@ def planted(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_templates_find_what_was_planted_once_the_common_image_is_taken_out() -> None:
     images, labels, patterns = planted(3000)
     uneven = np.ma.masked_array(patterns * np.array([1.0, 1.0, 5.0]).reshape(3, 1, 1, 1))
+    before = uneven.copy()
     accuracy = {
         rule: np.mean(template_classifier(uneven, rule, images[:2000]).classify(images[2000:]) == labels[2000:])
         for rule in RULES
     }
     assert len(RULES) == 7
+    np.testing.assert_array_equal(uneven, before)
     assert accuracy[Rule(True, "length")] > 0.9
     assert accuracy[Rule(True, "match")] > 0.9
     assert accuracy[Rule(False, "length")] < 0.8

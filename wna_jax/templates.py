@@ -97,7 +97,7 @@ def template_classifier(
     absent = np.ma.getmaskarray(templates).all(axis=(1, 2, 3))
     if absent.all():
         raise InputError("no class has a template: more noise samples, or the probability maps, give some")
-    weights = templates.filled(0).reshape(len(templates), -1)
+    weights = np.array(templates.filled(0)).reshape(len(templates), -1)  # filled gives no copy where nothing is masked
     if rule.scale in ("length", "stretched"):
         weights /= np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-300)
     bias = np.zeros(len(weights))

@@ -44,7 +44,7 @@ def blocks(shape: tuple[int, int, int], *, all_places: bool = True) -> Noise:
 
     def sample(key: jax.Array) -> jax.Array:
         place = jnp.floor(generator.uniform(key, (2,)) * jnp.asarray(used, jnp.float32)).astype(jnp.int32)
-        inside = (row == place[0])[:, None, None] & (column == place[1])[:, None]
+        inside = (row == place[0])[:, None, None] & (column == place[1])[None, :, None]
         return jnp.broadcast_to(inside, (height, width, channels)).astype(jnp.float32)
 
     name = "blocks" if all_places else "blocks:authors"
