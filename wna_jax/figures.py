@@ -310,7 +310,7 @@ def template_accuracies(rows: Sequence[Mapping[str, Any]], chance: float, title:
         title: what was done.
     """
     figure = Figure(figsize=(8.5, 0.21 * len(rows) + 1.5), layout="constrained")
-    figure.suptitle(textwrap.fill(title, 95), x=0.01, ha="left", fontsize=10)
+    figure.suptitle(textwrap.fill(title, 115), x=0.01, ha="left", fontsize=10)
     ax = figure.subplots()
     names = list(dict.fromkeys(row["noise"] for row in rows))
     place, labels = 0.0, []
@@ -334,7 +334,7 @@ def template_accuracies(rows: Sequence[Mapping[str, Any]], chance: float, title:
             labels.append((place, f"{row['response']} {row['variant']}".strip()))
             place += 1
         ax.text(
-            1.0, (top + place - 1) / 2, name, transform=ax.get_yaxis_transform(), fontsize=9, color=color, va="center"
+            1.04, (top + place - 1) / 2, name, transform=ax.get_yaxis_transform(), fontsize=9, color=color, va="center"
         )
         place += 0.7
     ax.axvline(chance, color=_QUIET, linewidth=0.8, linestyle=":", label=f"chance {chance:g}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import linalg
 
 from wna_jax.errors import InputError
 from wna_jax.noise import Noise
@@ -124,13 +125,20 @@ def whitened_images(
     if moments.field_sums is not None:
         raise InputError("whitened maps need independent samples: use sampling='independent'")
     raw = classification_images(moments, replace(noise, mean=np.zeros(1), deviation=np.ones(1)))
-    power, axes = np.linalg.eigh(covariance)
-    shrunk = power + ridge * power.mean()
-    if not shrunk.min() > 1e-12 * shrunk.max():
-        raise InputError(f"the noise's covariance with a ridge of {ridge} has no inverse: give a larger ridge, as 0.01")
+    try:
+        factor = linalg.cho_factor(covariance + ridge * np.trace(covariance) / pixels * np.eye(pixels), lower=True)
+        pivots = np.diag(factor[0])
+        if not pivots.min() > 1e-6 * pivots.max():
+            raise linalg.LinAlgError
+    except linalg.LinAlgError:
+        raise InputError(
+            f"the noise's covariance with a ridge of {ridge} has no inverse: give a larger ridge, such as 0.01"
+        ) from None
     flat = raw.images.reshape(len(raw.images), pixels)
-    whitened = np.ma.masked_array((flat.filled(0) @ axes / shrunk) @ axes.T, flat.mask).reshape(raw.images.shape)
-    spread = np.sqrt(np.square(axes) @ (np.maximum(power, 0) / shrunk**2)).reshape(noise.shape)
+    whitened = np.ma.masked_array(linalg.cho_solve(factor, flat.filled(0).T).T, flat.mask).reshape(raw.images.shape)
+    root = linalg.cho_solve(factor, covariance)  # W C, so that the variances are the diagonal of W C W
+    variance = np.einsum("ij,ji->i", root, linalg.cho_solve(factor, np.eye(pixels)))
+    spread = np.sqrt(np.maximum(variance, 0)).reshape(noise.shape)
     return replace(raw, images=whitened, standard_error=raw.standard_error * spread, independent=False)
 
 

@@ -90,9 +90,7 @@ def fit(images: np.ndarray, num_components: int | None = None, alpha: float = 0.
     centred = design - design.mean(axis=1, keepdims=True)
     ridge = np.linalg.solve(centred @ centred.T + alpha * np.eye(len(design)), centred)  # [A, D]
     rank = min(len(design), height * width - 1, len(images) - 1)
-    wanted = num_components or min(rank, 250 if max(height, width) <= 28 else 600)
-    if not 1 <= wanted <= rank:
-        raise InputError(f"{wanted} principal components of {len(images):,} images: expected 1 to {rank}")
+    wanted = _wanted(num_components, 250 if max(height, width) <= 28 else 600, rank, len(images))
     variance, vectors = np.linalg.eigh(ridge @ scatter @ ridge.T)
     components = _with_fixed_signs(vectors[:, ::-1][:, :wanted].T)
     analysis = components @ ridge
@@ -107,13 +105,13 @@ def fit(images: np.ndarray, num_components: int | None = None, alpha: float = 0.
     )
 
 
-def fit_filtered(images: np.ndarray, num_components: int = 450, alpha: float = 0.1) -> PrincipalImages:
+def fit_filtered(images: np.ndarray, num_components: int | None = None, alpha: float = 0.1) -> PrincipalImages:
     """The principal components of Gabor-filter responses, rendered as images by ridge regression.
 
     The 24 responses of an image (correlation with each kernel, mirrored at the edges) are r = G y. With S the pixel
     covariance and S^(1/2) G'G S^(1/2) = U diag(l) U', the components of r have the variances l, and ridge regression of
     y on r renders a score of 1 in component j as S^(1/2) u_j sqrt(l_j) / (l_j + alpha): G itself, of 24 D rows, is not
-    needed. alpha is in units of 255^2, for the covariance of bytes.
+    needed. There are 450 components, or as many as can be; alpha is in units of 255^2, for the covariance of bytes.
     """
     from scipy import ndimage
 
@@ -127,15 +125,13 @@ def fit_filtered(images: np.ndarray, num_components: int = 450, alpha: float = 0
     power, axes = np.linalg.eigh(scatter)
     root = axes * np.sqrt(np.maximum(power, 0)) @ axes.T
     variance, vectors = np.linalg.eigh(root @ gram @ root)
-    rank = min(len(mean), len(images) - 1)
-    if not 1 <= num_components <= rank:
-        raise InputError(f"{num_components} principal components of {len(images):,} images: expected 1 to {rank}")
-    length = np.sqrt(np.maximum(variance[::-1][:num_components], 1e-12))[:, None]
-    directions = _with_fixed_signs(vectors[:, ::-1][:, :num_components].T)
+    wanted = _wanted(num_components, 450, min(len(mean), len(images) - 1), len(images))
+    length = np.sqrt(np.maximum(variance[::-1][:wanted], 1e-12))[:, None]
+    directions = _with_fixed_signs(vectors[:, ::-1][:, :wanted].T)
     analysis = directions @ root @ gram / length
     low, high = _score_range(images, mean, analysis)
     basis = directions @ root * length / (length**2 + alpha)
-    share = float(variance[::-1][:num_components].sum() / variance.sum())
+    share = float(variance[::-1][:wanted].sum() / variance.sum())
     return PrincipalImages(mean - mean.mean(), basis, analysis, low, high, share)
 
 
@@ -184,6 +180,13 @@ def reconstruct(fitted: PrincipalImages, images: np.ndarray, mean: np.ndarray) -
     rendered = (flat - mean) @ fitted.analysis.T @ fitted.basis + fitted.mean
     rendered += (flat.mean(axis=1) - rendered.mean(axis=1))[:, None]
     return rendered.reshape(images.shape)
+
+
+def _wanted(given: int | None, usual: int, rank: int, num_images: int) -> int:
+    wanted = min(usual, rank) if given is None else given
+    if not 1 <= wanted <= rank:
+        raise InputError(f"{wanted} principal components of {num_images:,} images: expected 1 to {rank}")
+    return wanted
 
 
 def _sizes(height: int, width: int) -> tuple[int, ...]:
