@@ -72,13 +72,23 @@ flags.DEFINE_integer("process_id", None, "of this process, from 0 on, with --coo
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The flags of one run, as a value."""
+class NetworkSettings:
+    """The flags that every experiment on a trained network has: the data, the network, and where things lie."""
 
     dataset: str
     data_dir: str | None
     model: str
     epochs: int | None
+    train_seed: int
+    out_dir: str
+    checkpoint_dir: str
+    retrain: bool
+
+
+@dataclass(frozen=True)
+class Settings(NetworkSettings):
+    """The flags of a run of noise maps, as a value."""
+
     noise: str
     response: tuple[str, ...]
     sampling: reverse_correlation.Sampling
@@ -87,10 +97,6 @@ class Settings:
     permutations: int
     gradient_samples: int
     seed: int
-    train_seed: int
-    out_dir: str
-    checkpoint_dir: str
-    retrain: bool
 
 
 class Network(NamedTuple):
@@ -137,7 +143,7 @@ def main(run: Callable[[Any], None], settings_type: type = Settings) -> None:
     app.run(guarded, flags_parser=functools.partial(_parse, settings_type))
 
 
-def classes_to_tell(settings: Settings, report: Report) -> data.Dataset:
+def classes_to_tell(settings: NetworkSettings, report: Report) -> data.Dataset:
     """Loads the data set, and sees that it has at least two classes, with training images of each."""
     dataset = data.load(settings.dataset, settings.data_dir, report)
     if dataset.num_classes < 2:
@@ -149,7 +155,7 @@ def classes_to_tell(settings: Settings, report: Report) -> data.Dataset:
     return dataset
 
 
-def trained_network(settings: Settings, dataset: data.Dataset, report: Report) -> Network:
+def trained_network(settings: NetworkSettings, dataset: data.Dataset, report: Report) -> Network:
     """The network that the settings ask for, from its checkpoint or trained now."""
     spec = training.TrainingSpec(
         dataset=dataset.name,

@@ -26,21 +26,13 @@ _EXAMPLES = 10
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.NetworkSettings):
     """The flags of one run, as a value."""
 
-    dataset: str
-    data_dir: str | None
-    model: str
-    epochs: int | None
     noise: str
     num_samples: int
     batch_size: int | None
     seed: int
-    train_seed: int
-    out_dir: str
-    checkpoint_dir: str
-    retrain: bool
 
 
 def run(settings: Settings) -> None:

@@ -34,22 +34,14 @@ _REFERENCE = "class means"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(common.NetworkSettings):
     """The flags of one run, as a value."""
 
-    dataset: str
-    data_dir: str | None
-    model: str
-    epochs: int | None
     noises: tuple[str, ...]
     response: tuple[str, ...]
     num_samples: int
     batch_size: int | None
     seed: int
-    train_seed: int
-    out_dir: str
-    checkpoint_dir: str
-    retrain: bool
 
 
 class Candidate(NamedTuple):

@@ -105,8 +105,8 @@ def run(settings: common.Settings) -> None:
 def _gradients(
     settings: common.Settings, stimulus: noise.Noise, network: common.Network, report: progress.Report
 ) -> ClassificationImages | None:
-    """The mean gradient of each probability: the map that its probability map tends to, known from few samples."""
-    if not settings.gradient_samples or "probability" not in settings.response:
+    """The mean gradient of each probability: what its map tends to in white noise, known from few samples."""
+    if not settings.gradient_samples or "probability" not in settings.response or not stimulus.white:
         return None
     gradient = responses.gradient_of(lambda images: responses.probability(network.logits_function(images)))
     return maps.gradient_images(

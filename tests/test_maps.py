@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wna_jax import InputError, Moments, classification_images, noise, responses, reverse_correlate
-from wna_jax.maps import mean_images, min_max, rms_images, whitened_images
+from wna_jax.maps import mean_images, min_max, regression_images, rms_images, whitened_images
 
 SHAPE = (12, 12, 1)
 PIXELS = 144
@@ -164,10 +164,12 @@ def test_a_sharp_template_in_smooth_noise_is_recovered_by_whitening_alone() -> N
     seen = covariance @ TEMPLATE.ravel()
     assert correlation(raw.images[0], seen) > 0.99
     assert correlation(raw.images[0], TEMPLATE) < 0.6
-    assert correlation(white.images[0], TEMPLATE) > 0.95
-    power = np.sqrt(2 / np.pi / (TEMPLATE.ravel() @ seen)) * TEMPLATE  # what is estimated, pixel by pixel
-    z = (white.images[0] - power) / white.standard_error[0]
-    assert np.sqrt(np.mean(z**2)) == pytest.approx(1, abs=0.25)
+    assert correlation(white.images[0], TEMPLATE) > 0.9
+    signal = np.sqrt(2 / np.pi / (TEMPLATE.ravel() @ seen)) * TEMPLATE  # what is estimated, pixel by pixel
+    error = white.standard_error[0]
+    expected = 1 / np.sqrt(1 + np.sum(error**2) / np.sum(signal**2))
+    assert correlation(white.images[0], TEMPLATE) == pytest.approx(expected, abs=0.02)
+    assert np.sqrt(np.mean(((white.images[0] - signal) / error) ** 2)) == pytest.approx(1, abs=0.25)
     estimated = whitened_images(moments, smooth, noise.covariance(smooth, 20_000), ridge=0.01)
     assert correlation(estimated.images[0], TEMPLATE) > 0.9
     assert not white.independent
@@ -219,3 +221,10 @@ def test_rms_images_by_hand() -> None:
     moments = moments_of(np.eye(3)[[0, 0, 1, 1]], samples)
     np.testing.assert_allclose(rms_images(moments)[0], np.sqrt((samples[:2] ** 2).mean(axis=0)))
     assert np.ma.getmaskarray(rms_images(moments)[2]).all()
+
+
+def test_a_pixel_that_does_not_vary_has_no_slope() -> None:
+    pattern = noise.blocks((8, 8, 1), all_places=False)
+    moments = reverse_correlate(pattern, lambda x: x[:, :1, :3, 0].reshape(len(x), -1) + x[:, 1, 1], 500)
+    slopes = regression_images(moments, pattern)
+    np.testing.assert_array_equal(np.ma.getmaskarray(slopes.images).any(axis=0), pattern.deviation == 0)

@@ -102,8 +102,9 @@ def test_the_fit_is_that_of_ridge_regression_and_principal_components(small: Dat
     pca = PCA(20, svd_solver="full").fit(ridge.coef_)
     assert fitted.explained_variance == pytest.approx(pca.explained_variance_ratio_.sum(), abs=1e-8)
     scores = pca.transform(ridge.coef_)
-    spans = np.sort([fitted.high - fitted.low, np.ptp(scores, axis=0)], axis=1)
-    np.testing.assert_allclose(*spans, rtol=1e-4)  # a component's sign is nobody's choice, its range is
+    np.testing.assert_allclose(
+        fitted.high - fitted.low, np.ptp(scores, axis=0), rtol=1e-4
+    )  # a component's sign is nobody's choice, its range is
     rendered = pca.inverse_transform(scores[:4]) @ design.T
     rebuilt = rendered - rendered.mean(axis=1, keepdims=True) + flat[:4].mean(axis=1, keepdims=True)
     mean = flat.mean(axis=0)
@@ -119,11 +120,12 @@ def test_gabor_noise_fills_the_unit_range_and_varies_in_its_components_alone(of_
     space = np.linalg.qr(np.vstack([few.basis, few.mean, np.ones(144)]).T)[0]
     flat = np.asarray(drawn, np.float64).reshape(100, -1)
     np.testing.assert_allclose(flat @ space @ space.T, flat, atol=1e-4)
-    grey = np.asarray(draw_samples(noise.create("gabor_pca:no_mean", small), 400)).reshape(400, -1)
-    mean = small.train.images.reshape(400, -1).mean(axis=0)
-    likeness = [np.corrcoef(images.mean(axis=0), mean)[0, 1] for images in (samples, grey)]
-    assert likeness[0] > 0.9
-    assert likeness[1] < likeness[0] - 0.1
+    grey = np.asarray(draw_samples(noise.create("gabor_pca:no_mean", small), 50), np.float64).reshape(50, -1)
+    for i in range(50):  # the same scores without the mean image: nothing else is missing
+        parts = np.stack([grey[i], np.ones(144), few.mean], axis=1)
+        weights, left, *_ = np.linalg.lstsq(parts, samples[i], rcond=None)
+        assert left[0] < 1e-6
+        assert weights[2] > 0
 
 
 def test_each_colour_channel_has_components_of_its_own() -> None:
@@ -160,7 +162,7 @@ def test_filter_responses_have_the_components_that_they_have_in_full() -> None:
     pca = PCA(5, svd_solver="full").fit(responses)
     assert fitted.explained_variance == pytest.approx(pca.explained_variance_ratio_.sum(), abs=1e-8)
     scores = pca.transform(responses)
-    np.testing.assert_allclose(*np.sort([fitted.high - fitted.low, np.ptp(scores, axis=0)], axis=1), rtol=1e-4)
+    np.testing.assert_allclose(fitted.high - fitted.low, np.ptp(scores, axis=0), rtol=1e-4)
 
 
 def test_too_many_components_are_refused(small: Dataset) -> None:
@@ -177,15 +179,15 @@ def test_an_autoencoder_learns_the_images(digits: Dataset, model: str) -> None:
 
 
 @pytest.mark.parametrize("text", noise.DECODED)
-def test_averaged_codes_are_those_of_the_images_shown(digits: Dataset, text: str, tmp_path: Path) -> None:
-    short = TrainingSpec("digits", digits.fingerprint, text.partition(":")[0], epochs=1)
+def test_averaged_codes_are_those_of_the_images_shown(small: Dataset, text: str, tmp_path: Path) -> None:
+    short = TrainingSpec("digits", small.fingerprint, text.partition(":")[0], epochs=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(autoencoding, "default_spec", lambda *_: short)
-        decoder = noise.decoder(text, digits, tmp_path)
-        again = noise.decoder(text, digits, tmp_path)
+        decoder = noise.decoder(text, small, tmp_path)
+        again = noise.decoder(text, small, tmp_path)
     images, codes = noise.decoded(decoder), noise.codes(decoder)
     shown = draw_samples(images, 50, seed=4)
-    assert shown.shape == (50, 28, 28, 1)
+    assert shown.shape == (50, 12, 12, 1)
     np.testing.assert_array_equal(shown, draw_samples(codes, 50, seed=4))  # draw_samples gives what is shown
     np.testing.assert_array_equal(shown, draw_samples(noise.decoded(again), 50, seed=4))  # from the checkpoint
     keys = jax.random.split(jax.random.key(0), 4000)
@@ -195,10 +197,7 @@ def test_averaged_codes_are_those_of_the_images_shown(digits: Dataset, text: str
     np.testing.assert_allclose(
         np.cov(drawn.T), decoder.root @ decoder.root.T, atol=6 * scale.max() ** 2 / np.sqrt(4000)
     )
-    if text == "autoencoder":  # its codes are distributed as those of the data
-        of_data = decoder.mean
-        assert np.abs(of_data).max() > 1e-3
-    assert codes.white == (text != "autoencoder")
+    assert codes.white == (text != "autoencoder")  # whose codes are distributed as those of the data
 
 
 @pytest.mark.parametrize("name", ["binary", "stripes", "blocks", "blocks:authors", "gabor_pca", "gabor_filtered"])

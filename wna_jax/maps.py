@@ -153,8 +153,9 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     spread = np.maximum(moments.weight_square_sum - moments.weight_sum**2 / n, 0)
     flat = spread <= _ALIKE * moments.weight_square_sum
     covariance = moments.sum - _over_pixels(moments.weight_sum / n) * moments.total_sum
-    deviation = np.broadcast_to(noise.deviation, noise.shape)
-    constant = np.broadcast_to(_over_pixels(flat), moments.sum.shape)
+    still = np.broadcast_to(noise.deviation == 0, noise.shape)  # pixels that do not vary tell nothing
+    deviation = np.where(still, 1, np.broadcast_to(noise.deviation, noise.shape))
+    constant = _over_pixels(flat) | still
     standard_error, degrees_of_freedom = _over_pixels(np.sqrt(spread)) * deviation, None
     if moments.field_sums is not None:
         grand_mean = np.broadcast_to(moments.total_sum / n - noise.mean, moments.sum.shape)
