@@ -19,6 +19,8 @@ from wna_jax.noise.base import Noise, pixel_moments
 if TYPE_CHECKING:
     from wna_jax.data import Dataset
 
+FILTERED_IMAGES = 5000
+"""Training images to whose filter responses `gabor_filtered` noise is fitted."""
 _EXACT = 256  # images whose sums of products of bytes are whole numbers below 2^24, exact in float32
 
 
@@ -153,7 +155,7 @@ def gabor_pca(dataset: "Dataset", *, keep_mean: bool = True) -> Noise:
 
 def gabor_filtered(dataset: "Dataset") -> Noise:
     """As `gabor_pca`, from the principal components of the first 5,000 images' Gabor-filter responses."""
-    fitted = [fit_filtered(dataset.train.images[:5000, ..., c]) for c in range(dataset.image_shape[2])]
+    fitted = [fit_filtered(dataset.train.images[:FILTERED_IMAGES, ..., c]) for c in range(dataset.image_shape[2])]
     return of_principal_images("gabor_filtered", dataset, fitted)
 
 
@@ -174,8 +176,9 @@ def of_principal_images(
     return Noise(name, shape, *pixel_moments(sample), sample, white=False)
 
 
-def reconstruct(fitted: PrincipalImages, images: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Images [n, H, W] from their own scores; intercepts are those of the images, so their mean intensity is kept."""
+def reconstruct(fitted: PrincipalImages, images: np.ndarray, train_images: np.ndarray) -> np.ndarray:
+    """Images [n, H, W] from their scores alone, float64 on the scale of the images, each of its own mean intensity."""
+    mean = train_images.reshape(len(train_images), -1).mean(axis=0)
     flat = images.reshape(len(images), -1).astype(np.float64)
     rendered = (flat - mean) @ fitted.analysis.T @ fitted.basis + fitted.mean
     rendered += (flat.mean(axis=1) - rendered.mean(axis=1))[:, None]
