@@ -369,7 +369,7 @@ def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str], t
         percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
         for (i, j), value in np.ndenumerate(percent):
-            if value >= 0.5:
+            if value > 0.5:
                 ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color="w" if value > 55 else "k")
         ax.set_title(name, fontsize=8, loc="left", parse_math=False)
         slant = 60 if max(map(len, class_names)) > 2 else 0
