@@ -7,6 +7,7 @@ Writes to --out_dir: gabor_noise.png (images, their reconstructions, noise), met
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def run(settings: Settings) -> None:
         axis=-1,
     )
     difference = (rebuilt - held_out).reshape(len(held_out), -1)
-    metrics = {
+    metrics: dict[str, Any] = {
         "components": [len(part.basis) for part in fitted],
         "explained_variance": [part.explained_variance for part in fitted],
         "explained_variance_of_filter_responses": [part.explained_variance for part in filtered],
