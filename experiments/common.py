@@ -36,7 +36,10 @@ flags.DEFINE_string(
 flags.DEFINE_string("model", "paper_cnn", f"the network: {', '.join(models.NAMES)}")
 flags.DEFINE_integer("epochs", None, "passes over the training images (by default what data set and network need)")
 flags.DEFINE_string(
-    "noise", "matched", "uniform in [0, 1], gaussian or gaussian:MEAN,DEVIATION, or matched to the data's pixels"
+    "noise",
+    "matched",
+    "uniform in [0, 1], gaussian or gaussian:MEAN,DEVIATION, matched to the data's pixels, binary; or with pixels that "
+    "depend on each other: gabor_pca, gabor_filtered, stripes, blocks, autoencoder, vae",
 )
 flags.DEFINE_list(
     "response",
