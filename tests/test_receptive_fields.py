@@ -1,0 +1,141 @@
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wna_jax import InputError, classification_images, models, noise, receptive_fields, reverse_correlate
+from wna_jax.receptive_fields import layer_activations, receptive_field, units_of
+
+SHAPE = (28, 28, 1)
+
+
+def network(name: str, shape: tuple[int, int, int] = SHAPE) -> tuple[nn.Module, dict]:
+    module = models.create(name, shape, 10)
+    return module, jax.device_get(models.initial_parameters(module, jax.random.key(0)))
+
+
+def activations_of(name: str, layer: str, shape: tuple[int, int, int] = SHAPE) -> Callable:
+    return layer_activations(*network(name, shape), layer)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "expected"),
+    [
+        ("paper_cnn", "conv1", ((5, 5), (1, 1), (0, 0), (24, 24))),
+        ("paper_cnn", "conv2", ((14, 14), (2, 2), (0, 0), (8, 8))),
+        ("paper_cnn", "fc1", ((28, 28), (0, 0), (0, 0), (1, 1))),
+        ("net", "conv1", ((3, 3), (1, 1), (-1, -1), (28, 28))),
+        ("net", "conv2", ((8, 8), (2, 2), (-3, -3), (14, 14))),
+        ("net", "conv3", ((18, 18), (4, 4), (-7, -7), (7, 7))),
+        ("mlp", "fc1", ((28, 28), (0, 0), (0, 0), (1, 1))),
+    ],
+)
+def test_receptive_fields_are_those_of_the_arithmetic(name: str, layer: str, expected: tuple) -> None:
+    """size' = size + (k - 1) jump, jump' = jump stride, by hand; 5 and 14 are also the authors' figures."""
+    assert tuple(receptive_field(activations_of(name, layer), SHAPE)) == expected
+
+
+@pytest.mark.parametrize(("name", "layer"), [("paper_cnn", "conv2"), ("net", "conv2"), ("net", "conv3")])
+def test_a_unit_has_a_gradient_in_its_receptive_field_alone(name: str, layer: str) -> None:
+    activations = activations_of(name, layer)
+    field = receptive_field(activations, SHAPE)
+    images = jax.random.uniform(jax.random.key(1), (20, *SHAPE))
+    last = field.units[0] - 1
+    for position in ((0, 0), (last, 1), (last // 2, last)):
+        gradient = jax.jit(jax.grad(lambda x, p=position: activations(x)[:, p[0], p[1]].sum()))(images)
+        support = np.zeros(SHAPE[:2], bool)
+        support[field.crop(position, SHAPE)] = True
+        np.testing.assert_array_equal((np.abs(gradient).sum(axis=(0, 3)) > 0), support)
+    with pytest.raises(InputError, match="expected one from"):
+        field.crop((last + 1, 0), SHAPE)
+
+
+def test_layers_are_listed_and_an_unknown_one_is_refused_with_the_list() -> None:
+    module, parameters = network("paper_cnn")
+    assert receptive_fields.layer_names(module, parameters, SHAPE) == ("conv1", "conv2", "fc1", "fc2")
+    with pytest.raises(InputError, match=r"unknown layer 'conv3' .*conv1, conv2, fc1, fc2"):
+        layer_activations(module, parameters, "conv3")(jnp.zeros((1, *SHAPE)))
+
+
+def test_the_average_of_a_linear_unit_is_its_kernel() -> None:
+    """A unit relu(w.x) in Gaussian noise has E[a x] / E[a] = s sqrt(pi / 2) w / |w|, at every position alike."""
+    activations = activations_of("paper_cnn", "conv1")
+    kernel = np.asarray(network("paper_cnn")[1]["conv1"]["kernel"])  # [5, 5, 1, 20], no bias yet
+    shape, respond, crop = units_of(activations, SHAPE)
+    assert shape == (5, 5, 1)
+    assert crop == (slice(None), slice(None))
+    white = noise.gaussian(shape, 0.0, 1.0)
+    moments = reverse_correlate(white, respond, 500_000)
+    assert moments.field_sums is not None  # positions of one field are the samples
+    maps = classification_images(moments, white)
+    for k in range(20):
+        w = kernel[..., k]
+        np.testing.assert_allclose(maps.images[k], np.sqrt(np.pi / 2) * w / np.linalg.norm(w), atol=0.02)
+
+
+def test_a_padded_layer_is_seen_from_its_middle() -> None:
+    shape, respond, crop = units_of(activations_of("net", "conv2"), SHAPE)
+    assert shape == SHAPE
+    assert crop == (slice(11, 19), slice(11, 19))
+    white = noise.gaussian(shape, 0.5, 0.3)
+    maps = classification_images(reverse_correlate(white, respond, 4000), white)
+    z = np.ma.abs(maps.images / maps.standard_error)
+    outside = np.ones(SHAPE[:2], bool)
+    outside[crop] = False
+    assert z[:, crop[0], crop[1]].mean() > 1.5
+    assert z[:, outside].mean() == pytest.approx(np.sqrt(2 / np.pi), abs=0.03)
+
+
+def energy(images: jax.Array) -> jax.Array:
+    """A unit of two quadrature features, the sum of their squares, and one that a third feature silences."""
+    pixels = images.reshape(len(images), -1)
+    match = pixels @ FEATURES.T
+    return jnp.stack([match[:, 0] ** 2 + match[:, 1] ** 2, jnp.exp(-2 * match[:, 2] ** 2)], axis=1)
+
+
+FEATURES = jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0][:3], jnp.float32)
+
+
+def test_the_features_of_an_energy_unit_are_recovered_and_no_others() -> None:
+    white = noise.gaussian((8, 8, 1), 0.0, 1.0)
+    products = reverse_correlate(receptive_fields.outer_products(white), energy, 20_000)
+    average = np.zeros((8, 8, 1))
+    average[0, 0, 0] = 1e-3  # any direction: the unit has no average
+    found = receptive_fields.spike_triggered_covariance(products, 0, average, white)
+    assert (len(found.excitatory), len(found.suppressive)) == (2, 0)
+    seen = found.features[found.excitatory].reshape(2, -1)
+    overlap = np.linalg.svd(seen @ np.asarray(FEATURES[:2]).T)[1]
+    assert overlap.min() > 0.95
+    other = receptive_fields.spike_triggered_covariance(products, 1, average, white)
+    assert (len(other.excitatory), len(other.suppressive)) == (0, 1)
+    assert abs(other.features[other.suppressive[0]].ravel() @ np.asarray(FEATURES[2])) > 0.95
+
+
+def test_a_unit_that_does_not_look_has_no_significant_feature_in_95_of_100_runs() -> None:
+    white = noise.gaussian((5, 5, 1), 0.3, 0.2)
+
+    def blind(images: jax.Array) -> jax.Array:
+        seen = jnp.abs(images.reshape(len(images), -1)[:, :4] - 0.3) / 0.2
+        return jnp.roll(nn.relu(seen), 1, axis=0)  # what it answers to another image
+
+    shown, hits = receptive_fields.outer_products(white), []
+    for seed in range(100):
+        products = reverse_correlate(shown, blind, 2000, seed=seed, batch_size=2000)
+        for unit in range(4):
+            found = receptive_fields.spike_triggered_covariance(
+                products, unit, np.ones((5, 5, 1)), white, nulls=400, seed=seed
+            )
+            hits.append(len(found.excitatory) + len(found.suppressive) > 0)
+    assert np.mean(hits) == pytest.approx(0.05, abs=0.033)  # three standard errors of 400 runs
+
+
+def test_wrong_units_are_named() -> None:
+    white = noise.gaussian((8, 8, 1), 0.0, 1.0)
+    silent = lambda x: jnp.zeros((len(x), 2))  # noqa: E731
+    products = reverse_correlate(receptive_fields.outer_products(white), silent, 100)
+    for unit, said in ((2, "unit 2: expected one from 0 to 1"), (0, "unit 0 never fired")):
+        with pytest.raises(InputError, match=said):
+            receptive_fields.spike_triggered_covariance(products, unit, np.ones((8, 8, 1)), white)

@@ -1,0 +1,302 @@
+"""What single units see: receptive fields of layers, spike-triggered averages and covariances of their units.
+
+A unit of a convolutional layer sees a small window of the image, its receptive field. Noise is drawn in the size of
+that window, and the loop averages it by the unit's activation: the spike-triggered average. Where a layer has no
+padding, all positions of a feature map are windows of one noise field (`wna_jax.sampling`), so millions of samples cost
+seconds. Chichilnisky 2001, Network 12:199; Schwartz, Pillow, Rust & Simoncelli 2006, Journal of Vision 6(4):13.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wna_jax.errors import InputError, unknown_name
+from wna_jax.noise import Noise
+from wna_jax.reverse_correlation import Moments
+
+Activations = Callable[[jax.Array], jax.Array]
+"""Images [n, H, W, C] -> activations [n, h, w, units] of a layer with positions, or [n, units]."""
+
+
+_PROBES = 24
+
+
+class _Reached(Exception):  # noqa: N818 - a way out of the network, not an error
+    def __init__(self, output: jax.Array) -> None:
+        self.output = output
+
+
+def layer_names(module: nn.Module, parameters: Any, image_shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The layers of a network, in the order in which an image passes them."""
+    names: dict[str, None] = {}
+
+    def note(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        if context.method_name == "__call__" and context.module.path:
+            names["/".join(context.module.path)] = None
+        return next_function(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(lambda images: module.apply({"params": parameters}, images), _one_image(image_shape))
+    return tuple(names)
+
+
+def layer_activations(module: nn.Module, parameters: Any, layer: str) -> Activations:
+    """The activations of a layer after ReLU, for images of any size that reaches it; later layers are not computed.
+
+    Raises:
+        InputError: no such layer (when the function is used); the message lists those that there are.
+    """
+
+    def activations(images: jax.Array) -> jax.Array:
+        def stop(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+            output = next_function(*args, **kwargs)
+            if context.method_name == "__call__" and "/".join(context.module.path) == layer:
+                raise _Reached(output)
+            return output
+
+        try:
+            with nn.intercept_methods(stop):
+                module.apply({"params": parameters}, images)
+        except _Reached as reached:
+            return nn.relu(reached.output)
+        raise unknown_name("layer", layer, layer_names(module, parameters, images.shape[1:]))
+
+    return activations
+
+
+class ReceptiveField(NamedTuple):
+    """The windows that the units of a layer see: unit (i, j) sees size pixels from start + (i, j) jump on."""
+
+    size: tuple[int, int]
+    jump: tuple[int, int]
+    """Pixels from the window of one unit to that of the next; 0 where there is one unit only."""
+    start: tuple[int, int]
+    """First row and column of unit (0, 0), negative where it reaches into padding."""
+    units: tuple[int, int]
+    """Positions of the feature map; (1, 1) for a layer without."""
+
+    @property
+    def padded(self) -> bool:
+        """Some windows reach over the image's edge: their units do not answer as those inside do."""
+        return self.start != (0, 0)
+
+    def crop(self, position: tuple[int, int], image_shape: tuple[int, ...]) -> tuple[slice, slice]:
+        """The pixels of an image that the unit at a position sees.
+
+        Raises:
+            InputError: no unit at that position.
+        """
+        if not all(0 <= p < u for p, u in zip(position, self.units, strict=True)):
+            raise InputError(f"position {position}: expected one from (0, 0) to {tuple(u - 1 for u in self.units)}")
+        first = [s + p * j for s, p, j in zip(self.start, position, self.jump, strict=True)]
+        rows, columns = (
+            slice(max(f, 0), min(f + s, length)) for f, s, length in zip(first, self.size, image_shape, strict=False)
+        )
+        return rows, columns
+
+
+def receptive_field(activations: Activations, image_shape: tuple[int, int, int], seed: int = 0) -> ReceptiveField:
+    """Finds out what the units of a layer see, by asking the network.
+
+    Random images are changed in one row, or column, at a time: the units that answer otherwise see it. With all units
+    of the layer and 24 images none is missed but in layers that hardly ever fire.
+
+    Raises:
+        InputError: the units' windows are not at a regular distance, or no unit answers to anything.
+    """
+    height, width, _ = image_shape
+    before, after = 3 * jax.random.normal(jax.random.key(seed), (2, _PROBES, *image_shape))
+    rows = jnp.eye(height, dtype=bool).reshape(height, height, 1, 1)
+    columns = jnp.eye(width, dtype=bool).reshape(width, 1, width, 1)
+    seen: list[Any] = []
+    for lines in (rows, columns):
+
+        def differs(before: jax.Array, after: jax.Array, lines: jax.Array = lines) -> jax.Array:
+            return activations(jnp.where(lines, after[None], before[None])) != activations(before[None])
+
+        changed = jax.jit(lambda before, after, differs=differs: jax.lax.map(lambda b: differs(*b), (before, after)))
+        seen.append(np.asarray(changed(before, after)).any(axis=0))
+    if seen[0].ndim == 2:  # no positions: one unit, as it were
+        seen = [lines[:, None, None] for lines in seen]
+    if not all(lines.any() for lines in seen):
+        raise InputError("no unit of the layer answers to any image: it has no receptive field")
+    (down, right) = (_windows(np.any(lines, axis=(3 - axis, -1))) for axis, lines in zip((1, 2), seen, strict=True))
+    size, jump, start = zip(down, right, strict=True)
+    return ReceptiveField(size, jump, start, (seen[0].shape[1], seen[0].shape[2]))
+
+
+def _windows(seen: Any) -> tuple[int, int, int]:
+    """From which of the image's lines [lines, units] each unit sees: size, jump and start."""
+    counts = seen.sum(axis=0)
+    size = int(counts.max())
+    first = seen.argmax(axis=0)
+    whole = np.flatnonzero(counts == size)
+    if len(whole) == 1:
+        ends = first + counts  # all other units are cut by one edge: their other end tells the distance
+        distances = {*np.diff(first[first > 0]), *np.diff(ends[ends < len(seen)])}
+    else:
+        distances = set(np.diff(first[whole]) / np.diff(whole))
+    if len(distances) > 1:
+        raise InputError(f"the layer's windows are {sorted(map(int, distances))} pixels apart: expected one distance")
+    jump = int(next(iter(distances), 0))
+    return size, jump, int(first[whole[0]] - whole[0] * jump)
+
+
+def units_of(
+    activations: Activations, image_shape: tuple[int, int, int]
+) -> tuple[tuple[int, int, int], Callable[[jax.Array], jax.Array], tuple[slice, slice]]:
+    """How to show noise to the units of a layer, for `reverse_correlate` (responses may be fields of windows).
+
+    Returns:
+        The shape of the noise, a response images -> activations [n, units], and which part of the map a unit sees. For
+        layers without padding that is noise in the size of the receptive field, all of it; for layers with padding
+        noise in the size of the image, of which the unit in the middle of the feature map sees a part.
+    """
+    field = receptive_field(activations, image_shape)
+    if not field.padded:
+
+        def window(images: jax.Array) -> jax.Array:
+            answers = activations(images)
+            return answers[:, 0, 0] if answers.ndim == 4 and answers.shape[1:3] == (1, 1) else answers
+
+        return (*field.size, image_shape[-1]), window, (slice(None), slice(None))
+    middle = field.units[0] // 2, field.units[1] // 2
+
+    def in_the_middle(images: jax.Array) -> jax.Array:
+        return activations(images)[:, middle[0], middle[1]]
+
+    return image_shape, in_the_middle, field.crop(middle, image_shape)
+
+
+def outer_products(noise: Noise) -> Noise:
+    """Shows the noise, and averages x x^T of its pixels x about their mean, [D, D, 1], D = H W C.
+
+    For spike-triggered covariances: `Moments.sum` of this noise is sum w x x^T.
+
+    Raises:
+        InputError: noise that is not white.
+    """
+    if not noise.white or noise.present is not None:
+        raise InputError(f"{noise.name} noise: a spike-triggered covariance needs white noise that is shown as it is")
+    size = int(np.prod(noise.shape))
+    mean = np.broadcast_to(noise.mean, noise.shape).astype(np.float32)
+    variance = np.broadcast_to(np.square(noise.deviation), noise.shape).ravel()
+
+    def sample(key: jax.Array) -> jax.Array:
+        x = (noise.sample(key) - mean).ravel()
+        return jnp.outer(x, x)[..., None]
+
+    return replace(
+        noise,
+        name=f"products of {noise.name}",
+        shape=(size, size, 1),
+        mean=np.diag(variance)[..., None],
+        deviation=np.sqrt(np.outer(variance, variance))[..., None],
+        sample=sample,
+        draw=None,
+        white=False,
+        present=lambda key, _: noise.sample(key),
+    )
+
+
+class Covariance(NamedTuple):
+    """The spike-triggered covariance of one unit, in units of the noise's variance, without the average's direction."""
+
+    eigenvalues: np.ndarray
+    """[D - 1], rising; 1 for a direction that does not matter."""
+    features: np.ndarray
+    """[D - 1, H, W, C], of length 1, in the same order."""
+    low: float
+    """The smallest eigenvalue of mere noise, at 1 - alpha / 2 of such."""
+    high: float
+    """The largest, likewise."""
+    excitatory: np.ndarray
+    """Indices of significant features that raise the activation, the strongest first."""
+    suppressive: np.ndarray
+    """Of those that lower it."""
+    effective_samples: float
+    """(sum w)^2 / sum w^2."""
+
+
+def spike_triggered_covariance(
+    products: Moments,
+    unit: int,
+    average: np.ndarray,
+    noise: Noise,
+    *,
+    alpha: float = 0.05,
+    nulls: int = 199,
+    seed: int = 0,
+) -> Covariance:
+    """Directions in which the noise that drives a unit varies more (or less) than the noise does.
+
+    C = sum w x x^T / sum w / s^2, x about the noise's mean; the direction of the spike-triggered average is projected
+    out, and the rest decomposed. Under the null, weights w independent of x, C is close to a Wishart matrix of
+    n = (sum w)^2 / sum w^2 samples; the extreme eigenvalues are compared with those of simulated ones, nested: the
+    most extreme is tested first, and taken out with its dimension if it is significant (Schwartz et al. 2006; edges
+    as Marchenko & Pastur 1967, (1 ± sqrt(D / n))^2, for many dimensions).
+
+    Args:
+        products: moments in `outer_products(noise)`.
+        unit: which response.
+        average: of the unit, [H, W, C].
+        noise: the noise itself.
+        alpha: error rate of the test for one unit.
+        nulls: simulated matrices; their spectra make the band.
+        seed: of these.
+
+    Raises:
+        InputError: a unit that does not exist or never fired, or noise of another size.
+    """
+    if not 0 <= unit < len(products.weight_sum):
+        raise InputError(f"unit {unit}: expected one from 0 to {len(products.weight_sum) - 1}")
+    size = int(np.prod(noise.shape))
+    if products.sum.shape[1] != size:
+        raise InputError(f"products of {products.sum.shape[1]} pixels, noise of {size}: expected the same noise")
+    if not products.weight_sum[unit] > 0:
+        raise InputError(f"unit {unit} never fired: it has no spike-triggered covariance")
+    deviation = np.broadcast_to(noise.deviation, noise.shape).ravel()
+    effective = float(products.weight_sum[unit] ** 2 / products.weight_square_sum[unit])
+    covariance = products.sum[unit, ..., 0] / products.weight_sum[unit] / np.outer(deviation, deviation)
+    # An orthonormal basis whose first vector is the average's direction; the others span what is left.
+    direction = (np.ma.filled(average, 0) / deviation.reshape(noise.shape)).reshape(-1, 1)
+    rest = np.linalg.qr(np.concatenate([direction, np.eye(size)[:, : size - 1]], axis=1))[0][:, 1:]
+    eigenvalues, vectors = np.linalg.eigh(rest.T @ covariance @ rest)
+    features = (rest @ vectors).T.reshape(-1, *noise.shape)
+    extremes = _null_extremes(size - 1, effective, nulls, seed)
+    low, high = np.quantile(extremes[0], alpha / 2), np.quantile(extremes[1], 1 - alpha / 2)
+    inside = list(range(size - 1))
+    suppressive, excitatory = [], []
+    while inside:
+        if eigenvalues[inside[-1]] > high and eigenvalues[inside[-1]] - 1 >= 1 - eigenvalues[inside[0]]:
+            excitatory.append(inside.pop())
+        elif eigenvalues[inside[0]] < low:
+            suppressive.append(inside.pop(0))
+        elif eigenvalues[inside[-1]] > high:
+            excitatory.append(inside.pop())
+        else:
+            break
+    return Covariance(
+        eigenvalues, features, float(low), float(high), np.array(excitatory, int), np.array(suppressive, int), effective
+    )
+
+
+def _null_extremes(size: int, samples: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest eigenvalues of covariance matrices of that many Gaussian samples, by Bartlett's theorem."""
+    generator = np.random.default_rng(seed)
+    low, high = np.empty(count), np.empty(count)
+    for i in range(count):
+        root = np.tril(generator.standard_normal((size, size)), -1)
+        root[np.diag_indices(size)] = np.sqrt(generator.chisquare(np.maximum(samples - np.arange(size), 1)))
+        values = np.linalg.eigvalsh(root @ root.T / samples)
+        low[i], high[i] = values[0], values[-1]
+    return low, high
+
+
+def _one_image(image_shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
