@@ -92,7 +92,7 @@ def test_it_leaves_its_flags_a_log_and_figures(first: Path, settings: Settings) 
     assert config["seed"] == settings.seed
     assert {"jax", "python", "device", "random_generator"} <= config["environment"].keys()
     jobs = {json.loads(line)["job"] for line in (first / "log.jsonl").read_text().splitlines()}
-    assert jobs == {"training logistic", "noise"}
+    assert jobs == {"training logistic", "noise", "gradients"}
     for name in FIGURES:
         with Image.open(first / name) as image:
             assert min(image.size) > 100
@@ -102,7 +102,10 @@ def test_it_leaves_its_flags_a_log_and_figures(first: Path, settings: Settings) 
 def test_a_second_run_with_another_noise_seed_does_not_train(first: Path, settings: Settings, tmp_path: Path) -> None:
     noise_maps.run(replace(settings, seed=1, out_dir=str(tmp_path)))
     assert read(tmp_path, "metrics.json")["network_was_loaded"]
-    assert {json.loads(line)["job"] for line in (tmp_path / "log.jsonl").read_text().splitlines()} == {"noise"}
+    assert {json.loads(line)["job"] for line in (tmp_path / "log.jsonl").read_text().splitlines()} == {
+        "noise",
+        "gradients",
+    }
     assert read(tmp_path, "metrics.json")["counts"] != read(first, "metrics.json")["counts"]
 
 
