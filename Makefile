@@ -10,7 +10,7 @@ demo: $(VENV)
 	.venv/bin/python -m experiments.noise_maps --dataset=digits --num_samples=300000 --out_dir=runs/demo
 
 test: $(VENV)
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 check: $(VENV)
 	.venv/bin/ruff check .

@@ -163,7 +163,7 @@ def _draw(
     )
     accuracies = ", ".join(f"{network.metrics['test_accuracy']:.2%}" for network in networks.values())
     title = (
-        f"{len(networks)} networks ({settings.model} on {dataset.name}, test accuracy {accuracies}) that differ in "
+        f"{len(networks)} networks ({settings.model} on {dataset.title}, test accuracy {accuracies}) that differ in "
         f"their training seed alone: {settings.num_samples:,} images of {settings.noise} noise for each"
     )
     for name in images:

@@ -357,7 +357,7 @@ def _draw(
     metrics: dict[str, Any],
 ) -> None:
     n = settings.num_seeds
-    what = f"{n} clean and {n} poisoned {settings.model} on {dataset.name}"
+    what = f"{n} clean and {n} poisoned {settings.model} on {dataset.title}"
     dose = f"{settings.num_samples:,} images of {settings.noise} noise each"
     names = (*_RESPONSES, *_GRADIENTS)
     example = dataset.test.images[dataset.test.labels == source][0]

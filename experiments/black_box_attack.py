@@ -195,7 +195,7 @@ def _draw(
                 comparable = dataset.name == "mnist" and settings.mix == "blend" and settings.noise == "uniform"
                 published = _PUBLISHED[source].get(name) if comparable and not targets else None
                 curves[f"{name}{targets}"] = figures.Curve(_STRENGTHS, share, interval, published)
-    what = f"{settings.model} on {dataset.name}"
+    what = f"{settings.model} on {dataset.title}"
     formula = {"blend": "(1 − g) A + g P", "add": "A + g P", "multiply": "A (1 + g P)"}[settings.mix]
     common.save(
         figures.curves(

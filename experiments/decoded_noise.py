@@ -111,7 +111,7 @@ def _draw(
     mean_images: np.ndarray,
     decodings: np.ndarray,
 ) -> None:
-    what = f"{settings.model} on {dataset.name}"
+    what = f"{settings.model} on {dataset.title}"
     by_class = [dataset.train.images[dataset.train.labels == k] for k in range(dataset.num_classes)]
     training = np.stack([members.mean(axis=0) / 255 for members in by_class])
     there = np.array(metrics["counts"])[:, None, None, None] > 0

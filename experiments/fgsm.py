@@ -132,7 +132,7 @@ def _draw(
     means: Mapping[float, tuple[np.ma.MaskedArray, np.ndarray]],
 ) -> None:
     n = len(dataset.test.labels)
-    what = f"{settings.model} on {dataset.name}"
+    what = f"{settings.model} on {dataset.title}"
     published = [_PUBLISHED.get(epsilon, np.nan) for epsilon in epsilons] if dataset.name == "mnist" else None
     curves = {
         name: figures.Curve(

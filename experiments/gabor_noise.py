@@ -64,7 +64,7 @@ def run(settings: Settings) -> None:
     rows = np.stack([held_out[:_SHOWN] / 255, rebuilt[:_SHOWN] / 255, *drawn])
     shares = ", ".join(f"{share:.3f}" for share in metrics["explained_variance"])
     title = (
-        f"{dataset.name}: {len(fitted[0].basis)} principal components of Gabor weights hold {shares} of their variance"
+        f"{dataset.title}: {len(fitted[0].basis)} principal components of Gabor weights hold {shares} of their variance"
     )
     labels = ["held-out image", "reconstruction", *(stimulus.name for stimulus in noises)]
     common.save(figures.gallery(rows, labels, title), out_dir / "gabor_noise.png")

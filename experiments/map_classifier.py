@@ -183,7 +183,7 @@ def _draw(
     best: dict[str, dict],
     confusions: dict[tuple[str, str, str], np.ndarray],
 ) -> None:
-    what = f"{settings.model} on {dataset.name}"
+    what = f"{settings.model} on {dataset.title}"
     common.save(
         figures.template_accuracies(
             rows,
@@ -200,7 +200,7 @@ def _draw(
         shown[f"{name}: {kind}\n{accuracy:.1%} ({low:.1%} to {high:.1%})"] = confusions[
             name, row["response"], row["variant"]
         ]
-    title = f"Templates from noise on {dataset.name}'s test images: share of each true class"
+    title = f"Templates from noise on {dataset.title}'s test images: share of each true class"
     common.save(figures.confusions(shown, dataset.class_names, title), out_dir / "confusion.png")
 
 

@@ -63,7 +63,7 @@ def run(settings: Settings) -> None:
     }
     feedback = {name: templates.feed_back(network.logits_function, images) for name, images in variants.items()}
     kept = int(moments[confident].count.sum())
-    what = f"{settings.model} on {dataset.name} (test accuracy {network.metrics['test_accuracy']:.2%})"
+    what = f"{settings.model} on {dataset.title} (test accuracy {network.metrics['test_accuracy']:.2%})"
     dose = f"{settings.num_samples:,} samples of {settings.noise} noise, {kept:,} of them with confidence above"
     captions = [
         [_answer(answers[k], k, dataset.class_names) for k in range(dataset.num_classes)]

@@ -225,7 +225,7 @@ def _draw(
     found: Analysis,
 ) -> None:
     moments = found.moments
-    what = f"{settings.model} on {dataset.name} (test accuracy {network.metrics['test_accuracy']:.2%})"
+    what = f"{settings.model} on {dataset.title} (test accuracy {network.metrics['test_accuracy']:.2%})"
     independent = moments["decision"].field_sums is None
     dose = f"{settings.num_samples:,} {'images' if independent else 'overlapping windows'} of {settings.noise} noise"
     by_class = [dataset.train.images[dataset.train.labels == k] for k in range(dataset.num_classes)]
@@ -272,7 +272,7 @@ def _draw(
         [np.concatenate([mean[None], members[:count] / 255]) for mean, members in zip(means, by_class, strict=True)]
     )
     common.save(
-        figures.gallery(rows, dataset.class_names, f"{dataset.name}: mean and first training images of each class"),
+        figures.gallery(rows, dataset.class_names, f"{dataset.title}: mean and first training images of each class"),
         out_dir / "class_gallery.png",
     )
 

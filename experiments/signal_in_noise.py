@@ -230,7 +230,7 @@ def _draw(
     metrics: dict[str, Any],
 ) -> None:
     channels = background.shape[2]
-    what = f"{settings.model} on {dataset.name} choosing between {names[0]} and {names[1]}"
+    what = f"{settings.model} on {dataset.title} choosing between {names[0]} and {names[1]}"
     rows = {}
     for gamma, of_gamma, contrast in zip(gammas, cells, contrasts, strict=True):
         means, headings = [], []

@@ -274,6 +274,7 @@ def test_folder_of_images_and_of_classes(tmp_path: Path) -> None:
     (cats / "notes.txt").write_text("not an image")
     data = load(f"folder:{cats}")
     assert (sizes(data), data.image_shape, data.class_names) == ([15, 1, 4], (4, 6, 1), ("image",))
+    assert data.title == "folder:cat"
     written = {np.asarray(Image.open(path)).tobytes() for path in cats.glob("*.png")}
     assert {image.tobytes() for image in everything(data)[0]} == written
 

@@ -56,14 +56,6 @@ def read(folder: Path, name: str) -> dict:
     return json.loads((folder / name).read_text())
 
 
-def test_any_number_of_samples_gives_maps(settings: Settings, tmp_path: Path) -> None:
-    """One batch has no second half: its reliability is not known, and nothing else is lost."""
-    noise_maps.run(replace(settings, num_samples=100, out_dir=str(tmp_path)))
-    metrics = read(tmp_path, "metrics.json")
-    assert set(metrics["reliability"]["probability"]) == {None}
-    assert (tmp_path / "classification_images.png").exists()
-
-
 def test_it_leaves_metrics_that_agree_with_its_arrays(first: Path, digits: data.Dataset) -> None:
     metrics = read(first, "metrics.json")
     assert 0.8 < metrics["test_accuracy"] <= 1
@@ -123,15 +115,14 @@ def test_one_response_is_enough(settings: Settings, first: Path, tmp_path: Path)
 
 
 def test_colour_images_of_a_folder_are_analysed_like_any_other(settings: Settings, tmp_path: Path) -> None:
+    images = tmp_path.joinpath(*["a long name"] * 12, "images")  # figures have room for titles all the same
     random = np.random.default_rng(0)
     for name, level in (("dark", 60), ("light", 190)):
-        (tmp_path / "images" / name).mkdir(parents=True)
+        (images / name).mkdir(parents=True)
         for i in range(20):
             pixels = random.integers(level - 50, level + 50, (16, 18, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
-    noise_maps.run(
-        replace(settings, dataset=f"folder:{tmp_path / 'images'}", num_samples=500, out_dir=str(tmp_path / "out"))
-    )
+            Image.fromarray(pixels).save(images / name / f"{i}.png")
+    noise_maps.run(replace(settings, dataset=f"folder:{images}", num_samples=500, out_dir=str(tmp_path / "out")))
     assert read(tmp_path / "out", "metrics.json")["classes"] == ["dark", "light"]
     assert np.load(tmp_path / "out" / "maps.npz")["probability_sum"].shape == (2, 16, 18, 3)
 
@@ -183,3 +174,11 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path: Path, flags: list[str], 
     assert last.startswith("error: ")
     assert said in last
     assert "Traceback" not in ended.stderr
+
+
+def test_any_number_of_samples_gives_maps(settings: Settings, tmp_path: Path) -> None:
+    """One batch has no second half: its reliability is not known, and nothing else is lost."""
+    noise_maps.run(replace(settings, num_samples=100, out_dir=str(tmp_path)))
+    metrics = read(tmp_path, "metrics.json")
+    assert set(metrics["reliability"]["probability"]) == {None}
+    assert (tmp_path / "classification_images.png").exists()

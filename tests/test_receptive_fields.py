@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import InputError, classification_images, models, noise, receptive_fields, reverse_correlate
-from wna_jax.receptive_fields import layer_activations, receptive_field, units_of
+from wna_jax import InputError, classification_images, models, noise, receptive_fields, reverse_correlate, units
+from wna_jax.receptive_fields import receptive_field, units_of
+from wna_jax.units import layer_activations
 
 SHAPE = (28, 28, 1)
 
@@ -55,7 +56,7 @@ def test_a_unit_has_a_gradient_in_its_receptive_field_alone(name: str, layer: st
 
 def test_layers_are_listed_and_an_unknown_one_is_refused_with_the_list() -> None:
     module, parameters = network("paper_cnn")
-    assert receptive_fields.layer_names(module, parameters, SHAPE) == ("conv1", "conv2", "fc1", "fc2")
+    assert units.layer_names(module, parameters, SHAPE) == ("conv1", "conv2", "fc1", "fc2")
     with pytest.raises(InputError, match=r"unknown layer 'conv3' .*conv1, conv2, fc1, fc2"):
         layer_activations(module, parameters, "conv3")(jnp.zeros((1, *SHAPE)))
 

@@ -8,65 +8,18 @@ seconds. Chichilnisky 2001, Network 12:199; Schwartz, Pillow, Rust & Simoncelli 
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wna_jax.errors import InputError, unknown_name
+from wna_jax.errors import InputError
 from wna_jax.noise import Noise
 from wna_jax.reverse_correlation import Moments
-
-Activations = Callable[[jax.Array], jax.Array]
-"""Images [n, H, W, C] -> activations [n, h, w, units] of a layer with positions, or [n, units]."""
-
+from wna_jax.units import Activations
 
 _PROBES = 24
-
-
-class _Reached(Exception):  # noqa: N818 - a way out of the network, not an error
-    def __init__(self, output: jax.Array) -> None:
-        self.output = output
-
-
-def layer_names(module: nn.Module, parameters: Any, image_shape: tuple[int, ...]) -> tuple[str, ...]:
-    """The layers of a network, in the order in which an image passes them."""
-    names: dict[str, None] = {}
-
-    def note(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if context.method_name == "__call__" and context.module.path:
-            names["/".join(context.module.path)] = None
-        return next_function(*args, **kwargs)
-
-    with nn.intercept_methods(note):
-        jax.eval_shape(lambda images: module.apply({"params": parameters}, images), _one_image(image_shape))
-    return tuple(names)
-
-
-def layer_activations(module: nn.Module, parameters: Any, layer: str) -> Activations:
-    """The activations of a layer after ReLU, for images of any size that reaches it; later layers are not computed.
-
-    Raises:
-        InputError: no such layer (when the function is used); the message lists those that there are.
-    """
-
-    def activations(images: jax.Array) -> jax.Array:
-        def stop(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-            output = next_function(*args, **kwargs)
-            if context.method_name == "__call__" and "/".join(context.module.path) == layer:
-                raise _Reached(output)
-            return output
-
-        try:
-            with nn.intercept_methods(stop):
-                module.apply({"params": parameters}, images)
-        except _Reached as reached:
-            return nn.relu(reached.output)
-        raise unknown_name("layer", layer, layer_names(module, parameters, images.shape[1:]))
-
-    return activations
 
 
 class ReceptiveField(NamedTuple):
@@ -104,46 +57,61 @@ def receptive_field(activations: Activations, image_shape: tuple[int, int, int],
     """Finds out what the units of a layer see, by asking the network.
 
     Random images are changed in one row, or column, at a time: the units that answer otherwise see it. With all units
-    of the layer and 24 images none is missed but in layers that hardly ever fire.
+    of the layer and 24 images none is missed but in layers that hardly ever fire. Where no unit sees its whole window
+    inside the image, a larger image is asked about.
 
     Raises:
-        InputError: the units' windows are not at a regular distance, or no unit answers to anything.
+        InputError: a layer whose activations have another form than images or lists of units, units whose windows are
+            not at a regular distance, or no unit that answers to anything.
     """
-    height, width, _ = image_shape
-    before, after = 3 * jax.random.normal(jax.random.key(seed), (2, _PROBES, *image_shape))
-    rows = jnp.eye(height, dtype=bool).reshape(height, height, 1, 1)
-    columns = jnp.eye(width, dtype=bool).reshape(width, 1, width, 1)
-    seen: list[Any] = []
-    for lines in (rows, columns):
-
-        def differs(before: jax.Array, after: jax.Array, lines: jax.Array = lines) -> jax.Array:
-            return activations(jnp.where(lines, after[None], before[None])) != activations(before[None])
-
-        changed = jax.jit(lambda before, after, differs=differs: jax.lax.map(lambda b: differs(*b), (before, after)))
-        seen.append(np.asarray(changed(before, after)).any(axis=0))
-    if seen[0].ndim == 2:  # no positions: one unit, as it were
-        seen = [lines[:, None, None] for lines in seen]
-    if not all(lines.any() for lines in seen):
+    height, width, channels = image_shape
+    shape = jax.eval_shape(activations, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)).shape
+    if len(shape) not in (2, 4):
+        raise InputError(
+            f"the layer gives activations {shape[1:]} for an image: expected (rows, columns, units) or (units,), as "
+            "convolutional and dense layers give them"
+        )
+    units = (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
+    lines = [_answering(activations, image_shape, axis, seed) for axis in (0, 1)]
+    for axis, length in enumerate((height, width)):
+        while units[axis] > 1 and not _some_inside(lines[axis]) and len(lines[axis]) < 8 * length:
+            larger = (2 * len(lines[axis]), width) if axis == 0 else (height, 2 * len(lines[axis]))
+            lines[axis] = _answering(activations, (*larger, channels), axis, seed)
+    if not all(seen.any() for seen in lines):
         raise InputError("no unit of the layer answers to any image: it has no receptive field")
-    (down, right) = (_windows(np.any(lines, axis=(3 - axis, -1))) for axis, lines in zip((1, 2), seen, strict=True))
-    size, jump, start = zip(down, right, strict=True)
-    return ReceptiveField(size, jump, start, (seen[0].shape[1], seen[0].shape[2]))
+    size, jump, start = zip(*map(_windows, lines), strict=True)
+    return ReceptiveField(size, jump, start, units)
 
 
-def _windows(seen: Any) -> tuple[int, int, int]:
+def _answering(activations: Activations, image_shape: tuple[int, int, int], axis: int, seed: int) -> np.ndarray:
+    """Which rows (axis 0) or columns (1) of an image each row (column) of units answers to, bool [lines, units]."""
+    before, after = 3 * jax.random.normal(jax.random.key(seed), (2, _PROBES, *image_shape))
+    length = image_shape[axis]
+    changed = jnp.eye(length, dtype=bool).reshape((length, length, 1, 1) if axis == 0 else (length, 1, length, 1))
+
+    def differs(before: jax.Array, after: jax.Array) -> jax.Array:
+        return activations(jnp.where(changed, after[None], before[None])) != activations(before[None])
+
+    seen = jax.jit(lambda before, after: jax.lax.map(lambda images: differs(*images), (before, after)))(before, after)
+    answers = np.asarray(seen).any(axis=0).any(axis=-1)
+    return answers[:, None] if answers.ndim == 1 else answers.any(axis=2 - axis)
+
+
+def _some_inside(seen: np.ndarray) -> bool:
+    """At least one unit sees neither the first nor the last line, and so has all of its window in the image."""
+    return bool((seen.any(axis=0) & ~seen[0] & ~seen[-1]).any())
+
+
+def _windows(seen: np.ndarray) -> tuple[int, int, int]:
     """From which of the image's lines [lines, units] each unit sees: size, jump and start."""
     counts = seen.sum(axis=0)
     size = int(counts.max())
     first = seen.argmax(axis=0)
     whole = np.flatnonzero(counts == size)
-    if len(whole) == 1:
-        ends = first + counts  # all other units are cut by one edge: their other end tells the distance
-        distances = {*np.diff(first[first > 0]), *np.diff(ends[ends < len(seen)])}
-    else:
-        distances = set(np.diff(first[whole]) / np.diff(whole))
+    distances = set(np.diff(first[whole]) / np.diff(whole)) if len(whole) > 1 else {0.0}
     if len(distances) > 1:
         raise InputError(f"the layer's windows are {sorted(map(int, distances))} pixels apart: expected one distance")
-    jump = int(next(iter(distances), 0))
+    jump = int(distances.pop())
     return size, jump, int(first[whole[0]] - whole[0] * jump)
 
 
@@ -296,7 +264,3 @@ def _null_extremes(size: int, samples: float, count: int, seed: int) -> tuple[np
         values = np.linalg.eigvalsh(root @ root.T / samples)
         low[i], high[i] = values[0], values[-1]
     return low, high
-
-
-def _one_image(image_shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)

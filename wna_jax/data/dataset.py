@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,12 @@ class Dataset:
             digest.update(np.ascontiguousarray(array).data)
         name, fingerprint = f"{self.name}_{what}", digest.hexdigest()[:16]
         return replace(self, name=name, train=train, validation=validation, fingerprint=fingerprint)
+
+    @property
+    def title(self) -> str:
+        """The name as a figure tells it: of a folder, however deep it lies, its own name alone."""
+        kind, _, path = self.name.partition(":")
+        return f"{kind}:{Path(path).name}" if kind == "folder" else self.name
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
