@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import signal
 import sys
 import tempfile
@@ -250,7 +249,7 @@ def _settings(experiment: str, settings_type: Any) -> Any:
     values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     label = {"dataset": "", "model": "", "noise": "", "train_seed": "train", "seed": "seed"}
     name = "-".join(f"{text}{values[part]}" for part, text in label.items() if part in values)
-    values["out_dir"] = values["out_dir"] or str(Path("runs") / experiment / re.sub(r"[^\w.-]+", "_", name))
+    values["out_dir"] = values["out_dir"] or str(Path("runs") / experiment / checkpoints.as_file_name(name))
     return settings_type(**values)
 
 

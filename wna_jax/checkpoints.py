@@ -17,13 +17,19 @@ from wna_jax.errors import InputError, damage_said
 from wna_jax.progress import Report, silent
 from wna_jax.training import Parameters, Trained, TrainingSpec, fit
 
+_LONGEST = 150
 _WAY_OUT = "pass --retrain to replace it, or another --checkpoint_dir"
 
 
 def path_of(spec: TrainingSpec, directory: Path) -> Path:
     """Where a spec's checkpoint lies: <directory>/<data set>-<model>-seed<seed>."""
-    dataset = re.sub(r"[^\w.-]+", "_", spec.dataset)
-    return Path(directory).absolute() / f"{dataset}-{spec.model}-seed{spec.seed}"
+    return Path(directory).absolute() / as_file_name(f"{spec.dataset}-{spec.model}-seed{spec.seed}")
+
+
+def as_file_name(text: str) -> str:
+    """A text as the name of a file, for which systems allow 255 bytes: of a long one its end after a hash."""
+    name = re.sub(r"[^\w.-]+", "_", text)
+    return name if len(name) <= _LONGEST else f"{hashlib.sha256(name.encode()).hexdigest()[:8]}{name[8 - _LONGEST :]}"
 
 
 def save(path: Path, spec: TrainingSpec, trained: Trained) -> None:

@@ -93,8 +93,8 @@ def _answering(activations: Activations, image_shape: tuple[int, int, int], axis
         return activations(jnp.where(changed, after[None], before[None])) != activations(before[None])
 
     seen = jax.jit(lambda before, after: jax.lax.map(lambda images: differs(*images), (before, after)))(before, after)
-    answers = np.asarray(seen).any(axis=0).any(axis=-1)
-    return answers[:, None] if answers.ndim == 1 else answers.any(axis=2 - axis)
+    answers = np.any(np.asarray(seen), axis=(0, -1))
+    return answers[:, None] if answers.ndim == 1 else np.any(answers, axis=2 - axis)
 
 
 def _some_inside(seen: np.ndarray) -> bool:
