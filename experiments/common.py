@@ -15,13 +15,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 from absl import app, flags, logging
 from matplotlib.figure import Figure
 
-from wna_jax import checkpoints, data, models, reverse_correlation, training
-from wna_jax.errors import InputError
+from wna_jax import checkpoints, data, models, reverse_correlation, training, units
+from wna_jax.checkpoints import as_file_name
+from wna_jax.errors import InputError, unknown_name
 from wna_jax.progress import Report, show, silent
 
 flags.DEFINE_string(
@@ -38,7 +40,7 @@ flags.DEFINE_string(
     "noise",
     "matched",
     "uniform in [0, 1], gaussian or gaussian:MEAN,DEVIATION, matched to the data's pixels, binary; or with pixels that "
-    "depend on each other: gabor_pca, gabor_filtered, stripes, blocks, autoencoder, vae",
+    "depend on each other: gabor_pca, gabor_filtered, stripes, blocks, natural, autoencoder, vae",
 )
 flags.DEFINE_list(
     "response",
@@ -64,6 +66,8 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "gradient_samples", 1000, "for the gradient maps that convergence is seen against; 0: none", lower_bound=0
 )
+flags.DEFINE_list("layers", None, "whose units to look at, comma-separated (by default all that have a say in it)")
+flags.DEFINE_integer("images_a_class", 200, "test images of each class, at most", lower_bound=1)
 flags.DEFINE_integer("train_seed", 0, "of the training", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_string("out_dir", None, "where results are written (by default a folder of runs/ named by the settings)")
 flags.DEFINE_string("checkpoint_dir", "runs/checkpoints", "where trained networks are kept, and found again")
@@ -106,6 +110,9 @@ class Settings(NetworkSettings):
 class Network(NamedTuple):
     """A trained classifier, ready to be analysed."""
 
+    module: nn.Module
+    parameters: training.Parameters
+    image_shape: tuple[int, int, int]
     logits_function: Callable[[jax.Array], jax.Array]
     """Images [n, H, W, C] in [0, 1] -> logits [n, K]."""
     fingerprint: str
@@ -159,22 +166,54 @@ def classes_to_tell(settings: NetworkSettings, report: Report) -> data.Dataset:
     return dataset
 
 
-def trained_network(settings: NetworkSettings, dataset: data.Dataset, report: Report) -> Network:
-    """The network that the settings ask for, from its checkpoint or trained now."""
+def trained_network(
+    settings: NetworkSettings, dataset: data.Dataset, report: Report, augmentation: str | None = None
+) -> Network:
+    """The network that the settings ask for, from its checkpoint or trained now; with an augmentation of its own."""
     spec = training.TrainingSpec(
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
         model=settings.model,
         seed=settings.train_seed,
         epochs=training.default_epochs(dataset.name, settings.model) if settings.epochs is None else settings.epochs,
-        augmentation=training.default_augmentation(dataset.name),
+        augmentation=augmentation or training.default_augmentation(dataset.name),
     )
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
     trained, was_loaded = checkpoints.load_or_train(
         spec, dataset, Path(settings.checkpoint_dir), settings.retrain, report
     )
     logits_function = training.logits_function(module, trained.parameters)
-    return Network(logits_function, checkpoints.fingerprint(trained.parameters), trained.metrics, was_loaded)
+    fingerprint = checkpoints.fingerprint(trained.parameters)
+    return Network(
+        module, trained.parameters, dataset.image_shape, logits_function, fingerprint, trained.metrics, was_loaded
+    )
+
+
+def chosen_layers(
+    asked: Sequence[str] | None,
+    network: Network,
+    usual: Callable[..., tuple[str, ...]] = units.layer_names,
+    *,
+    with_maps: bool = False,
+) -> tuple[str, ...]:
+    """The layers that were asked for, or all that `usual` gives for a network and the images' shape.
+
+    Raises:
+        InputError: a layer that the network has not, or, `with_maps`, one without feature maps; or none is asked for,
+            and `usual` gives none.
+    """
+    of_network = network.module, network.parameters, network.image_shape
+    known = units.layer_names(*of_network)
+    for name in asked or ():
+        if name not in known:
+            raise unknown_name("layer", name, known)
+        if with_maps and name not in units.spatial_layers(*of_network):
+            spatial = ", ".join(units.spatial_layers(*of_network)) or "none"
+            raise InputError(f"layer {name} has no spatial positions: choose from those with feature maps, {spatial}")
+    chosen = asked or usual(*of_network)
+    if not chosen:
+        raise InputError(f"no layer of this network has what is looked at: choose --layers from {', '.join(known)}")
+    return tuple(dict.fromkeys(chosen))
 
 
 def open_output(settings: Any) -> Path:
@@ -249,7 +288,7 @@ def _settings(experiment: str, settings_type: Any) -> Any:
     values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     label = {"dataset": "", "model": "", "noise": "", "train_seed": "train", "seed": "seed"}
     name = "-".join(f"{text}{values[part]}" for part, text in label.items() if part in values)
-    values["out_dir"] = values["out_dir"] or str(Path("runs") / experiment / checkpoints.as_file_name(name))
+    values["out_dir"] = values["out_dir"] or str(Path("runs") / experiment / as_file_name(name))
     return settings_type(**values)
 
 

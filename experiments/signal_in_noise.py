@@ -86,6 +86,9 @@ def run(settings: Settings) -> None:
     contrasts = [statistics.signal_contrast(of_gamma) for of_gamma in cells]
     intervals = [statistics.wilson_interval(hits, _CURVE_SAMPLES) for hits in called_second]
     shares = [hits / _CURVE_SAMPLES for hits in called_second]
+    thresholds = [
+        statistics.threshold(_CURVE.tolist(), share, ends) for share, ends in zip(shares, intervals, strict=True)
+    ]
     metrics = {
         "test_accuracy": network.metrics["test_accuracy"],
         "classes": names,
@@ -106,7 +109,8 @@ def run(settings: Settings) -> None:
             "interval": {name: [end.tolist() for end in ends] for name, ends in zip(names, intervals, strict=True)},
         },
         "threshold": {
-            name: _threshold(share, ends) for name, share, ends in zip(names, shares, intervals, strict=True)
+            name: found and {"gamma": found.at, "low": found.low, "high": found.high}
+            for name, found in zip(names, thresholds, strict=True)
         },
     }
     common.write_json(out_dir / "metrics.json", metrics)
@@ -174,24 +178,6 @@ def _accuracy(choose: interventions.LogitsFunction, signals: list[np.ndarray]) -
         for k, images in enumerate(signals)
     ]
     return float(sum(hits) / sum(map(len, signals)))
-
-
-def _threshold(share: np.ndarray, interval: statistics.Interval) -> dict[str, float] | None:
-    """The weight from which on the share is across one half, with the weights at which its interval's ends are."""
-    at = [_crossing(values) for values in (share, *interval)]
-    if any(value is None for value in at):
-        return None
-    low, high = sorted(value for value in at[1:] if value is not None)
-    return {"gamma": at[0] or 0.0, "low": low, "high": high}
-
-
-def _crossing(share: np.ndarray) -> float | None:
-    above = share >= 0.5
-    last = np.flatnonzero(above != above[-1])
-    if not len(last):
-        return None
-    i = last[-1]
-    return float(_CURVE[i] + (0.5 - share[i]) / (share[i + 1] - share[i]) * (_CURVE[i + 1] - _CURVE[i]))
 
 
 def _significant(contrast: statistics.Contrast, num_maps: int) -> np.ndarray:

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import InputError, classification_images, models, noise, receptive_fields, reverse_correlate, units
+from wna_jax import InputError, classification_images, models, noise, receptive_fields, reverse_correlate
 from wna_jax.receptive_fields import receptive_field, units_of
+from wna_jax.reverse_correlation import draw_samples
 from wna_jax.units import layer_activations
 
 SHAPE = (28, 28, 1)
@@ -39,6 +40,13 @@ def test_receptive_fields_are_those_of_the_arithmetic(name: str, layer: str, exp
     assert tuple(receptive_field(activations_of(name, layer), SHAPE)) == expected
 
 
+def test_a_window_that_no_image_holds_is_found_in_a_larger_one() -> None:
+    small = (16, 16, 1)
+    field = receptive_field(activations_of("net", "conv3", small), small)
+    assert tuple(field) == ((18, 18), (4, 4), (-7, -7), (4, 4))
+    assert field.crop((1, 3), small) == (slice(0, 15), slice(5, 16))
+
+
 @pytest.mark.parametrize(("name", "layer"), [("paper_cnn", "conv2"), ("net", "conv2"), ("net", "conv3")])
 def test_a_unit_has_a_gradient_in_its_receptive_field_alone(name: str, layer: str) -> None:
     activations = activations_of(name, layer)
@@ -54,20 +62,13 @@ def test_a_unit_has_a_gradient_in_its_receptive_field_alone(name: str, layer: st
         field.crop((last + 1, 0), SHAPE)
 
 
-def test_layers_are_listed_and_an_unknown_one_is_refused_with_the_list() -> None:
-    module, parameters = network("paper_cnn")
-    assert units.layer_names(module, parameters, SHAPE) == ("conv1", "conv2", "fc1", "fc2")
-    with pytest.raises(InputError, match=r"unknown layer 'conv3' .*conv1, conv2, fc1, fc2"):
-        layer_activations(module, parameters, "conv3")(jnp.zeros((1, *SHAPE)))
-
-
 def test_the_average_of_a_linear_unit_is_its_kernel() -> None:
     """A unit relu(w.x) in Gaussian noise has E[a x] / E[a] = s sqrt(pi / 2) w / |w|, at every position alike."""
     activations = activations_of("paper_cnn", "conv1")
     kernel = np.asarray(network("paper_cnn")[1]["conv1"]["kernel"])  # [5, 5, 1, 20], no bias yet
-    shape, respond, crop = units_of(activations, SHAPE)
+    shape, respond, seen, _ = units_of(activations, SHAPE)
     assert shape == (5, 5, 1)
-    assert crop == (slice(None), slice(None))
+    assert seen == (slice(None), slice(None))
     white = noise.gaussian(shape, 0.0, 1.0)
     moments = reverse_correlate(white, respond, 500_000)
     assert moments.field_sums is not None  # positions of one field are the samples
@@ -78,7 +79,7 @@ def test_the_average_of_a_linear_unit_is_its_kernel() -> None:
 
 
 def test_a_padded_layer_is_seen_from_its_middle() -> None:
-    shape, respond, crop = units_of(activations_of("net", "conv2"), SHAPE)
+    shape, respond, crop, _ = units_of(activations_of("net", "conv2"), SHAPE)
     assert shape == SHAPE
     assert crop == (slice(11, 19), slice(11, 19))
     white = noise.gaussian(shape, 0.5, 0.3)
@@ -100,17 +101,36 @@ def energy(images: jax.Array) -> jax.Array:
 FEATURES = jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0][:3], jnp.float32)
 
 
+def covariances_of(respond: Callable, white: noise.Noise, count: int, **options: int) -> dict:
+    return reverse_correlate(white, receptive_fields.with_products(respond, white), count, **options)
+
+
+def test_products_are_those_of_the_samples_themselves() -> None:
+    white = noise.gaussian((3, 2, 1), 0.4, 0.2)
+    moments = covariances_of(energy_of_two, white, 600)
+    x = np.asarray(draw_samples(white, 600), np.float64)
+    w = np.asarray(energy_of_two(jnp.asarray(x, jnp.float32)), np.float64)
+    standard = (x.reshape(600, -1) - 0.4) / 0.2
+    direction = np.linalg.qr((w[:, 0] @ standard)[:, None], mode="complete")[0][:, 1:]
+    covariance = direction.T @ (standard.T @ (w[:, :1] * standard)) @ direction / w[:, 0].sum()
+    found = receptive_fields.spike_triggered_covariance(moments, 0, white, nulls=19)
+    np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(covariance), rtol=1e-4)
+    assert found.effective_samples == pytest.approx(w[:, 0].sum() ** 2 / (w[:, 0] ** 2).sum())
+
+
+def energy_of_two(images: jax.Array) -> jax.Array:
+    return jnp.stack([images[:, 0, 0, 0] ** 2, images[:, 1, 1, 0] ** 2], axis=1)
+
+
 def test_the_features_of_an_energy_unit_are_recovered_and_no_others() -> None:
     white = noise.gaussian((8, 8, 1), 0.0, 1.0)
-    products = reverse_correlate(receptive_fields.outer_products(white), energy, 20_000)
-    average = np.zeros((8, 8, 1))
-    average[0, 0, 0] = 1e-3  # any direction: the unit has no average
-    found = receptive_fields.spike_triggered_covariance(products, 0, average, white)
+    moments = covariances_of(energy, white, 20_000)
+    found = receptive_fields.spike_triggered_covariance(moments, 0, white)
     assert (len(found.excitatory), len(found.suppressive)) == (2, 0)
     seen = found.features[found.excitatory].reshape(2, -1)
     overlap = np.linalg.svd(seen @ np.asarray(FEATURES[:2]).T)[1]
     assert overlap.min() > 0.95
-    other = receptive_fields.spike_triggered_covariance(products, 1, average, white)
+    other = receptive_fields.spike_triggered_covariance(moments, 1, white)
     assert (len(other.excitatory), len(other.suppressive)) == (0, 1)
     assert abs(other.features[other.suppressive[0]].ravel() @ np.asarray(FEATURES[2])) > 0.95
 
@@ -122,21 +142,20 @@ def test_a_unit_that_does_not_look_has_no_significant_feature_in_95_of_100_runs(
         seen = jnp.abs(images.reshape(len(images), -1)[:, :4] - 0.3) / 0.2
         return jnp.roll(nn.relu(seen), 1, axis=0)  # what it answers to another image
 
-    shown, hits = receptive_fields.outer_products(white), []
+    respond, hits = receptive_fields.with_products(blind, white), []
     for seed in range(100):
-        products = reverse_correlate(shown, blind, 2000, seed=seed, batch_size=2000)
+        moments = reverse_correlate(white, respond, 2000, seed=seed, batch_size=2000)
         for unit in range(4):
-            found = receptive_fields.spike_triggered_covariance(
-                products, unit, np.ones((5, 5, 1)), white, nulls=400, seed=seed
-            )
+            found = receptive_fields.spike_triggered_covariance(moments, unit, white, nulls=199, seed=seed)
             hits.append(len(found.excitatory) + len(found.suppressive) > 0)
     assert np.mean(hits) == pytest.approx(0.05, abs=0.033)  # three standard errors of 400 runs
 
 
 def test_wrong_units_are_named() -> None:
     white = noise.gaussian((8, 8, 1), 0.0, 1.0)
-    silent = lambda x: jnp.zeros((len(x), 2))  # noqa: E731
-    products = reverse_correlate(receptive_fields.outer_products(white), silent, 100)
+    silent = covariances_of(lambda x: jnp.zeros((len(x), 2)), white, 100)
     for unit, said in ((2, "unit 2: expected one from 0 to 1"), (0, "unit 0 never fired")):
         with pytest.raises(InputError, match=said):
-            receptive_fields.spike_triggered_covariance(products, unit, np.ones((8, 8, 1)), white)
+            receptive_fields.spike_triggered_covariance(silent, unit, white)
+    with pytest.raises(InputError, match="needs white noise"):
+        receptive_fields.with_products(energy, noise.stripes((8, 8, 1)))

@@ -15,15 +15,17 @@ from orbax.checkpoint import v1 as ocp
 from wna_jax.data import Dataset
 from wna_jax.errors import InputError, damage_said
 from wna_jax.progress import Report, silent
-from wna_jax.training import Parameters, Trained, TrainingSpec, fit
+from wna_jax.training import Parameters, Trained, TrainingSpec, default_augmentation, fit
 
 _LONGEST = 150
 _WAY_OUT = "pass --retrain to replace it, or another --checkpoint_dir"
 
 
 def path_of(spec: TrainingSpec, directory: Path) -> Path:
-    """Where a spec's checkpoint lies: <directory>/<data set>-<model>-seed<seed>."""
-    return Path(directory).absolute() / as_file_name(f"{spec.dataset}-{spec.model}-seed{spec.seed}")
+    """Where a spec's checkpoint lies: <directory>/<data set>-<model>-seed<seed>, and any unusual augmentation."""
+    usual = spec.augmentation == default_augmentation(spec.dataset)
+    name = f"{spec.dataset}-{spec.model}-seed{spec.seed}" + ("" if usual else f"-{spec.augmentation}")
+    return Path(directory).absolute() / as_file_name(name)
 
 
 def as_file_name(text: str) -> str:

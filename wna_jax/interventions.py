@@ -19,13 +19,13 @@ from wna_jax.progress import Progress, Report, silent
 
 LogitsFunction = Callable[[jax.Array], jax.Array]
 """Images [n, H, W, C] -> logits [n, K]."""
-Change = Callable[[Any, jax.Array], jax.Array]
-"""A batch of inputs and a strength -> the images [n, H, W, C] that the network is shown."""
+Change = Callable[[Any, jax.Array], Any]
+"""A batch of inputs and a strength -> what the network is shown, as a rule images [n, H, W, C]."""
 _BATCH = 500
 
 
 def hits(
-    logits_function: LogitsFunction,
+    logits_function: Callable[[Any], jax.Array],
     change: Change,
     strengths: Sequence[float],
     inputs: Any,
@@ -35,7 +35,7 @@ def hits(
     """How many images get the answer that is wanted of them, at each strength of a change.
 
     Args:
-        logits_function: the network.
+        logits_function: the network, or several states of one: what `change` gives -> logits [n, K] or [states, n, K].
         change: what is done to the inputs; compiled once for the same function.
         strengths: S numbers.
         inputs: an array [N, ...], or a pytree of such.
@@ -43,21 +43,26 @@ def hits(
         report: progress, in images shown.
 
     Returns:
-        Counts int64 [S].
+        Counts int64 [S] or [S, states].
     """
     hits_of = _make_hits(logits_function, change)
-    counts = np.zeros(len(strengths), np.int64)
+    counts: Any = 0
     for start in range(0, len(wanted), _BATCH):
         batch = jax.tree.map(lambda array, start=start: array[start : start + _BATCH], (inputs, wanted))
-        counts += [int(hits_of(batch[0], batch[1], np.float32(strength))) for strength in strengths]
+        of_batch = [np.asarray(hits_of(batch[0], batch[1], np.float32(strength)), np.int64) for strength in strengths]
+        counts = counts + np.stack(of_batch)
         done = min(start + _BATCH, len(wanted))
         report(Progress("answers", done * len(strengths), len(wanted) * len(strengths), "images"))
     return counts
 
 
 @functools.lru_cache(maxsize=4)  # so that other images do not compile again
-def _make_hits(logits_function: LogitsFunction, change: Change) -> Callable[..., jax.Array]:
-    return jax.jit(lambda inputs, wanted, g: jnp.sum(logits_function(change(inputs, g)).argmax(axis=-1) == wanted))
+def _make_hits(logits_function: Callable[[Any], jax.Array], change: Change) -> Callable[..., jax.Array]:
+    def hits_of(inputs: Any, wanted: jax.Array, strength: jax.Array) -> jax.Array:
+        answers = logits_function(change(inputs, strength)).argmax(axis=-1)
+        return jnp.sum(answers == jnp.broadcast_to(wanted, answers.shape), axis=-1)
+
+    return jax.jit(hits_of)
 
 
 def embedded(noise: Noise, signals_nhwc: np.ndarray, weight: float) -> Noise:

@@ -6,20 +6,24 @@ padding, all positions of a feature map are windows of one noise field (`wna_jax
 seconds. Chichilnisky 2001, Network 12:199; Schwartz, Pillow, Rust & Simoncelli 2006, Journal of Vision 6(4):13.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from wna_jax.errors import InputError
+from wna_jax.maps import ClassificationImages
 from wna_jax.noise import Noise
-from wna_jax.reverse_correlation import Moments
+from wna_jax.reverse_correlation import Moments, Response
 from wna_jax.units import Activations
 
 _PROBES = 24
+_AVERAGE_ALPHA = 0.001
+"""Of the test that a unit has an average at all."""
 
 
 class ReceptiveField(NamedTuple):
@@ -115,15 +119,27 @@ def _windows(seen: np.ndarray) -> tuple[int, int, int]:
     return size, jump, int(first[whole[0]] - whole[0] * jump)
 
 
-def units_of(
-    activations: Activations, image_shape: tuple[int, int, int]
-) -> tuple[tuple[int, int, int], Callable[[jax.Array], jax.Array], tuple[slice, slice]]:
-    """How to show noise to the units of a layer, for `reverse_correlate` (responses may be fields of windows).
+class View(NamedTuple):
+    """How to show noise to the units of a layer, and which part of it each of them sees."""
 
-    Returns:
-        The shape of the noise, a response images -> activations [n, units], and which part of the map a unit sees. For
-        layers without padding that is noise in the size of the receptive field, all of it; for layers with padding
-        noise in the size of the image, of which the unit in the middle of the feature map sees a part.
+    noise_shape: tuple[int, int, int]
+    respond: Callable[[jax.Array], jax.Array]
+    """Noise [n, *noise_shape] -> activations [n, units]; of larger noise [n, h, w, units], for `reverse_correlate`."""
+    seen: tuple[slice, slice]
+    """Rows and columns of the noise that a unit sees."""
+    field: ReceptiveField
+
+    def crop(self, averages: ClassificationImages) -> ClassificationImages:
+        """What the units see of averages over all of the noise."""
+        part = (slice(None), *self.seen)
+        return replace(averages, images=averages.images[part], standard_error=averages.standard_error[part])
+
+
+def units_of(activations: Activations, image_shape: tuple[int, int, int]) -> View:
+    """How to show noise to the units of a layer.
+
+    To layers without padding it is noise in the size of the receptive field, all of which a unit sees; to layers with
+    padding noise in the size of the image, of which the unit in the middle of the feature map sees a part.
     """
     field = receptive_field(activations, image_shape)
     if not field.padded:
@@ -132,53 +148,46 @@ def units_of(
             answers = activations(images)
             return answers[:, 0, 0] if answers.ndim == 4 and answers.shape[1:3] == (1, 1) else answers
 
-        return (*field.size, image_shape[-1]), window, (slice(None), slice(None))
+        return View((*field.size, image_shape[-1]), window, (slice(None), slice(None)), field)
     middle = field.units[0] // 2, field.units[1] // 2
 
     def in_the_middle(images: jax.Array) -> jax.Array:
         return activations(images)[:, middle[0], middle[1]]
 
-    return image_shape, in_the_middle, field.crop(middle, image_shape)
+    return View(image_shape, in_the_middle, field.crop(middle, image_shape), field)
 
 
-def outer_products(noise: Noise) -> Noise:
-    """Shows the noise, and averages x x^T of its pixels x about their mean, [D, D, 1], D = H W C.
+def with_products(respond: Response, noise: Noise) -> Response:
+    """A response that also gathers what spike-triggered covariances need, in one pass of `reverse_correlate`.
 
-    For spike-triggered covariances: `Moments.sum` of this noise is sum w x x^T.
+    Returns:
+        Noise [n, H, W, C] -> weights "average" w [n, units] and "products" w x [n, units D], x the D = H W C pixels in
+        deviations from the mean; so that `Moments.sum` of the latter is sum w x (image), [units D, H, W, C].
 
     Raises:
         InputError: noise that is not white.
     """
     if not noise.white or noise.present is not None:
         raise InputError(f"{noise.name} noise: a spike-triggered covariance needs white noise that is shown as it is")
-    size = int(np.prod(noise.shape))
-    mean = np.broadcast_to(noise.mean, noise.shape).astype(np.float32)
-    variance = np.broadcast_to(np.square(noise.deviation), noise.shape).ravel()
-
-    def sample(key: jax.Array) -> jax.Array:
-        x = (noise.sample(key) - mean).ravel()
-        return jnp.outer(x, x)[..., None]
-
-    return replace(
-        noise,
-        name=f"products of {noise.name}",
-        shape=(size, size, 1),
-        mean=np.diag(variance)[..., None],
-        deviation=np.sqrt(np.outer(variance, variance))[..., None],
-        sample=sample,
-        draw=None,
-        white=False,
-        present=lambda key, _: noise.sample(key),
+    mean, deviation = (
+        np.broadcast_to(value, noise.shape).astype(np.float32) for value in (noise.mean, noise.deviation)
     )
+
+    def weights(images: jax.Array) -> dict[str, jax.Array]:
+        w = respond(images)
+        x = ((images - mean[None]) / deviation[None]).reshape(len(images), -1)
+        return {"average": w, "products": (w[:, :, None] * x[:, None, :]).reshape(len(images), -1)}
+
+    return weights
 
 
 class Covariance(NamedTuple):
     """The spike-triggered covariance of one unit, in units of the noise's variance, without the average's direction."""
 
     eigenvalues: np.ndarray
-    """[D - 1], rising; 1 for a direction that does not matter."""
+    """[D - 1], rising; 1 for a direction that does not matter. [D] where there is no average."""
     features: np.ndarray
-    """[D - 1, H, W, C], of length 1, in the same order."""
+    """[D - 1, H, W, C] or [D, H, W, C], of length 1, in the same order."""
     low: float
     """The smallest eigenvalue of mere noise, at 1 - alpha / 2 of such."""
     high: float
@@ -192,28 +201,20 @@ class Covariance(NamedTuple):
 
 
 def spike_triggered_covariance(
-    products: Moments,
-    unit: int,
-    average: np.ndarray,
-    noise: Noise,
-    *,
-    alpha: float = 0.05,
-    nulls: int = 199,
-    seed: int = 0,
+    moments: Mapping[str, Moments], unit: int, noise: Noise, *, alpha: float = 0.05, nulls: int = 199, seed: int = 0
 ) -> Covariance:
     """Directions in which the noise that drives a unit varies more (or less) than the noise does.
 
-    C = sum w x x^T / sum w / s^2, x about the noise's mean; the direction of the spike-triggered average is projected
-    out, and the rest decomposed. Under the null, weights w independent of x, C is close to a Wishart matrix of
-    n = (sum w)^2 / sum w^2 samples; the extreme eigenvalues are compared with those of simulated ones, nested: the
-    most extreme is tested first, and taken out with its dimension if it is significant (Schwartz et al. 2006; edges
-    as Marchenko & Pastur 1967, (1 ± sqrt(D / n))^2, for many dimensions).
+    C = sum w x x^T / sum w, x in deviations from the noise's mean; the direction of the spike-triggered average, where
+    that is more than noise (p < .001), is projected out, and the rest decomposed. Under the null, weights w independent
+    of x, C is close to a Wishart matrix of n = (sum w)^2 / sum w^2 samples; the extreme eigenvalues are compared with
+    those of simulated ones, nested: the most extreme is tested first, and taken out with its dimension if it is
+    significant (Schwartz et al. 2006; edges as Marchenko & Pastur 1967, (1 ± sqrt(D / n))^2, for many dimensions).
 
     Args:
-        products: moments in `outer_products(noise)`.
-        unit: which response.
-        average: of the unit, [H, W, C].
-        noise: the noise itself.
+        moments: of a response `with_products`, from independent samples.
+        unit: which.
+        noise: the noise of these samples.
         alpha: error rate of the test for one unit.
         nulls: simulated matrices; their spectra make the band.
         seed: of these.
@@ -221,24 +222,33 @@ def spike_triggered_covariance(
     Raises:
         InputError: a unit that does not exist or never fired, or noise of another size.
     """
-    if not 0 <= unit < len(products.weight_sum):
-        raise InputError(f"unit {unit}: expected one from 0 to {len(products.weight_sum) - 1}")
-    size = int(np.prod(noise.shape))
-    if products.sum.shape[1] != size:
-        raise InputError(f"products of {products.sum.shape[1]} pixels, noise of {size}: expected the same noise")
-    if not products.weight_sum[unit] > 0:
+    averages, products = moments["average"], moments["products"]
+    count, size = len(averages.weight_sum), int(np.prod(noise.shape))
+    if not 0 <= unit < count:
+        raise InputError(f"unit {unit}: expected one from 0 to {count - 1}")
+    if products.sum.shape != (count * size, *noise.shape):
+        raise InputError(
+            f"products {products.sum.shape} of {count} units, noise {noise.shape}: expected the same noise"
+        )
+    weight = averages.weight_sum[unit]
+    if not weight > 0:
         raise InputError(f"unit {unit} never fired: it has no spike-triggered covariance")
-    deviation = np.broadcast_to(noise.deviation, noise.shape).ravel()
-    effective = float(products.weight_sum[unit] ** 2 / products.weight_square_sum[unit])
-    covariance = products.sum[unit, ..., 0] / products.weight_sum[unit] / np.outer(deviation, deviation)
-    # An orthonormal basis whose first vector is the average's direction; the others span what is left.
-    direction = (np.ma.filled(average, 0) / deviation.reshape(noise.shape)).reshape(-1, 1)
-    rest = np.linalg.qr(np.concatenate([direction, np.eye(size)[:, : size - 1]], axis=1))[0][:, 1:]
+    mean, deviation = (np.broadcast_to(value, noise.shape).ravel() for value in (noise.mean, noise.deviation))
+    effective = float(weight**2 / averages.weight_square_sum[unit])
+    own = slice(unit * size, (unit + 1) * size)
+    raw = products.sum[own].reshape(size, size) - np.outer(products.weight_sum[own], mean)
+    covariance = raw / deviation / weight
+    direction = ((averages.sum[unit].ravel() / weight - mean) / deviation)[:, None]
+    # A basis of what is left without the average, if there is one. That of mere noise would take a part of the features
+    # with it: it is largest in their directions.
+    rest = np.eye(size)
+    if effective * float(np.square(direction).sum()) > stats.chi2.isf(_AVERAGE_ALPHA, size):
+        rest = np.linalg.qr(np.concatenate([direction, rest[:, : size - 1]], axis=1))[0][:, 1:]
     eigenvalues, vectors = np.linalg.eigh(rest.T @ covariance @ rest)
     features = (rest @ vectors).T.reshape(-1, *noise.shape)
-    extremes = _null_extremes(size - 1, effective, nulls, seed)
+    extremes = _null_extremes(rest.shape[1], effective, nulls, seed)
     low, high = np.quantile(extremes[0], alpha / 2), np.quantile(extremes[1], 1 - alpha / 2)
-    inside = list(range(size - 1))
+    inside = list(range(rest.shape[1]))
     suppressive, excitatory = [], []
     while inside:
         if eigenvalues[inside[-1]] > high and eigenvalues[inside[-1]] - 1 >= 1 - eigenvalues[inside[0]]:

@@ -21,6 +21,7 @@ from wna_jax.progress import Progress, Report, silent
 Parameters = Any
 """The pytree that Linen keeps under "params"."""
 
+AUGMENTATIONS = ("shift", "flip_shift")
 _EPOCHS = {"digits": 40, "mnist": 3, "fashion_mnist": 6}
 _EVALUATION_BATCH = 500
 _STEPS_PER_REPORT = 20
@@ -39,7 +40,7 @@ class TrainingSpec:
     batch_size: int = 128
     peak_learning_rate: float = 3e-3
     augmentation: str | None = None
-    """None, or "flip_shift": each training image mirrored or not, and moved by up to 2 pixels each way."""
+    """None, "shift": each training image moved by up to 2 pixels each way, or "flip_shift": and mirrored or not."""
 
     def __post_init__(self) -> None:
         """Says at once what cannot be trained."""
@@ -48,8 +49,8 @@ class TrainingSpec:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: it must be a whole number from 0 to 2^32 - 1")
-        if self.augmentation not in (None, "flip_shift"):
-            raise InputError(f"augmentation is {self.augmentation!r}: expected flip_shift, or none")
+        if self.augmentation not in (None, *AUGMENTATIONS):
+            raise InputError(f"augmentation is {self.augmentation!r}: expected {' or '.join(AUGMENTATIONS)}, or none")
 
 
 class Trained(NamedTuple):
@@ -204,8 +205,9 @@ def _make_step(
         parameters: Parameters, state: Any, images: jax.Array, labels: jax.Array, batch: jax.Array, key: jax.Array
     ) -> tuple:
         shown = images[batch]
-        if augmentation == "flip_shift":
-            shown = jax.vmap(_flip_shift)(jax.random.split(jax.random.fold_in(key, 1), len(batch)), shown)
+        if augmentation:
+            keys = jax.random.split(jax.random.fold_in(key, 1), len(batch))
+            shown = jax.vmap(partial(_moved, flip=augmentation == "flip_shift"))(keys, shown)
         gradient, figures = jax.grad(loss_and_figures, has_aux=True)(parameters, shown, labels[batch], key)
         with jax.numpy_dtype_promotion("standard"):  # optax does not hold to the strict rules that we test under
             updates, state = optimiser.update(gradient, state, parameters)
@@ -214,10 +216,10 @@ def _make_step(
     return lambda parameters, state, batch, key: step(parameters, state, images, labels, batch, key)
 
 
-def _flip_shift(key: jax.Array, image_u8: jax.Array) -> jax.Array:
-    """One image [H, W, C], mirrored or not and moved by up to 2 pixels each way; the rim is filled by reflection."""
+def _moved(key: jax.Array, image_u8: jax.Array, flip: bool) -> jax.Array:
+    """One image [H, W, C], moved by up to 2 pixels each way and mirrored or not; the rim is filled by reflection."""
     flip_key, shift_key = jax.random.split(key)
-    image = jnp.where(jax.random.bernoulli(flip_key), image_u8[:, ::-1], image_u8)
+    image = jnp.where(jax.random.bernoulli(flip_key), image_u8[:, ::-1], image_u8) if flip else image_u8
     padded = jnp.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
     top, left = jax.random.randint(shift_key, (2,), 0, 5)
     return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), image.shape)

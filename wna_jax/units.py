@@ -48,6 +48,17 @@ def layer_names(module: nn.Module, parameters: Any, image_shape: tuple[int, ...]
     return tuple(names)
 
 
+def spatial_layers(module: nn.Module, parameters: Any, image_shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Those of `layer_names` whose units form feature maps, of more than one position."""
+
+    def form(layer: str) -> tuple[int, ...]:
+        one = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        return jax.eval_shape(layer_activations(module, parameters, layer), one).shape
+
+    forms = {layer: form(layer) for layer in layer_names(module, parameters, image_shape)}
+    return tuple(layer for layer, shape in forms.items() if len(shape) == 4 and shape[1] * shape[2] > 1)
+
+
 def layer_activations(module: nn.Module, parameters: Any, layer: str) -> Activations:
     """The activations of a layer after ReLU, for images of any size that reaches it; later layers are not computed.
 
@@ -114,7 +125,7 @@ def mean_activations(
 
     Args:
         activations: of a layer.
-        images_nhwc: on the [0, 1] scale.
+        images_nhwc: uint8, or float32 on the [0, 1] scale.
         labels: int [N].
         num_classes: K.
         report: progress, in images.
@@ -126,7 +137,8 @@ def mean_activations(
     @jax.jit
     def sums(images: jax.Array, labels: jax.Array) -> jax.Array:
         of_class = jax.nn.one_hot(labels, num_classes)
-        return jnp.einsum("nk,n...->k...", of_class, activations(images), precision="highest")
+        shown = images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
+        return jnp.einsum("nk,n...->k...", of_class, activations(shown), precision="highest")
 
     total: Any = 0
     for start in range(0, len(labels), _BATCH):

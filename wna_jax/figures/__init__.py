@@ -1,6 +1,7 @@
 """Figures for people. matplotlib lives only here; every function returns a Figure, made without global state."""
 
-from wna_jax.figures.curves import Curve, Panel, colour_mapped, curves, dots, panels
+from wna_jax.figures.activations import activation_bars, activation_maps, walk
+from wna_jax.figures.curves import Curve, Panel, colour_mapped, curves, dots, families, panels, spectra
 from wna_jax.figures.maps import (
     RELIABLE,
     across_networks,
@@ -18,16 +19,21 @@ __all__ = [
     "Curve",
     "Panel",
     "across_networks",
+    "activation_bars",
+    "activation_maps",
     "classification_images",
     "colour_mapped",
     "confusions",
     "convergence",
     "curves",
     "dots",
+    "families",
     "gallery",
     "panels",
     "shares",
     "significance",
+    "spectra",
     "speeds",
     "template_accuracies",
+    "walk",
 ]

@@ -1,17 +1,32 @@
 """Figures of what changes with a strength, of single values of groups, and grids of images and maps."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from wna_jax.figures.parts import QUIET, add_scale, bare, draw_image, draw_map, limit_of, outline
+from wna_jax.receptive_fields import Covariance
 from wna_jax.statistics import Interval
 
-_COLOURS = ("#2f6db5", "#c8553d", "#3a8f5c", "#8a5fb0", "#b98a1f", "#4aa3a8", "#6b6b6b", "#222222")
+_COLOURS = (
+    "#2f6db5",
+    "#c8553d",
+    "#3a8f5c",
+    "#8a5fb0",
+    "#b98a1f",
+    "#4aa3a8",
+    "#6b6b6b",
+    "#222222",
+    "#d98ab8",
+    "#7a5230",
+)
 
 
 class Curve(NamedTuple):
@@ -155,6 +170,91 @@ def panels(
             ax.set_xlabel(panel.caption, fontsize=7, labelpad=2, parse_math=False)
         if maps:
             add_scale(figure, line, limit, maps[0].shape[-1], unit)
+    return figure
+
+
+def families(
+    panels: Mapping[str, Mapping[str, Mapping[float, Curve]]],
+    x_label: str,
+    y_label: str,
+    member_label: str,
+    title: str,
+    note: str = "",
+) -> Figure:
+    """Families of shares as functions of a strength, such as psychometric curves, a panel each, rows of panels.
+
+    Args:
+        panels: by row, by the panel's title, by the member's number (which its colour tells): the curve.
+        x_label: the strength.
+        y_label: what has the share.
+        member_label: what the members' numbers are.
+        title: what was done.
+        note: in small print below.
+    """
+    columns = max(map(len, panels.values()))
+    figure = Figure(figsize=(1.45 * columns + 1.7, 1.5 * len(panels) + 1.1), layout="constrained")
+    letters = int(11.5 * figure.get_figwidth())
+    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=10, parse_math=False)
+    figure.supxlabel(textwrap.fill(note, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
+    members = [number for row in panels.values() for family in row.values() for number in family]
+    colours = ScalarMappable(Normalize(min(members), max(members)), "viridis")
+    grid = figure.subplots(len(panels), columns, squeeze=False, sharex=True, sharey=True)
+    for line, (label, row) in zip(grid, panels.items(), strict=True):
+        for ax in line[len(row) :]:
+            ax.set_visible(False)
+        for ax, (heading, family) in zip(line, row.items(), strict=False):
+            for number, curve in family.items():
+                colour = colours.to_rgba(np.asarray(number))
+                ax.plot(curve.x, curve.y, linewidth=1, color=colour)
+                ax.fill_between(curve.x, *curve.interval, color=colour, alpha=0.2, linewidth=0)
+            ax.axhline(0.5, color=QUIET, linewidth=0.6, linestyle=":")
+            ax.set_title(heading, loc="left", fontsize=8, parse_math=False)
+            ax.set_ylim(-0.03, 1.03)
+            ax.tick_params(labelsize=7)
+            ax.spines[["top", "right"]].set_visible(False)
+        line[0].set_ylabel(f"{label}\n{y_label}", fontsize=8, parse_math=False)
+    for ax in grid[-1]:
+        ax.set_xlabel(x_label, fontsize=8)
+    bar = figure.colorbar(colours, ax=grid, shrink=0.6, fraction=0.02, pad=0.01, aspect=25)
+    bar.set_label(member_label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def spectra(spectra: Mapping[str, Covariance], title: str, note: str = "", *, columns: int = 4) -> Figure:
+    """Eigenvalues of spike-triggered covariances, a panel each, with the band in which those of mere noise lie.
+
+    Args:
+        spectra: by the panel's title.
+        title: what was done.
+        note: in small print below.
+        columns: of panels.
+    """
+    rows = math.ceil(len(spectra) / columns)
+    figure = Figure(figsize=(2.6 * columns + 0.4, 2.1 * rows + 0.9), layout="constrained")
+    letters = int(11.5 * figure.get_figwidth())
+    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=10, parse_math=False)
+    figure.supxlabel(textwrap.fill(note, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for ax in axes.flat[len(spectra) :]:
+        ax.set_visible(False)
+    for ax, (heading, found) in zip(axes.flat, spectra.items(), strict=False):
+        rank = np.arange(1, len(found.eigenvalues) + 1)
+        ax.axhspan(found.low, found.high, color=QUIET, alpha=0.2, linewidth=0, label="noise, 95%")
+        ax.plot(rank, found.eigenvalues, "o", markersize=1.5, color=QUIET)
+        for name, indices, colour in (
+            ("excitatory", found.excitatory, _COLOURS[1]),
+            ("suppressive", found.suppressive, _COLOURS[0]),
+        ):
+            ax.plot(rank[indices], found.eigenvalues[indices], "o", markersize=4, color=colour, label=name)
+        ax.set_title(heading, loc="left", fontsize=8, parse_math=False)
+        ax.tick_params(labelsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("eigenvalue", fontsize=8)
+    figure.legend(
+        handles=axes[0, 0].get_legend_handles_labels()[0], loc="outside lower right", ncols=3, fontsize=7, frameon=False
+    )
     return figure
 
 

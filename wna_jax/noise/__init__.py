@@ -10,6 +10,7 @@
 | blocks | one white 4x4 block on a grid; blocks:authors never uses the last row and column | dependent |
 | gabor_pca | random scores of the training images' Gabor components; gabor_pca:no_mean varies about grey | dependent |
 | gabor_filtered | the same from Gabor-filter responses | dependent |
+| natural | the training images themselves | dependent |
 | autoencoder, vae | decodings of random codes; autoencoder:standard takes N(0, 1) codes | dependent |
 
 Common mistakes: reading a raw map of dependent pixels as a template. It is the template seen through the noise's own
@@ -24,6 +25,7 @@ from wna_jax.noise.base import Noise, PixelMoments, covariance, pixel_moments
 from wna_jax.noise.decoded import NAMES as DECODED
 from wna_jax.noise.decoded import Decoder, codes, decoded, decoder
 from wna_jax.noise.gabor import gabor_filtered, gabor_pca
+from wna_jax.noise.natural import natural
 from wna_jax.noise.patterns import blocks, stripes
 from wna_jax.noise.white import binary, gaussian, matched, uniform
 from wna_jax.progress import Report, silent
@@ -48,6 +50,7 @@ __all__ = [
     "gabor_pca",
     "gaussian",
     "matched",
+    "natural",
     "pixel_moments",
     "stripes",
     "uniform",
@@ -66,6 +69,7 @@ _OF_DATA = {
     "gabor_pca": gabor_pca,
     "gabor_pca:no_mean": lambda dataset: gabor_pca(dataset, keep_mean=False),
     "gabor_filtered": gabor_filtered,
+    "natural": natural,
 }
 NAMES = (
     "uniform",
@@ -79,6 +83,7 @@ NAMES = (
     "gabor_pca",
     "gabor_pca:no_mean",
     "gabor_filtered",
+    "natural",
     *DECODED,
 )
 

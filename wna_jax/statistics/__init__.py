@@ -22,6 +22,7 @@ from wna_jax.statistics.reliability import (
     Convergence,
     Interval,
     SplitHalf,
+    Threshold,
     batch_means,
     convergence,
     correlation_matrix,
@@ -31,6 +32,7 @@ from wna_jax.statistics.reliability import (
     predicted_correlation,
     samples_for,
     split_half,
+    threshold,
     wilson_interval,
 )
 from wna_jax.statistics.significance import (
@@ -52,6 +54,7 @@ __all__ = [
     "Findings",
     "Interval",
     "SplitHalf",
+    "Threshold",
     "batch_means",
     "cluster_mass",
     "contrast",
@@ -77,6 +80,7 @@ __all__ = [
     "smooth",
     "split_half",
     "tfce",
+    "threshold",
     "wilson_interval",
     "z_map",
 ]

@@ -5,7 +5,7 @@ reliability (the share of its power that is signal) is 1 / (1 + N0 / N), and its
 map the root of that. N0, the samples at which one half of the power is signal, belongs to a response and a noise.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -293,6 +293,42 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float =
     margin = np.sqrt(z_squared * share * (1 - share) / trials + (z_squared / (2 * trials)) ** 2)
     scale = 1 + z_squared / trials
     return Interval(np.maximum((centre - margin) / scale, 0), np.minimum((centre + margin) / scale, 1))
+
+
+class Threshold(NamedTuple):
+    """Where a psychometric curve crosses a level, and where the two ends of its interval do."""
+
+    at: float
+    low: float
+    high: float
+
+
+def threshold(x: Sequence[float], share: np.ndarray, interval: Interval, level: float = 0.5) -> Threshold | None:
+    """The strength from which on a share stays across a level: the last crossing, between points by a straight line.
+
+    Args:
+        x: strengths, rising.
+        share: of the answer at each.
+        interval: of the share, at each.
+        level: the share that is crossed.
+
+    Returns:
+        None where the curve, or an end of its interval, does not cross the level in the range of `x`.
+    """
+    at = [_crossing(np.asarray(x, np.float64), np.asarray(values), level) for values in (share, *interval)]
+    if any(value is None for value in at):
+        return None
+    middle, *ends = (value for value in at if value is not None)
+    return Threshold(middle, min(ends), max(ends))
+
+
+def _crossing(x: np.ndarray, share: np.ndarray, level: float) -> float | None:
+    above = share >= level
+    last = np.flatnonzero(above != above[-1])
+    if not len(last):
+        return None
+    i = last[-1]
+    return float(x[i] + (level - share[i]) / (share[i + 1] - share[i]) * (x[i + 1] - x[i]))
 
 
 def _covariance_images(moments: Moments, noise: Noise) -> np.ma.MaskedArray:
