@@ -11,8 +11,9 @@ Nature 442:692).
   python -m experiments.microstimulation --dataset=mnist:2,8 --model=pair_cnn --strengths=0,0.5,1,2,3
 
 With --unit=mean the current is strength x mean activation: at -1 a unit loses what images of the class give it on
-average. With --unit=authors it is strength x mean / (largest mean of the layer) x a number for each layer: .1 for
-conv1, 1 for conv2 and .01 for fc1, ten times as much for two classes, as in the authors' notebooks.
+average. With --unit=authors it is what the authors' notebooks apply, which differs from layer to layer: strength x
+mean / (largest mean of the layer), times .1 in conv1 and 1 in conv2, but strength x .01 x mean in fc1; ten times as
+much for two classes.
 
 Writes to --out_dir: psychometric.png, thresholds.png, stimuli.png, curves.npz, metrics.json, config.json, log.jsonl.
 """
@@ -20,7 +21,7 @@ Writes to --out_dir: psychometric.png, thresholds.png, stimuli.png, curves.npz, 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +42,23 @@ flags.DEFINE_enum("unit", "mean", ["mean", "authors"], "what a strength of 1 is,
 
 _GAMMAS = np.linspace(0, 1, 21)
 _STRENGTHS = {"mean": (0, -4, -2, -1, -0.5, -0.25, 0.25, 0.5, 1, 2, 4), "authors": range(0, -11, -1)}
-_AUTHORS = {"conv1": 0.1, "conv2": 1.0, "fc1": 0.01}
-"""What the authors multiply each layer's current by, for ten classes."""
+
+
+class Unit(NamedTuple):
+    """The current of strength 1: factor x mean activation, which may be divided by the largest of the layer."""
+
+    factor: float
+    divided: bool
+
+    def __str__(self) -> str:
+        """As a figure says it."""
+        factor = "" if self.factor == 1 else f"{self.factor:g} x "
+        return f"strength x {factor}mean{' / largest mean' if self.divided else ''}"
+
+
+_MEAN = Unit(1.0, False)
+_AUTHORS = {"conv1": Unit(0.1, True), "conv2": Unit(1.0, True), "fc1": Unit(0.01, False)}
+"""For ten classes."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ def run(settings: Settings) -> None:
         network = common.trained_network(settings, dataset, report)
         layers = common.chosen_layers(settings.layers, network, lambda *of: units.layer_names(*of)[:-1])
         for layer in layers:
-            _scale(settings.unit, layer, dataset)  # says at once what cannot be
+            _unit(settings.unit, layer, dataset)  # says at once what cannot be
         classes = np.unique(dataset.test.labels).tolist()
         background = noise.create(settings.noise, dataset)
         hits: dict[str, dict[int, np.ndarray]] = {}
@@ -98,7 +114,7 @@ def run(settings: Settings) -> None:
         "images_a_point": {dataset.class_names[k]: shown[k] for k in classes},
         "unit": settings.unit,
         "strengths": strengths,
-        "scale_of_layers": {layer: _scale(settings.unit, layer, dataset) for layer in layers},
+        "current": {layer: str(_unit(settings.unit, layer, dataset)) for layer in layers},
         "gammas": _GAMMAS.tolist(),
         "thresholds": {
             layer: {dataset.class_names[k]: [t and t._asdict() for t in found] for k, found in of_class.items()}
@@ -153,27 +169,28 @@ def _hits(
     def mix(inputs: tuple[jax.Array, ...], gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
         return interventions.blend(inputs[0], inputs[1], gamma), inputs[2]
 
+    unit = _unit(settings.unit, layer, dataset)
     hits, counts = {}, {}
     for k in classes:
         images = dataset.test.images[dataset.test.labels == k][: settings.images_a_class] / np.float32(255)
         counts[k] = len(images)
         drawn = np.asarray(reverse_correlation.draw_samples(background, len(images), seed=settings.seed))
-        pattern = means[k] / (means[k].max() or 1) if settings.unit == "authors" else means[k]
-        pattern = np.broadcast_to(
-            np.float32(_scale(settings.unit, layer, dataset) * pattern), (len(images), len(pattern))
-        )
+        largest = (means[k].max() or 1.0) if unit.divided else 1.0
+        current = (unit.factor / largest * means[k]).astype(np.float32)
+        pattern = np.broadcast_to(current, (len(images), len(current)))
         hits[k] = interventions.hits(
             answers, mix, _GAMMAS.tolist(), (drawn, images, pattern), np.full(len(images), k), report
         )
     return hits, counts
 
 
-def _scale(unit: str, layer: str, dataset: data.Dataset) -> float:
+def _unit(unit: str, layer: str, dataset: data.Dataset) -> Unit:
     if unit == "mean":
-        return 1.0
+        return _MEAN
     if layer not in _AUTHORS:
         raise InputError(f"unit is authors, who have no number for layer {layer}: choose from {', '.join(_AUTHORS)}")
-    return _AUTHORS[layer] * (10 if dataset.num_classes == 2 else 1)
+    factor, divided = _AUTHORS[layer]
+    return Unit(factor * (10 if dataset.num_classes == 2 else 1), divided)
 
 
 def _threshold(curve: figures.Curve) -> statistics.Threshold | None:
@@ -184,13 +201,14 @@ def _threshold(curve: figures.Curve) -> statistics.Threshold | None:
 def mean_shifts(thresholds: Mapping[int, list[statistics.Threshold | None]]) -> list[float | None]:
     """By strength, the mean over classes of the threshold's shift from that without current, the first.
 
-    Over the classes that have both; None where no class has.
+    Over the classes that have both; None where fewer than half of those with the first have.
     """
     shifts = []
     for s in range(len(next(iter(thresholds.values())))):
         pairs = [(found[0], found[s]) for found in thresholds.values()]
         known = [after.at - before.at for before, after in pairs if before and after]
-        shifts.append(float(np.mean(known)) if known else None)
+        enough = known and 2 * len(known) >= sum(before is not None for before, _ in pairs)
+        shifts.append(float(np.mean(known)) if enough else None)
     return shifts
 
 
@@ -216,12 +234,7 @@ def _draw(
     thresholds: Mapping[str, Mapping[int, list[statistics.Threshold | None]]],
 ) -> None:
     names, what = dataset.class_names, f"{settings.model} on {dataset.title}"
-    of_layer = {
-        layer: "strength x mean activation"
-        if settings.unit == "mean"
-        else f"strength x {_scale(settings.unit, layer, dataset):g} x mean / largest mean"
-        for layer in curves
-    }
+    of_layer = {layer: _unit(settings.unit, layer, dataset) for layer in curves}
     common.save(
         figures.families(
             {layer: {names[k]: family for k, family in of_class.items()} for layer, of_class in curves.items()},

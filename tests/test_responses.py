@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import data, models, noise, responses, reverse_correlate
+from wna_jax import data, noise, responses, reverse_correlate
 from wna_jax.errors import InputError
 from wna_jax.maps import gradient_images, regression_images
 from wna_jax.progress import Progress
@@ -123,19 +123,6 @@ def test_black_boxes_that_answer_wrongly_are_named() -> None:
             reverse_correlate(white, responses.of_black_box(answer), 100)
     with pytest.raises(InputError, match="black boxes and gradients answer single images alone"):
         reverse_correlate(white, responses.of_black_box(lambda x: x[:, 0, :, 0]), 100, sampling="field")
-
-
-def test_the_map_of_a_unit_of_the_first_layer_is_its_kernel() -> None:
-    module = models.create("paper_cnn", (28, 28, 1), 10)
-    parameters = models.initial_parameters(module, jax.random.key(0))
-    white = noise.gaussian((28, 28, 1), 0.0, 1.0)
-    activation = responses.of_layer(module, parameters, "conv1")
-    slopes = regression_images(reverse_correlate(white, activation, 20_000), white).images
-    for unit in range(20):
-        kernel = np.asarray(parameters["conv1"]["kernel"])[:, :, 0, unit]
-        assert np.corrcoef(slopes[unit, 12:17, 12:17, 0].ravel(), kernel.ravel())[0, 1] > 0.99
-    with pytest.raises(InputError, match=r"unknown layer 'conv9' .*: choose one of conv1, conv2, fc1, fc2"):
-        reverse_correlate(white, responses.of_layer(module, parameters, "conv9"), 100)
 
 
 def test_wrong_input_is_named() -> None:

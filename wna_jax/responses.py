@@ -2,8 +2,8 @@
 
 A response is a pure function, images [n, H, W, C] -> weights [n, K], or to a pytree of such weights, so that several
 responses share one pass of the network. Here are those of classifiers, built on any JAX function images -> logits
-[n, K] (for fields of many windows [n, g, g, K]); of networks that are no JAX functions (`of_black_box`); of units
-(`of_layer`); and gradients (`gradient_of`), which answer by a map instead of a weight.
+[n, K] (for fields of many windows [n, g, g, K]); of networks that are no JAX functions (`of_black_box`); and gradients
+(`gradient_of`), which answer by a map instead of a weight. Those of single units are in `wna_jax.units`.
 
 | name | weight w_k of an image | its map estimates | use it |
 | --- | --- | --- | --- |
@@ -26,7 +26,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,27 +159,6 @@ def of_black_box(
     """
     check_names(names)
     return BlackBox(function, lambda logits: {name: from_name(name)(logits) for name in names})
-
-
-def of_layer(module: nn.Module, parameters: Any, layer: str) -> Callable[[Images], Weights]:
-    """The activation (after ReLU) of every unit of a layer: images -> [n, units].
-
-    A layer with spatial positions gives its unit at the middle position, so that one weight belongs to one image.
-    Activations are graded: map them by `maps.regression_images`.
-
-    Raises:
-        InputError: no such layer (when the response is used); the message lists those that there are.
-    """
-
-    def respond(images: Images) -> Weights:
-        _, state = module.apply({"params": parameters}, images, capture_intermediates=True)
-        captured = {name: value["__call__"][0] for name, value in state["intermediates"].items() if name != "__call__"}
-        if layer not in captured:
-            raise unknown_name("layer", layer, tuple(captured))
-        activation = nn.relu(captured[layer])
-        return activation if activation.ndim == 2 else activation[:, activation.shape[1] // 2, activation.shape[2] // 2]
-
-    return respond
 
 
 @dataclass(frozen=True, eq=False)
