@@ -217,14 +217,15 @@ def _draw(settings: Settings, out_dir: Path, dataset: data.Dataset, name: str, l
     )
     if layer.weights is not None:
         r = _correlations(layer)
-        rows, scales = {}, {}
+        rows: dict[str, list[figures.Panel]] = {}
+        scales: dict[str, str] = {}
         for label, some in _lines(np.arange(count)):
             rows[f"weights\n{label}"] = [figures.Panel(layer.weights[unit], f"unit {unit}", True) for unit in some]
             rows[f"average\n{label}"] = [
-                figures.Panel(layer.z[unit], _heading(layer, unit), True, caption=_correlation(r[unit]))
+                figures.Panel(layer.averages.images[unit], _heading(layer, unit), True, caption=_correlation(r[unit]))
                 for unit in some
             ]
-            scales[f"weights\n{label}"] = "weight"
+            scales |= {f"weights\n{label}": "weight", f"average\n{label}": "intensity"}
         title = f"Learned weights and spike-triggered averages of {what}, with their correlation"
         common.save(figures.panels(rows, title, units=scales), out_dir / f"{common.as_file_name(name)}_weights.png")
     if layer.natural is not None and layer.whitened is not None:

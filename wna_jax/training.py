@@ -85,6 +85,14 @@ def logits_function(module: nn.Module, parameters: Parameters) -> Callable[[jax.
     return lambda images: module.apply({"params": parameters}, images)
 
 
+def one_cycle(peak_learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam under a cosine one-cycle schedule: from a 25th of the peak up to it in a quarter of the steps, and down."""
+    schedule = optax.cosine_onecycle_schedule(
+        steps, peak_learning_rate, pct_start=0.25, div_factor=25, final_div_factor=1e3
+    )
+    return optax.adam(schedule)
+
+
 def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Trained:
     """Trains by Adam on the cross-entropy under a cosine one-cycle schedule.
 
@@ -110,7 +118,7 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
     size = len(dataset.train.labels)
     batch_size = min(spec.batch_size, size)
     steps_an_epoch = size // batch_size
-    optimiser = _optimiser(spec, spec.epochs * steps_an_epoch)
+    optimiser = one_cycle(spec.peak_learning_rate, spec.epochs * steps_an_epoch)
     state = optimiser.init(parameters)
     step = _make_step(module, optimiser, dataset.train, spec.augmentation)
     started = time.perf_counter()
@@ -174,13 +182,6 @@ def evaluate(module: nn.Module, parameters: Parameters, split: Split) -> dict[st
 @partial(jax.jit, static_argnums=0)
 def _logits(module: nn.Module, parameters: Parameters, images_u8: jax.Array) -> jax.Array:
     return logits_function(module, parameters)(to_unit_range(images_u8))
-
-
-def _optimiser(spec: TrainingSpec, steps: int) -> optax.GradientTransformation:
-    schedule = optax.cosine_onecycle_schedule(
-        steps, spec.peak_learning_rate, pct_start=0.25, div_factor=25, final_div_factor=1e3
-    )
-    return optax.adam(schedule)
 
 
 def _make_step(

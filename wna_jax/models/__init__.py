@@ -15,6 +15,7 @@ from wna_jax.models.recurrent import RecurrentNetwork
 _REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "logistic": DenseNetwork,
     "mlp": partial(DenseNetwork, widths=(1000,)),
+    "dropout_mlp": partial(DenseNetwork, widths=(512, 512), dropout=0.2),
     "paper_cnn": ValidConvolutionNetwork,
     "wide_cnn": partial(ValidConvolutionNetwork, widths=(40, 50, 1000)),
     "pair_cnn": partial(ValidConvolutionNetwork, widths=(10, 50, 100)),

@@ -7,11 +7,15 @@ import jax
 
 
 class DenseNetwork(nn.Module):
-    """Dense layers fc1, fc2, ... with ReLU between; without hidden layers it is logistic regression."""
+    """Dense layers fc1, fc2, ... with ReLU between; without hidden layers it is logistic regression.
+
+    In training, where it is given a key for "dropout", that share of each hidden layer is dropped out.
+    """
 
     image_shape: tuple[int, int, int]
     num_classes: int
     widths: Sequence[int] = ()
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -19,4 +23,5 @@ class DenseNetwork(nn.Module):
         x = images.reshape(images.shape[0], -1)
         for i, width in enumerate(self.widths, start=1):
             x = nn.relu(nn.Dense(width, name=f"fc{i}")(x))
+            x = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(x)
         return nn.Dense(self.num_classes, name=f"fc{len(self.widths) + 1}")(x)
