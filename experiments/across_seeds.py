@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 
 from experiments import common
 from wna_jax import (
@@ -30,8 +29,6 @@ from wna_jax import (
     statistics,
 )
 from wna_jax.errors import InputError
-
-flags.DEFINE_integer("num_train_seeds", 3, "networks, trained from --train_seed on", lower_bound=2)
 
 
 @dataclass(frozen=True)

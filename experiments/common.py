@@ -69,6 +69,7 @@ flags.DEFINE_integer(
 flags.DEFINE_list("layers", None, "whose units to look at, comma-separated (by default all that have a say in it)")
 flags.DEFINE_integer("images_a_class", 200, "test images of each class, at most", lower_bound=1)
 flags.DEFINE_integer("train_seed", 0, "of the training", lower_bound=0, upper_bound=2**32 - 1)
+flags.DEFINE_integer("num_train_seeds", 3, "networks, trained from --train_seed on", lower_bound=2)
 flags.DEFINE_string("out_dir", None, "where results are written (by default a folder of runs/ named by the settings)")
 flags.DEFINE_string("checkpoint_dir", "runs/checkpoints", "where trained networks are kept, and found again")
 flags.DEFINE_boolean("retrain", False, "train even if there is a checkpoint, and replace it")

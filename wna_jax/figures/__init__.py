@@ -12,7 +12,7 @@ from wna_jax.figures.maps import (
     significance,
     speeds,
 )
-from wna_jax.figures.templates import confusions, template_accuracies
+from wna_jax.figures.templates import confusions, tables, template_accuracies
 
 __all__ = [
     "RELIABLE",
@@ -34,6 +34,7 @@ __all__ = [
     "significance",
     "spectra",
     "speeds",
+    "tables",
     "template_accuracies",
     "walk",
 ]

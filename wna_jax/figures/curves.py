@@ -47,6 +47,7 @@ def curves(
     *,
     level: float | None = None,
     x_scale: str = "linear",
+    y_limits: tuple[float | None, float | None] = (-0.03, 1.03),
 ) -> Figure:
     """Shares, such as accuracies, as functions of one strength, with their intervals; panels side by side.
 
@@ -57,6 +58,7 @@ def curves(
         title: what was done.
         level: a dotted line to compare with, such as chance.
         x_scale: as matplotlib calls it: linear, log, symlog.
+        y_limits: of shares by default; None for what the values need.
     """
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     figure = Figure(figsize=(4.6 * len(panels) + 0.6, 3.9), layout="constrained")
@@ -78,7 +80,7 @@ def curves(
             ax.set_xlim(left=-0.01)
         else:
             ax.set_xscale(x_scale)
-        ax.set_ylim(-0.03, 1.03)
+        ax.set_ylim(*y_limits)
         ax.set_title(heading, loc="left", fontsize=9, parse_math=False)
         ax.set_xlabel(x_label, fontsize=8)
         ax.tick_params(labelsize=8)

@@ -60,7 +60,8 @@ def add_scale(figure: Figure, line: Sequence[Axes], limit: float, channels: int,
         bar.set_label(unit, fontsize=8)
         bar.ax.tick_params(labelsize=7)
     else:
-        said = f"grey: 0\nblack, white:\n±{limit:.{0 if limit >= 5 else 2}f} {'s.e.' if unit == 'standard errors' else unit}"
+        number = f"{limit:.{0 if limit >= 5 else 2}f}"
+        said = f"grey: 0\nblack, white:\n±{number} {'s.e.' if unit == 'standard errors' else unit}"
         line[-1].annotate(said, (1.08, 0.5), xycoords="axes fraction", fontsize=7, va="center")
 
 

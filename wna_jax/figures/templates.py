@@ -67,27 +67,41 @@ def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str], t
         class_names: K names.
         title: what is seen.
     """
-    columns = min(2, len(matrices))
-    lines = math.ceil(len(matrices) / columns)
-    side = 0.32 * len(class_names) + 0.9
+    shares = {name: counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) for name, counts in matrices.items()}
+    return tables(shares, class_names, title, "true class", "answer")
+
+
+def tables(
+    shares: Mapping[str, np.ndarray], names: Sequence[str], title: str, row_label: str, column_label: str
+) -> Figure:
+    """Square tables of shares, such as accuracies, side by side, in per cent.
+
+    Args:
+        shares: [K, K] by what is written above each.
+        names: of the K rows, and of the columns.
+        title: what is seen.
+        row_label: what rows are.
+        column_label: what columns are.
+    """
+    columns = min(2, len(shares))
+    lines = math.ceil(len(shares) / columns)
+    side = 0.32 * len(names) + 0.9
     figure = Figure(figsize=(columns * side + 0.6, lines * (side + 0.3) + 0.4), layout="constrained")
     figure.suptitle(textwrap.fill(title, int(22 * columns * side / 1.8)), x=0.01, ha="left", fontsize=10)
     axes = figure.subplots(lines, columns, squeeze=False)
-    for ax in axes.flat[len(matrices) :]:
+    for ax in axes.flat[len(shares) :]:
         ax.set_visible(False)
-    for ax, (name, counts) in zip(axes.flat, matrices.items(), strict=False):
-        percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    for ax, (name, of_table) in zip(axes.flat, shares.items(), strict=False):
+        percent = 100 * of_table
         ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
         for (i, j), value in np.ndenumerate(percent):
             if value > 0.5:
                 ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color="w" if value > 55 else "k")
         ax.set_title(name, fontsize=8, loc="left", parse_math=False)
-        slant = 60 if max(map(len, class_names)) > 2 else 0
-        ax.set_xticks(
-            range(len(class_names)), class_names, fontsize=7, rotation=slant, ha="right" if slant else "center"
-        )
-        ax.set_yticks(range(len(class_names)), class_names, fontsize=7)
+        slant = 60 if max(map(len, names)) > 4 else 0
+        ax.set_xticks(range(len(names)), names, fontsize=7, rotation=slant, ha="right" if slant else "center")
+        ax.set_yticks(range(len(names)), names, fontsize=7)
         ax.tick_params(length=0)
-        ax.set_ylabel("true class", fontsize=7)
-        ax.set_xlabel("answer", fontsize=7)
+        ax.set_ylabel(row_label, fontsize=7)
+        ax.set_xlabel(column_label, fontsize=7)
     return figure

@@ -1,0 +1,118 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import noise_robustness
+from wna_jax import data, models, robustness
+from wna_jax.errors import InputError
+
+GREY = jnp.full((40, 20, 20, 1), 0.5)
+
+
+def change(name: str, level: float, number: float = 1.0) -> np.ndarray:
+    return np.asarray(
+        robustness.CONDITIONS[name](jax.random.key(0), GREY, jnp.float32(level), jnp.float32(number)), np.float64
+    )
+
+
+def test_each_pixel_has_noise_of_its_own_in_units_of_the_pixel_range() -> None:
+    noisy = change("each_image", 0.1)
+    assert noisy.mean() == pytest.approx(0.5, abs=0.004)  # five standard errors of 16,000 pixels
+    assert noisy.std() == pytest.approx(0.1, abs=0.003)
+    assert np.abs(np.corrcoef(noisy.reshape(40, -1)) - np.eye(40)).max() < 0.3
+    assert (change("each_image", 4.0).min(), change("each_image", 4.0).max()) == (0, 1)
+
+
+def test_the_mistakes_are_those_of_the_studies() -> None:
+    assert change("range_mistake", 0.1).std() == pytest.approx(25.5, rel=0.03)
+    np.testing.assert_allclose(change("one_number", 0.5, -0.4), 0.3)
+    np.testing.assert_allclose(change("one_number", 2.0, 1.0), 1.0)
+    for name in robustness.CONDITIONS:
+        np.testing.assert_array_equal(change(name, 0.0), 0.5)
+
+
+def test_the_networks_of_the_first_study_have_its_parameters() -> None:
+    module = models.create("dropout_mlp", (28, 28, 1), 10)
+    shapes = jax.eval_shape(lambda: models.initial_parameters(module, jax.random.key(0)))
+    assert models.parameter_count(shapes) == 669_706
+
+
+@pytest.fixture(scope="module")
+def both() -> tuple[robustness.Study, robustness.Study]:
+    digits = data.load("digits")
+    return tuple(  # type: ignore[return-value]
+        robustness.study("dropout_mlp", digits, [0, 1], [0, 3], epochs=4, together=together)
+        for together in (True, False)
+    )
+
+
+def test_networks_trained_together_are_those_trained_alone(both: tuple[robustness.Study, robustness.Study]) -> None:
+    together, alone = both
+    np.testing.assert_allclose(together.transfer, alone.transfer, atol=0.02)
+    for split in together.loss:
+        np.testing.assert_allclose(together.loss[split], alone.loss[split], rtol=0.03)
+
+
+def test_training_in_noise_helps_in_noise(both: tuple[robustness.Study, robustness.Study]) -> None:
+    transfer = both[0].transfer.mean(axis=-1)
+    np.testing.assert_allclose(transfer[[0, 1], [0, 1]], both[0].accuracy["test"].mean(axis=-1))
+    assert transfer[0, 0] > 0.9
+    assert transfer[1, 1] > transfer[0, 1] + 0.03
+    assert both[0].loss["test"][1].mean() > both[0].loss["test"][0].mean()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (([-0.1], [0]), "levels are -0.1"),
+        (([], [0]), "levels are none"),
+        (([0.1], []), "0 seeds"),
+    ],
+)
+def test_wrong_studies_are_named(arguments: tuple, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        robustness.study("logistic", data.load("digits"), *arguments)
+
+
+def run(out_dir: Path, **changes: Any) -> dict:
+    own: dict[str, Any] = {
+        "dataset": "digits",
+        "data_dir": None,
+        "model": "logistic",
+        "epochs": 10,
+        "levels": ("0", "0.5"),
+        "conditions": ("each_image", "range_mistake", "one_number"),
+        "optimiser": "one_cycle",
+        "train_seed": 0,
+        "num_train_seeds": 2,
+    }
+    noise_robustness.run(noise_robustness.Settings(**(own | changes), out_dir=str(out_dir)))
+    return json.loads((out_dir / "metrics.json").read_text())
+
+
+def test_the_range_mistake_leaves_nothing_to_learn(tmp_path: Path) -> None:
+    conditions = run(tmp_path)["conditions"]
+    test = {name: np.mean(of["accuracy"]["test"], axis=-1) for name, of in conditions.items()}
+    assert test["each_image"][0] == test["range_mistake"][0] == test["one_number"][0] > 0.85
+    assert test["range_mistake"][1] < 0.3 < test["each_image"][1]
+    for name in ("accuracy", "loss", "transfer", "examples"):
+        assert (tmp_path / f"{name}.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"levels": ("-1",)}, "levels is '-1'"),
+        ({"levels": ("loud",)}, "levels is 'loud'"),
+        ({"conditions": ("each_pixel",)}, "unknown condition 'each_pixel'"),
+        ({"conditions": ()}, "conditions is empty"),
+    ],
+)
+def test_wrong_input_is_named(tmp_path: Path, changes: dict, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        run(tmp_path, **changes)
