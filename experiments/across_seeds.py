@@ -143,8 +143,7 @@ def _write_maps(
             for k, image in enumerate(own.images):
                 if image.count():
                     arrays[f"{name}_network_{number}_map_{k}"] = image.filled()
-    with common.replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    common.write_arrays(path, **arrays)
 
 
 def _draw(

@@ -103,8 +103,7 @@ def run(settings: Settings) -> None:
         for layer, of_layer in of_network.items()
         for condition, maps in of_layer.items()
     }
-    with common.replacing(out_dir / "activations.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+    common.write_arrays(out_dir / "activations.npz", **arrays)
     _draw(settings, out_dir, dataset, means[""], bars)
     _draw_walk(settings, out_dir, dataset, network, conditions, labels)
     for name, of_network in metrics["mean_activation"].items():

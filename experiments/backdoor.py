@@ -134,13 +134,12 @@ def run(settings: Settings) -> None:
         kind: {name: np.ma.stack([e.z_maps()[name] for e in networks]) for name in (*_RESPONSES, *_GRADIENTS)}
         for kind, networks in examined.items()
     }
-    with common.replacing(out_dir / "maps.npz") as temporary, temporary.open("wb") as file:
-        arrays: dict[str, Any] = {
-            f"{kind}_{name}".replace(" ", "_"): of_kind[:, target].filled(np.nan)
-            for kind, by_name in z.items()
-            for name, of_kind in by_name.items()
-        }
-        np.savez(file, **arrays)
+    arrays = {
+        f"{kind}_{name}".replace(" ", "_"): of_kind[:, target].filled(np.nan)
+        for kind, by_name in z.items()
+        for name, of_kind in by_name.items()
+    }
+    common.write_arrays(out_dir / "maps.npz", **arrays)
     _draw(settings, out_dir, dataset, examined, z, patch, source, target, metrics)
     _summarise(out_dir, settings, metrics)
 

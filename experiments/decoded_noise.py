@@ -85,8 +85,7 @@ def run(settings: Settings) -> None:
     }
     common.write_json(out_dir / "metrics.json", metrics)
     common.write_config(out_dir, settings)
-    with common.replacing(out_dir / "means.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, count=counts, image_sum=image.sum, code_sum=code.sum)
+    common.write_arrays(out_dir / "means.npz", count=counts, image_sum=image.sum, code_sum=code.sum)
     _draw(settings, out_dir, dataset, network, decoder, metrics, mean_images.filled(1), decodings)
     print(f"called most     {dataset.class_names[int(counts.argmax())]} ({counts.max() / counts.sum():.1%})")
     print(f"never called    {', '.join(dataset.class_names[k] for k in metrics['empty_classes']) or 'none'}")

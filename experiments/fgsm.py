@@ -82,8 +82,7 @@ def run(settings: Settings) -> None:
         for k, image in enumerate(images_khwc)
         if np.ma.count(image)
     }
-    with common.replacing(out_dir / "maps.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+    common.write_arrays(out_dir / "maps.npz", **arrays)
     _draw(settings, out_dir, dataset, epsilons, hits, means)
     print(f"test accuracy   {metrics['test_accuracy']:.2%}")
     for name, counts in hits.items():

@@ -105,11 +105,8 @@ def run(settings: Settings) -> None:
         },
     )
     common.write_config(out_dir, settings)
-    with common.replacing(out_dir / "templates.npz") as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            **{"-".join((c.noise, c.response, c.variant)): c.templates.filled(np.nan) for c in candidates},  # type: ignore[arg-type]
-        )
+    templates = {"-".join((c.noise, c.response, c.variant)): c.templates.filled(np.nan) for c in candidates}
+    common.write_arrays(out_dir / "templates.npz", **templates)
     _draw(settings, out_dir, dataset, rows, best, confusions)
     _summarise(out_dir, network.metrics["test_accuracy"], best)
 

@@ -77,14 +77,13 @@ def run(settings: Settings) -> None:
         dataset.class_names,
     )
     common.save(figure, out_dir / "map_variants.png")
-    with common.replacing(out_dir / "maps.npz") as temporary, temporary.open("wb") as file:
-        arrays = {
-            f"{name.replace(' ', '_')}_map_{k}": image.filled()
-            for name, images in variants.items()
-            for k, image in enumerate(images)
-            if image.count()
-        }
-        np.savez(file, **arrays)
+    arrays = {
+        f"{name.replace(' ', '_')}_map_{k}": image.filled()
+        for name, images in variants.items()
+        for k, image in enumerate(images)
+        if image.count()
+    }
+    common.write_arrays(out_dir / "maps.npz", **arrays)
     metrics = {
         "num_samples": settings.num_samples,
         "counts": decision.count.tolist(),

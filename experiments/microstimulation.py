@@ -136,8 +136,14 @@ def run(settings: Settings) -> None:
     common.write_json(out_dir / "metrics.json", metrics)
     common.write_config(out_dir, settings)
     arrays: dict[str, Any] = {f"hits_{layer}": np.stack(list(of.values())) for layer, of in hits.items()}
-    with common.replacing(out_dir / "curves.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, classes=classes, strengths=strengths, gammas=_GAMMAS, images=list(shown.values()), **arrays)
+    common.write_arrays(
+        out_dir / "curves.npz",
+        classes=classes,
+        strengths=strengths,
+        gammas=_GAMMAS,
+        images=list(shown.values()),
+        **arrays,
+    )
     _draw(settings, out_dir, dataset, background, curves, thresholds)
     _summarise(metrics, strengths)
     print(f"look at         {out_dir / 'psychometric.png'}")

@@ -212,8 +212,7 @@ def _write_maps(path: Path, found: Analysis) -> None:
                 arrays[f"{name}_map_{k}"] = image.filled()
                 if found.images[name].standard_error[k].count():
                     arrays[f"{name}_standard_error_{k}"] = found.images[name].standard_error[k].filled(np.inf)
-    with common.replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+    common.write_arrays(path, **arrays)
 
 
 def _draw(

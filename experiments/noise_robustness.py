@@ -100,8 +100,7 @@ def run(settings: Settings) -> None:
         arrays[f"{name}_transfer"] = study.transfer
         for split in study.accuracy:
             arrays |= {f"{name}_{split}_accuracy": study.accuracy[split], f"{name}_{split}_loss": study.loss[split]}
-    with common.replacing(out_dir / "curves.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, levels=levels, **arrays)
+    common.write_arrays(out_dir / "curves.npz", levels=levels, **arrays)
     _draw(settings, out_dir, dataset, studies, epochs)
     _summarise(studies, out_dir)
 

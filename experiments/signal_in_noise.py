@@ -198,8 +198,7 @@ def _write_maps(
         if np.ma.count(contrast.difference):
             arrays[f"map_{gamma:g}"] = contrast.difference[0].filled()
             arrays[f"standard_error_{gamma:g}"] = contrast.standard_error[0].filled()
-    with common.replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+    common.write_arrays(path, **arrays)
 
 
 def _draw(

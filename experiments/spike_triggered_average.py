@@ -188,8 +188,7 @@ def _write_arrays(path: Path, layer: Layer) -> None:
         if of_kind is not None:
             arrays[f"{kind}average"] = of_kind.images[fired].filled(np.nan)
             arrays[f"{kind}standard_error"] = of_kind.standard_error[fired].filled(np.nan)
-    with common.replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+    common.write_arrays(path, **arrays)
 
 
 def _draw(settings: Settings, out_dir: Path, dataset: data.Dataset, name: str, layer: Layer) -> None:

@@ -144,8 +144,7 @@ def _write_arrays(path: Path, found: dict[int, Covariance], averages: dict[int, 
         arrays[f"average_{unit}"] = np.ma.filled(averages[unit], np.nan)
         arrays |= {f"eigenvalues_{unit}": of.eigenvalues, f"features_{unit}": of.features}
         arrays |= {f"excitatory_{unit}": of.excitatory, f"suppressive_{unit}": of.suppressive}
-    with common.replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+    common.write_arrays(path, **arrays)
 
 
 def _draw(
