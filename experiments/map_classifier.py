@@ -105,8 +105,8 @@ def run(settings: Settings) -> None:
         },
     )
     common.write_config(out_dir, settings)
-    templates = {"-".join((c.noise, c.response, c.variant)): c.templates.filled(np.nan) for c in candidates}
-    common.write_arrays(out_dir / "templates.npz", **templates)
+    arrays = {"-".join((c.noise, c.response, c.variant)): c.templates.filled(np.nan) for c in candidates}
+    common.write_arrays(out_dir / "templates.npz", **arrays)
     _draw(settings, out_dir, dataset, rows, best, confusions)
     _summarise(out_dir, network.metrics["test_accuracy"], best)
 
