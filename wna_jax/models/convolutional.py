@@ -90,7 +90,7 @@ class BlockNetwork(nn.Module):
 
 
 class PooledNetwork(nn.Module):
-    """Blocks of SAME 3x3 convolutions with ReLU, each ended by 2x2 max-pooling and dropout, and one or two dense layers.
+    """Blocks of SAME 3x3 convolutions with ReLU, each ended by max-pooling and dropout, and one or two dense layers.
 
     With `normalised`, batch normalisation stands before each pooling. Keras counts four numbers a channel for it, the
     moving mean and variance among them; here there are two, as the statistics are folded into scale and bias. So the
