@@ -55,7 +55,7 @@ def run(settings: common.NetworkSettings) -> None:
 
 
 def class_report(labels: np.ndarray, answers: np.ndarray, class_names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Precision, recall, F1 and number of images of each class, and their means; 0 for a class that is never answered."""
+    """Precision, recall, F1 and number of images of each class, and their means; a class never answered has 0."""
     columns = precision_recall_fscore_support(labels, answers, labels=range(len(class_names)), zero_division=0)
     rows = dict(zip(class_names, np.transpose(columns), strict=True)) | {"mean": np.mean(columns, axis=1)}
     return {
