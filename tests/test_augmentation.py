@@ -18,14 +18,11 @@ def random_image(size: int = 9, channels: int = 1) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (size, size, channels)).astype(np.float32) / 255
 
 
-def test_every_augmentation_changes_images_and_keeps_shape_and_scale() -> None:
-    image = random_image(channels=3)
-    for text in (*NAMES, "_".join(NAMES)):
-        many = changed(text, image, 20)
-        assert many.shape == (20, 9, 9, 3)
-        assert many.min() >= 0
-        assert many.max() <= 1 + 1e-6
-        assert (many != image).any()
+def test_all_at_once_keep_shape_and_scale() -> None:
+    many = changed("_".join(NAMES), random_image(channels=3))
+    assert many.shape == (200, 9, 9, 3)
+    assert many.min() >= 0
+    assert 0.9 < many.max() <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -103,6 +100,6 @@ def test_blur_is_that_of_scipy(deviation: float) -> None:
 
 def test_an_unknown_augmentation_is_refused_with_the_list() -> None:
     with pytest.raises(
-        InputError, match=f"unknown augmentation 'shake': choose one of {', '.join(augmentation.NAMES)}"
+        InputError, match=f"unknown augmentation 'warp': choose one of {', '.join(augmentation.NAMES)}"
     ):
-        augmenter("shift_shake")
+        augmenter("shift_warp")

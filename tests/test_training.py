@@ -56,7 +56,7 @@ def test_the_test_set_is_classified_once_and_with_the_best_parameters(
 
 
 def test_the_history_has_the_mean_over_the_steps_of_an_epoch(digits: Dataset) -> None:
-    still = spec(digits, epochs=1, batch_size=len(digits.train.labels) // 2, peak_learning_rate=1e-12)
+    still = spec(digits, epochs=1, batch_size=len(digits.train.labels) // 5, peak_learning_rate=1e-12)
     (row,) = fit(still, digits).metrics["epochs"]
     module = models.create("logistic", digits.image_shape, 10)
     untrained = training.evaluate(module, models.initial_parameters(module, jax.random.key(0)), digits.train)
