@@ -48,8 +48,7 @@ def run(settings: common.NetworkSettings) -> None:
     }
     common.write_json(out_dir / "metrics.json", metrics)
     common.write_config(out_dir, settings)
-    with common.replacing(out_dir / "predictions.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, logits=logits, labels=labels)
+    common.write_arrays(out_dir / "predictions.npz", logits=logits, labels=labels)
     _draw(settings, out_dir, dataset, logits, confusion, metrics)
     _summarise(out_dir, metrics)
 

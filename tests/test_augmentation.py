@@ -99,7 +99,5 @@ def test_blur_is_that_of_scipy(deviation: float) -> None:
 
 
 def test_an_unknown_augmentation_is_refused_with_the_list() -> None:
-    with pytest.raises(
-        InputError, match=f"unknown augmentation 'warp': choose one of {', '.join(augmentation.NAMES)}"
-    ):
+    with pytest.raises(InputError, match=f"unknown augmentation 'warp': choose one of {', '.join(augmentation.NAMES)}"):
         augmenter("shift_warp")
