@@ -21,11 +21,12 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from wna_jax import data, figures, interventions, noise, reverse_correlation, training, units
+from wna_jax import augmentation, data, figures, interventions, noise, reverse_correlation, units
 
-flags.DEFINE_float("noise_weight", 0.2, "of the noise in noisy images", lower_bound=0, upper_bound=1)
-flags.DEFINE_enum(
-    "augmentation", "shift", ["none", *training.AUGMENTATIONS], "of the training of a second network, to compare with"
+flags.DEFINE_string(
+    "augmentation",
+    "shift",
+    f"of the training of a second network: {', '.join(augmentation.NAMES)}, several joined by _, or none",
 )
 
 _AS_THEY_ARE, _NOISY = "images", "noisy images"

@@ -70,6 +70,7 @@ flags.DEFINE_list("layers", None, "whose units to look at, comma-separated (by d
 flags.DEFINE_integer("images_a_class", 200, "test images of each class, at most", lower_bound=1)
 flags.DEFINE_integer("train_seed", 0, "of the training", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_integer("num_train_seeds", 3, "networks, trained from --train_seed on", lower_bound=2)
+flags.DEFINE_float("noise_weight", 0.2, "of the noise in noisy images", lower_bound=0, upper_bound=1)
 flags.DEFINE_string("out_dir", None, "where results are written (by default a folder of runs/ named by the settings)")
 flags.DEFINE_string("checkpoint_dir", "runs/checkpoints", "where trained networks are kept, and found again")
 flags.DEFINE_boolean("retrain", False, "train even if there is a checkpoint, and replace it")
@@ -170,14 +171,18 @@ def classes_to_tell(settings: NetworkSettings, report: Report) -> data.Dataset:
 def trained_network(
     settings: NetworkSettings, dataset: data.Dataset, report: Report, augmentation: str | None = None
 ) -> Network:
-    """The network that the settings ask for, from its checkpoint or trained now; with an augmentation of its own."""
+    """The network that the settings ask for, from its checkpoint or trained now.
+
+    Of an augmentation of its own, "none" among them, or by default of that which suits the data set.
+    """
+    usual = training.default_augmentation(dataset.name)
     spec = training.TrainingSpec(
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
         model=settings.model,
         seed=settings.train_seed,
         epochs=training.default_epochs(dataset.name, settings.model) if settings.epochs is None else settings.epochs,
-        augmentation=augmentation or training.default_augmentation(dataset.name),
+        augmentation={None: usual, "none": None}.get(augmentation, augmentation),
     )
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
     trained, was_loaded = checkpoints.load_or_train(

@@ -21,12 +21,12 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from wna_jax import data, figures, interventions, statistics, training
+from wna_jax import augmentation, data, figures, interventions, statistics, training
 from wna_jax.errors import InputError, unknown_name
 
 
 class Place(NamedTuple):
-    """What is done to an image: the arguments of `interventions.affine`, moves as a share of height and width."""
+    """What is done to an image: the arguments of `augmentation.affine`, moves as a share of height and width."""
 
     scale: float = 1.0
     angle: float = 0.0
@@ -133,7 +133,7 @@ def run(settings: Settings) -> None:
 def put(images: jax.Array, place: Place) -> jax.Array:
     """Images [n, H, W, C] at a place."""
     height, width = images.shape[1:3]
-    return interventions.affine(images, place.scale, place.angle, place.down * height, place.right * width)
+    return augmentation.affine(images, place.scale, place.angle, place.down * height, place.right * width)
 
 
 def moved_dataset(dataset: data.Dataset, name: str) -> data.Dataset:

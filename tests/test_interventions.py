@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import data, interventions, noise
+from wna_jax import augmentation, data, interventions, noise
 from wna_jax.errors import InputError
 from wna_jax.reverse_correlation import reverse_correlate
 from wna_jax.sampling import draw_and_present
@@ -102,14 +102,14 @@ def test_fgsm_lowers_accuracy_more_than_random_steps_of_the_same_size(network: N
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
 def test_movements_move_turn_and_scale(size: tuple[int, int]) -> None:
     images = jax.random.uniform(jax.random.key(0), (2, *size, 3))
-    np.testing.assert_allclose(interventions.affine(images), images, atol=1e-6)
-    np.testing.assert_allclose(interventions.affine(images, angle=180.0), images[:, ::-1, ::-1], atol=1e-5)
-    moved = interventions.affine(images, down=2.0, right=-1.0)
+    np.testing.assert_allclose(augmentation.affine(images), images, atol=1e-6)
+    np.testing.assert_allclose(augmentation.affine(images, angle=180.0), images[:, ::-1, ::-1], atol=1e-5)
+    moved = augmentation.affine(images, down=2.0, right=-1.0)
     np.testing.assert_allclose(moved[:, 2:, :-1], images[:, :-2, 1:], atol=1e-6)
     np.testing.assert_array_equal(moved[:, :2], 0)
     if size == (8, 8):
-        np.testing.assert_allclose(interventions.affine(images, angle=90.0), jnp.rot90(images, axes=(1, 2)), atol=1e-5)
-        half = interventions.affine(images, scale=0.5)
+        np.testing.assert_allclose(augmentation.affine(images, angle=90.0), jnp.rot90(images, axes=(1, 2)), atol=1e-5)
+        half = augmentation.affine(images, scale=0.5)
         means_of_four = images.reshape(2, 4, 2, 4, 2, 3).mean(axis=(2, 4))
         np.testing.assert_allclose(half[:, 2:6, 2:6], means_of_four, atol=1e-6)
         assert not half[:, :2].any()

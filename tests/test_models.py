@@ -18,6 +18,7 @@ COUNTS = {
     "paper_cnn": 431_080,
     "wide_cnn": 862_100,
     "net": 688_138,
+    "flat_cnn": 1_625_866,
     "rnn": 34_210 - 200,  # one bias a unit and gate, where PyTorch keeps two
     "lstm": 214_282 - 1_024,
 }
@@ -34,6 +35,7 @@ def random(seed: int, *shape: int) -> jax.Array:
         *((name, (28, 28, 1), 10, count) for name, count in COUNTS.items()),
         ("pair_cnn", (28, 28, 1), 2, 93_011 + 101),  # the published sigmoid has one unit, this softmax two
         ("cifar_cnn", (32, 32, 3), 10, 5_852_170),
+        ("deep_cnn", (32, 32, 3), 10, 551_466 - 2 * (32 + 64 + 128)),  # Keras counts moving means and variances
     ],
 )
 def test_parameter_counts_are_those_published(

@@ -1,7 +1,7 @@
 """Interventions: what is done to a network's images to see how its answers change, each with one strength.
 
 A picture in noise (`embedded`), a pattern mixed into images (`MIXES`), a step along the loss gradient (`fgsm`), a
-movement (`affine`), a patch (`stamp`, `poison`). `hits` counts the answers as a function of the strength.
+patch (`stamp`, `poison`). `hits` counts the answers as a function of the strength.
 """
 
 import functools
@@ -149,37 +149,6 @@ def fgsm(logits_function: LogitsFunction, images: jax.Array, labels: jax.Array, 
     """The fast gradient sign method: images + epsilon sign(loss gradient), clipped to [0, 1] (arXiv 1412.6572)."""
     step = jnp.sign(loss_gradient(logits_function, images, labels))
     return jnp.clip(images + epsilon * step, 0, 1)
-
-
-def affine(
-    images: jax.Array,
-    scale: jax.Array | float = 1.0,
-    angle: jax.Array | float = 0.0,
-    down: jax.Array | float = 0.0,
-    right: jax.Array | float = 0.0,
-) -> jax.Array:
-    """Images [n, H, W, C] scaled and turned about their centre, then moved, on black; bilinear interpolation.
-
-    At scale 1/2 each pixel is the mean of four, as OpenCV's bilinear resizing makes it.
-
-    Args:
-        images: on the [0, 1] scale.
-        scale: 1/2 makes things half as large.
-        angle: in degrees, anticlockwise.
-        down: pixels.
-        right: pixels.
-    """
-    height, width = images.shape[1:3]
-    turn = jnp.deg2rad(jnp.float32(angle))
-    y = (jnp.arange(height, dtype=jnp.float32) - (height - 1) / 2 - down)[:, None]
-    x = (jnp.arange(width, dtype=jnp.float32) - (width - 1) / 2 - right)[None]
-    rows = (jnp.cos(turn) * y + jnp.sin(turn) * x) / scale + (height - 1) / 2
-    columns = (jnp.cos(turn) * x - jnp.sin(turn) * y) / scale + (width - 1) / 2
-
-    def warp(plane: jax.Array) -> jax.Array:
-        return jax.scipy.ndimage.map_coordinates(plane, [rows, columns], order=1)
-
-    return jax.vmap(jax.vmap(warp, in_axes=-1, out_axes=-1))(images)
 
 
 def c_patch(image_shape: tuple[int, ...], size: int = 6, top: int = 1, left: int = 21) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from wna_jax import models
+from wna_jax.augmentation import augmenter
 from wna_jax.data import Dataset, Split
 from wna_jax.errors import InputError
 from wna_jax.models.layers import fold_statistics
@@ -21,7 +22,6 @@ from wna_jax.progress import Progress, Report, silent
 Parameters = Any
 """The pytree that Linen keeps under "params"."""
 
-AUGMENTATIONS = ("shift", "flip_shift")
 _EPOCHS = {"digits": 40, "mnist": 3, "fashion_mnist": 6}
 _EVALUATION_BATCH = 500
 _STEPS_PER_REPORT = 20
@@ -40,7 +40,7 @@ class TrainingSpec:
     batch_size: int = 128
     peak_learning_rate: float = 3e-3
     augmentation: str | None = None
-    """None, "shift": each training image moved by up to 2 pixels each way, or "flip_shift": and mirrored or not."""
+    """None, or how each training image is changed at random: one of `augmentation.NAMES`, or several joined by "_"."""
 
     def __post_init__(self) -> None:
         """Says at once what cannot be trained."""
@@ -49,8 +49,8 @@ class TrainingSpec:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: it must be a whole number from 0 to 2^32 - 1")
-        if self.augmentation not in (None, *AUGMENTATIONS):
-            raise InputError(f"augmentation is {self.augmentation!r}: expected {' or '.join(AUGMENTATIONS)}, or none")
+        if self.augmentation is not None:
+            augmenter(self.augmentation)
 
 
 class Trained(NamedTuple):
@@ -59,7 +59,11 @@ class Trained(NamedTuple):
     parameters: Parameters
     """NumPy arrays, which belong to no device and so can be used on any."""
     metrics: dict[str, Any]
-    """test_accuracy, test_loss, validation_accuracy, best_epoch, training_seconds and `epochs`, a row each."""
+    """test_accuracy, test_loss, validation_accuracy, best_epoch, training_seconds and `epochs`, a row each.
+
+    In a row train_loss and train_accuracy are means over the epoch's steps: of the network in training, with dropout
+    and augmentation, while it learns.
+    """
 
 
 def default_epochs(dataset_name: str, model_name: str) -> int:
@@ -126,11 +130,13 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
     best_parameters: Parameters = None
     history: list[dict[str, float]] = []
     for epoch in range(spec.epochs):
+        of_steps: list[dict[str, jax.Array]] = []
         order = np.random.default_rng((spec.seed, epoch)).permutation(size).astype(np.int32)
         for i in range(steps_an_epoch):
             batch = order[i * batch_size : (i + 1) * batch_size]
             done = epoch * steps_an_epoch + i + 1
             parameters, state, figures = step(parameters, state, batch, jax.random.fold_in(key, done))
+            of_steps.append(figures)
             last = i + 1 == steps_an_epoch
             if not last and done % _STEPS_PER_REPORT:
                 continue
@@ -147,9 +153,8 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
                 best_so_far = max((row["validation_accuracy"] for row in history), default=-1.0)
                 if figures["validation_accuracy"] > best_so_far:
                     best_parameters = evaluated
-                history.append(
-                    {name if "_" in name else f"last_batch_{name}": value for name, value in figures.items()}
-                )
+                whole = {f"train_{name}": float(np.mean(values)) for name, values in _columns(of_steps).items()}
+                history.append(whole | {name: value for name, value in figures.items() if "_" in name})
             total = spec.epochs * steps_an_epoch
             report(Progress(f"training {spec.model}", done * batch_size, total * batch_size, "images", figures))
 
@@ -165,6 +170,21 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
         "epochs": history,
     }
     return Trained(jax.tree.map(np.asarray, best_parameters), metrics)
+
+
+def predict(module: nn.Module, parameters: Parameters, images: np.ndarray) -> np.ndarray:
+    """The logits [n, K] of images [n, H, W, C] on the [0, 1] scale."""
+    starts = range(0, len(images), _EVALUATION_BATCH)
+    return np.concatenate([_apply(module, parameters, images[i : i + _EVALUATION_BATCH]) for i in starts])
+
+
+@partial(jax.jit, static_argnums=0)
+def _apply(module: nn.Module, parameters: Parameters, images: jax.Array) -> jax.Array:
+    return logits_function(module, parameters)(images)
+
+
+def _columns(rows: list[dict[str, jax.Array]]) -> dict[str, list[np.ndarray]]:
+    return {name: jax.device_get([row[name] for row in rows]) for name in rows[0]}
 
 
 def evaluate(module: nn.Module, parameters: Parameters, split: Split) -> dict[str, float]:
@@ -190,10 +210,12 @@ def _make_step(
     """One jitted step. Stepping stays a Python loop: in a `lax.scan` a CPU differentiates convolutions far slower."""
     images, labels = jnp.asarray(train.images), jnp.asarray(train.labels)
 
-    def loss_and_figures(parameters: Parameters, images_u8: jax.Array, labels: jax.Array, key: jax.Array) -> tuple:
+    augment = augmenter(augmentation) if augmentation else None
+
+    def loss_and_figures(parameters: Parameters, images: jax.Array, labels: jax.Array, key: jax.Array) -> tuple:
         logits, _ = module.apply(
             {"params": parameters},
-            to_unit_range(images_u8),
+            images,
             rngs={"dropout": jax.random.fold_in(key, 0)},
             mutable=["batch_statistics"],
         )
@@ -205,25 +227,15 @@ def _make_step(
     def step(
         parameters: Parameters, state: Any, images: jax.Array, labels: jax.Array, batch: jax.Array, key: jax.Array
     ) -> tuple:
-        shown = images[batch]
-        if augmentation:
-            keys = jax.random.split(jax.random.fold_in(key, 1), len(batch))
-            shown = jax.vmap(partial(_moved, flip=augmentation == "flip_shift"))(keys, shown)
+        shown = to_unit_range(images[batch])
+        if augment:
+            shown = jax.vmap(augment)(jax.random.split(jax.random.fold_in(key, 1), len(batch)), shown)
         gradient, figures = jax.grad(loss_and_figures, has_aux=True)(parameters, shown, labels[batch], key)
         with jax.numpy_dtype_promotion("standard"):  # optax does not hold to the strict rules that we test under
             updates, state = optimiser.update(gradient, state, parameters)
         return optax.apply_updates(parameters, updates), state, figures
 
     return lambda parameters, state, batch, key: step(parameters, state, images, labels, batch, key)
-
-
-def _moved(key: jax.Array, image_u8: jax.Array, flip: bool) -> jax.Array:
-    """One image [H, W, C], moved by up to 2 pixels each way and mirrored or not; the rim is filled by reflection."""
-    flip_key, shift_key = jax.random.split(key)
-    image = jnp.where(jax.random.bernoulli(flip_key), image_u8[:, ::-1], image_u8) if flip else image_u8
-    padded = jnp.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect")
-    top, left = jax.random.randint(shift_key, (2,), 0, 5)
-    return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), image.shape)
 
 
 def _with_statistics(module: nn.Module, parameters: Parameters, images_u8: np.ndarray) -> Parameters:

@@ -13,6 +13,7 @@ from wna_jax.figures.maps import (
     speeds,
 )
 from wna_jax.figures.templates import confusions, tables, template_accuracies
+from wna_jax.figures.training import learning_curves, seed_means
 
 __all__ = [
     "RELIABLE",
@@ -29,7 +30,9 @@ __all__ = [
     "dots",
     "families",
     "gallery",
+    "learning_curves",
     "panels",
+    "seed_means",
     "shares",
     "significance",
     "spectra",

@@ -8,7 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from wna_jax.errors import unknown_name
-from wna_jax.models.convolutional import BlockNetwork, SameConvolutionNetwork, ValidConvolutionNetwork
+from wna_jax.models.convolutional import (
+    BlockNetwork,
+    PooledNetwork,
+    SameConvolutionNetwork,
+    ValidConvolutionNetwork,
+)
 from wna_jax.models.dense import DenseNetwork
 from wna_jax.models.recurrent import RecurrentNetwork
 
@@ -22,6 +27,11 @@ _REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "net": SameConvolutionNetwork,
     "cifar_cnn": BlockNetwork,
     "half_cifar_cnn": partial(BlockNetwork, widths=(16, 32, 64, 64, 128, 128, 512, 256)),
+    "flat_cnn": PooledNetwork,
+    "deep_cnn": partial(
+        PooledNetwork, blocks=((32, 32), (64, 64), (128, 128)), normalised=True, dropout=(0.25, 0.0, 0.5)
+    ),
+    "plain_cnn": partial(PooledNetwork, blocks=((32,), (64,), (128,)), width=None, dropout=(0.0, 0.5, 0.0)),
     "rnn": RecurrentNetwork,
     "lstm": partial(RecurrentNetwork, cell=nn.OptimizedLSTMCell, width=128),
 }

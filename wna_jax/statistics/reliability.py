@@ -260,6 +260,31 @@ def batch_means(blocks: ArrayLike, confidence: float = 0.95) -> BlockAverage:
     return BlockAverage(mean, standard_error, mean - margin, mean + margin)
 
 
+class SeedMean(NamedTuple):
+    """The values of some seeds, and their mean with its interval."""
+
+    values: tuple[float, ...]
+    mean: float
+    low: float
+    high: float
+
+
+def seed_mean(values: Sequence[float], confidence: float = 0.95) -> SeedMean:
+    """Mean ± t_{n-1} sd / sqrt(n) of n values, one of each seed, which are taken for normal.
+
+    Common mistakes: comparing two intervals where seeds are shared; the interval of the differences is far narrower.
+
+    Raises:
+        InputError: fewer than two values, or no confidence.
+    """
+    check_confidence(confidence)
+    if len(values) < 2:
+        raise InputError(f"{len(values)} values: expected those of at least 2 seeds, or they have no spread")
+    x = np.asarray(values, np.float64)
+    margin = special.stdtrit(len(x) - 1, (1 + confidence) / 2) * x.std(ddof=1) / np.sqrt(len(x))
+    return SeedMean(tuple(x.tolist()), float(x.mean()), float(x.mean() - margin), float(x.mean() + margin))
+
+
 class Interval(NamedTuple):
     """The two ends of an interval."""
 

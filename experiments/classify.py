@@ -1,0 +1,131 @@
+"""Trains a network to classify, and reports how well it does: curves, confusions, each class, the surest answers.
+
+  python -m experiments.classify                                             embedded digits, no download
+  python -m experiments.classify --dataset=mnist --model=flat_cnn
+  python -m experiments.classify --dataset=cifar10 --model=deep_cnn --epochs=100
+
+The parameters are those of the epoch that is best on the validation images; the test images chose nothing. How sure an
+answer is, is told by its log odds, log p / (1 - p): in float32 many p are 1.
+
+Writes to --out_dir: curves.png, confusion.png, answers.png (the surest right and the surest wrong test images),
+predictions.npz (logits and labels of the test images), metrics.json, config.json and log.jsonl.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import special
+from sklearn.metrics import precision_recall_fscore_support
+
+from experiments import common
+from wna_jax import data, figures, models, statistics, templates, training
+
+_SHOWN = 10
+
+
+def run(settings: common.NetworkSettings) -> None:
+    """One run of the experiment: settings -> files in settings.out_dir."""
+    out_dir = common.open_output(settings)
+    with common.reporting(out_dir) as report:
+        dataset = common.classes_to_tell(settings, report)
+        network = common.trained_network(settings, dataset, report)
+        labels = dataset.test.labels
+        logits = training.predict(network.module, network.parameters, dataset.test.images / np.float32(255))
+    answers = logits.argmax(axis=1)
+    confusion = templates.confusion_matrix(labels, answers, dataset.num_classes)
+    interval = statistics.wilson_interval(np.trace(confusion), len(labels))
+    metrics = {
+        "parameters": models.parameter_count(network.parameters),
+        "num_images": {
+            name: len(split.labels)
+            for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
+        },
+        **network.metrics,
+        "test_interval_95": [float(interval.low), float(interval.high)],
+        "classes": class_report(labels, answers, dataset.class_names),
+        "confusion": confusion.tolist(),
+    }
+    common.write_json(out_dir / "metrics.json", metrics)
+    common.write_config(out_dir, settings)
+    common.write_arrays(out_dir / "predictions.npz", logits=logits, labels=labels)
+    _draw(settings, out_dir, dataset, logits, confusion, metrics)
+    _summarise(out_dir, metrics)
+
+
+def class_report(labels: np.ndarray, answers: np.ndarray, class_names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Precision, recall, F1 and number of images of each class, and their means; a class never answered has 0."""
+    columns = precision_recall_fscore_support(labels, answers, labels=range(len(class_names)), zero_division=0)
+    rows = dict(zip(class_names, np.transpose(columns), strict=True)) | {"mean": np.mean(columns, axis=1)}
+    return {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f1), "images": float(count)}
+        for name, (p, r, f1, count) in rows.items()
+    }
+
+
+def log_odds(logits: np.ndarray) -> np.ndarray:
+    """log p / (1 - p) of each answer [n]: its logit less the log sum exp of the others, for logits [n, K]."""
+    ordered = np.sort(logits.astype(np.float64), axis=1)
+    return ordered[:, -1] - special.logsumexp(ordered[:, :-1], axis=1)
+
+
+def _draw(
+    settings: common.NetworkSettings,
+    out_dir: Path,
+    dataset: data.Dataset,
+    logits: np.ndarray,
+    confusion: np.ndarray,
+    metrics: dict[str, Any],
+) -> None:
+    what, n = f"{settings.model} on {dataset.title}", len(logits)
+    low, high = metrics["test_interval_95"]
+    told = f"{metrics['test_accuracy']:.2%} ({low:.2%} to {high:.2%})"
+    sizes = metrics["num_images"]
+    common.save(
+        figures.learning_curves(
+            metrics["epochs"],
+            metrics["best_epoch"],
+            f"Training of {what}: {sizes['train']:,} training images (seen while the network learns), "
+            f"{sizes['validation']:,} validation images; {told} of {n:,} test images right",
+        ),
+        out_dir / "curves.png",
+    )
+    heading = f"{n:,} test images, {told} right"
+    common.save(figures.confusions({heading: confusion}, dataset.class_names, what), out_dir / "confusion.png")
+
+    answers, labels, sure = logits.argmax(axis=1), dataset.test.labels, log_odds(logits)
+    names = dataset.class_names
+    surest = np.argsort(-sure)
+    right, wrong = surest[answers[surest] == labels[surest]], surest[answers[surest] != labels[surest]]
+
+    def panel(i: int) -> figures.Panel:
+        called, chance = names[answers[i]], special.expit(sure[i])
+        heading = f"1 - p = {special.expit(-sure[i]):.0e}" if answers[i] == labels[i] else f"p = {chance:.4f}"
+        told = called if answers[i] == labels[i] else f"called {called}, is {names[labels[i]]}"
+        return figures.Panel(dataset.test.images[i] / np.float32(255), heading, caption=told)
+
+    of_class = [right[answers[right] == k] for k in range(dataset.num_classes)]
+    rows: dict[str, list[figures.Panel | None]] = {
+        "right,\nthe surest": [panel(i) for i in right[:_SHOWN]],
+        "right, surest\nof each class": [panel(members[0]) if len(members) else None for members in of_class],
+        "wrong,\nthe surest": [panel(i) for i in wrong[:_SHOWN]],
+        "wrong,\nnext to those": [panel(i) for i in wrong[_SHOWN : 2 * _SHOWN]],
+    }
+    title = f"The surest answers of {what}: {len(right):,} right and {len(wrong):,} wrong of {n:,} test images"
+    common.save(figures.panels(rows, title), out_dir / "answers.png")
+
+
+def _summarise(out_dir: Path, metrics: dict[str, Any]) -> None:
+    low, high = metrics["test_interval_95"]
+    print(f"parameters      {metrics['parameters']:,}")
+    print(f"test accuracy   {metrics['test_accuracy']:.2%} ({low:.2%} to {high:.2%}), loss {metrics['test_loss']:.4f}")
+    print(f"best epoch      {metrics['best_epoch']} of {len(metrics['epochs'])}, {metrics['training_seconds']:.0f} s")
+    print(f"{'class':16s}{'precision':>10s}{'recall':>10s}{'F1':>10s}{'images':>10s}")
+    for name, row in metrics["classes"].items():
+        scores = "".join(f"{row[score]:10.4f}" for score in ("precision", "recall", "f1"))
+        print(f"{name:16s}{scores}{row['images']:10,.0f}")
+    print(f"look at         {out_dir / 'curves.png'}")
+
+
+if __name__ == "__main__":
+    common.main(run, common.NetworkSettings)
