@@ -36,10 +36,11 @@ def test_the_mistakes_are_those_of_the_studies() -> None:
         np.testing.assert_array_equal(change(name, 0.0), 0.5)
 
 
-def test_the_networks_of_the_first_study_have_its_parameters() -> None:
-    module = models.create("dropout_mlp", (28, 28, 1), 10)
+@pytest.mark.parametrize(("name", "count"), [("dropout_mlp", 669_706), ("noise_cnn", 1_199_882)])
+def test_the_networks_of_the_first_study_have_its_parameters(name: str, count: int) -> None:
+    module = models.create(name, (28, 28, 1), 10)
     shapes = jax.eval_shape(lambda: models.initial_parameters(module, jax.random.key(0)))
-    assert models.parameter_count(shapes) == 669_706
+    assert models.parameter_count(shapes) == count  # noise_cnn: 320 + 18,496 + 9,216 x 128 + 128 + 1,290
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ _REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "cifar_cnn": BlockNetwork,
     "half_cifar_cnn": partial(BlockNetwork, widths=(16, 32, 64, 64, 128, 128, 512, 256)),
     "flat_cnn": PooledNetwork,
+    "noise_cnn": partial(PooledNetwork, dropout=(0.25, 0.0, 0.5), padding="VALID"),
     "deep_cnn": partial(
         PooledNetwork, blocks=((32, 32), (64, 64), (128, 128)), normalised=True, dropout=(0.25, 0.0, 0.5)
     ),

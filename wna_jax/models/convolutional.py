@@ -90,7 +90,7 @@ class BlockNetwork(nn.Module):
 
 
 class PooledNetwork(nn.Module):
-    """Blocks of SAME 3x3 convolutions with ReLU, each ended by max-pooling and dropout, and one or two dense layers.
+    """Blocks of 3x3 convolutions with ReLU, each ended by max-pooling and dropout, and one or two dense layers.
 
     With `normalised`, batch normalisation stands before each pooling. Keras counts four numbers a channel for it, the
     moving mean and variance among them; here there are two, as the statistics are folded into scale and bias. So the
@@ -106,6 +106,7 @@ class PooledNetwork(nn.Module):
     normalised: bool = False
     dropout: tuple[float, float, float] = (0.25, 0.5, 0.0)
     """After each block, of what enters the first dense layer, and of what leaves it."""
+    padding: str = "SAME"
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -121,7 +122,7 @@ class PooledNetwork(nn.Module):
         for block in self.blocks:
             for filters in block:
                 i += 1
-                x = nn.relu(_conv(filters, (3, 3), "SAME", f"conv{i}")(x))
+                x = nn.relu(_conv(filters, (3, 3), self.padding, f"conv{i}")(x))
             if self.normalised:
                 x = BatchNormalisation(name=f"bn{i}")(x)
             x = dropout(of_block)(max_pool(x))
