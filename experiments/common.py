@@ -218,7 +218,8 @@ def chosen_layers(
             raise InputError(f"layer {name} has no spatial positions: choose from those with feature maps, {spatial}")
     chosen = asked or usual(*of_network)
     if not chosen:
-        raise InputError(f"no layer of this network has what is looked at: choose --layers from {', '.join(known)}")
+        way_out = "another --model" if with_maps else f"--layers from {', '.join(known)}"
+        raise InputError(f"no layer of this network has feature maps: choose {way_out}")
     return tuple(dict.fromkeys(chosen))
 
 

@@ -151,6 +151,16 @@ def test_a_unit_that_does_not_look_has_no_significant_feature_in_95_of_100_runs(
     assert np.mean(hits) == pytest.approx(0.05, abs=0.033)  # three standard errors of 400 runs
 
 
+def test_extremes_of_the_null_are_those_of_covariances_of_gaussian_samples() -> None:
+    low, high = receptive_fields._null_extremes(30, 200.0, 500, 0)
+    random = np.random.default_rng(1)
+    samples = random.standard_normal((500, 200, 30))
+    eigenvalues = np.linalg.eigvalsh(np.swapaxes(samples, 1, 2) @ samples / 200)
+    for ours, direct in ((low, eigenvalues[:, 0]), (high, eigenvalues[:, -1])):
+        assert ours.mean() == pytest.approx(direct.mean(), abs=5 * direct.std() / np.sqrt(250))
+        assert ours.std() == pytest.approx(direct.std(), rel=0.2)
+
+
 def test_wrong_units_are_named() -> None:
     white = noise.gaussian((8, 8, 1), 0.0, 1.0)
     silent = covariances_of(lambda x: jnp.zeros((len(x), 2)), white, 100)
