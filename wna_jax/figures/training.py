@@ -31,6 +31,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int, tit
         ax.axvline(best_epoch, color=QUIET, linewidth=0.8, linestyle=":", label="kept: best on validation")
         ax.set_title(measure + (", nats" if measure == "loss" else ""), loc="left", fontsize=9)
         ax.set_xlabel("epoch", fontsize=8)
+        ax.set_xlim(0.5, len(history) + 0.5)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
