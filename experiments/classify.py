@@ -91,7 +91,8 @@ def _draw(
         out_dir / "curves.png",
     )
     heading = f"{n:,} test images, {told} right"
-    common.save(figures.confusions({heading: confusion}, dataset.class_names, what), out_dir / "confusion.png")
+    title = f"{what}: share of each true class, in per cent"
+    common.save(figures.confusions({heading: confusion}, dataset.class_names, title), out_dir / "confusion.png")
 
     answers, labels, sure = logits.argmax(axis=1), dataset.test.labels, log_odds(logits)
     names = dataset.class_names

@@ -480,3 +480,11 @@ def test_a_contrast_of_other_pixels_is_refused() -> None:
     other = classification_images(run_of((4, 4, 1)), noise.gaussian((4, 4, 1)))
     with pytest.raises(InputError, match="a contrast of maps"):
         statistics.contrast(maps, other)
+
+
+def test_the_mean_over_seeds_has_students_interval() -> None:
+    values = [0.98, 0.985, 0.991]
+    got, expected = statistics.seed_mean(values), stats.ttest_1samp(values, 0).confidence_interval()
+    np.testing.assert_allclose(got[1:], [np.mean(values), expected.low, expected.high])
+    with pytest.raises(InputError, match="1 values: expected those of at least 2 seeds"):
+        statistics.seed_mean([0.98])

@@ -31,6 +31,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int, tit
         ax.axvline(best_epoch, color=QUIET, linewidth=0.8, linestyle=":", label="kept: best on validation")
         ax.set_title(measure + (", nats" if measure == "loss" else ""), loc="left", fontsize=9)
         ax.set_xlabel("epoch", fontsize=8)
+        ax.set_xlim(0.5, len(history) + 0.5)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
@@ -65,14 +66,17 @@ def seed_means(
                 ax.plot(published[measure][name], place, "D", color="#c8553d", markerfacecolor="white", markersize=5)
         shown = [value for of in rows.values() for value in of.values] + list(published.get(measure, {}).values())
         margin = 0.15 * (max(shown) - min(shown)) + 1e-3
-        ax.set_xlim(min(shown) - margin, max(shown) + margin)  # long intervals of few seeds are cut off
+        ax.set_xlim(min(shown) - margin, max(shown) + margin)
         ax.set_title(measure, loc="left", fontsize=9)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.tick_params(labelsize=7)
+        ax.tick_params(axis="y", length=0)
         ax.grid(axis="x", linewidth=0.4, color="#dddddd")
         ax.spines[["top", "right", "left"]].set_visible(False)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
-    axes[0].invert_yaxis()
-    legend = "Point: a seed. Bar: mean and its 95% interval (Student's t over seeds)."
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    legend = (
+        "Point: a seed. Bar: mean and its 95% interval (Student's t over seeds); a bar that reaches the rim is cut off."
+    )
     figure.supxlabel(legend + " Hollow: published." * bool(published), x=0.01, ha="left", fontsize=7.5, color=QUIET)
     return figure
