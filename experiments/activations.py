@@ -1,6 +1,6 @@
 """What do the units of each layer answer to images of each class, and to the same images in noise?
 
-Mean activations after ReLU of test images of each class, as maps and as bars, for images as they are and for
+Mean activations of test images of each class, as maps and as bars, for images as they are and for
 t = (1 - w) s + w z, noise z of weight w, on one scale; the way of one image through all layers; and the same bars for a
 network that was trained with augmentation (a checkpoint of its own).
 
@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from wna_jax import augmentation, data, figures, interventions, noise, reverse_correlation, units
+from wna_jax import augmentation, data, figures, interventions, noise, reverse_correlation, training, units
 
 flags.DEFINE_string(
     "augmentation",
@@ -29,7 +29,7 @@ flags.DEFINE_string(
     f"of the training of a second network: {', '.join(augmentation.NAMES)}, several joined by _, or none",
 )
 
-_AS_THEY_ARE, _NOISY = "images", "noisy images"
+_AS_THEY_ARE, _NOISY = "as they are", "in noise"
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,9 @@ def run(settings: Settings) -> None:
         dataset = common.classes_to_tell(settings, report)
         network = common.trained_network(settings, dataset, report)
         conditions, labels = _conditions(settings, dataset)
-        networks = {"": network}
-        if settings.augmentation != "none":
+        usual = training.default_augmentation(dataset.name) or "none"
+        networks = {usual: network}
+        if settings.augmentation != usual:
             networks[settings.augmentation] = common.trained_network(settings, dataset, report, settings.augmentation)
         layers = common.chosen_layers(settings.layers, network, units.spatial_layers, with_maps=True)
         means = {
@@ -79,13 +80,13 @@ def run(settings: Settings) -> None:
         for name, of_network in means.items()
     }
     metrics: dict[str, Any] = {
-        "test_accuracy": {name or "none": each.metrics["test_accuracy"] for name, each in networks.items()},
+        "test_accuracy": {name: each.metrics["test_accuracy"] for name, each in networks.items()},
         "images_a_class": dict(
             zip(dataset.class_names, np.bincount(labels, minlength=dataset.num_classes).tolist(), strict=True)
         ),
         "noise_weight": settings.noise_weight,
         "mean_activation": {
-            name or "none": {
+            name: {
                 layer: {condition: float(values.mean()) for condition, values in of_layer.items()}
                 for layer, of_layer in of_network.items()
             }
@@ -93,19 +94,19 @@ def run(settings: Settings) -> None:
         },
         "largest_mean_activation": {
             layer: {condition: float(values.max()) for condition, values in of_layer.items()}
-            for layer, of_layer in bars[""].items()
+            for layer, of_layer in bars[usual].items()
         },
     }
     common.write_json(out_dir / "metrics.json", metrics)
     common.write_config(out_dir, settings)
     arrays: dict[str, Any] = {
-        "-".join(filter(None, (common.as_file_name(layer), condition.replace(" ", "_"), name))): maps.filled(np.nan)
+        "-".join((common.as_file_name(layer), condition.replace(" ", "_"), name)): maps.filled(np.nan)
         for name, of_network in means.items()
         for layer, of_layer in of_network.items()
         for condition, maps in of_layer.items()
     }
     common.write_arrays(out_dir / "activations.npz", **arrays)
-    _draw(settings, out_dir, dataset, means[""], bars)
+    _draw(settings, out_dir, dataset, means[usual], bars, usual)
     _draw_walk(settings, out_dir, dataset, network, conditions, labels)
     for name, of_network in metrics["mean_activation"].items():
         accuracy = metrics["test_accuracy"][name]
@@ -135,6 +136,7 @@ def _draw(
     dataset: data.Dataset,
     means: Mapping[str, Mapping[str, np.ma.MaskedArray]],
     bars: Mapping[str, Mapping[str, Mapping[str, np.ma.MaskedArray]]],
+    usual: str,
 ) -> None:
     what = f"{settings.model} on {dataset.title}, up to {settings.images_a_class} test images a class"
     noisy = f"noisy: {settings.noise_weight:g} {settings.noise} noise"
@@ -143,20 +145,22 @@ def _draw(
         title = f"Mean activations of {layer} of {what}; {noisy}"
         common.save(figures.activation_maps(of_layer, dataset.class_names, title), out_dir / f"{file}_maps.png")
         panels = {
-            class_name: {condition: values[k] for condition, values in bars[""][layer].items()}
+            class_name: {condition: values[k] for condition, values in bars[usual][layer].items()}
             for k, class_name in enumerate(dataset.class_names)
         }
         common.save(figures.activation_bars(panels, title), out_dir / f"{file}_bars.png")
     if len(bars) > 1:
         trained = {
             f"{layer}, {condition}": {
-                f"trained with {name}" if name else "trained without augmentation": of[layer][condition].mean(axis=0)
-                for name, of in bars.items()
+                f"augmentation in training: {name}": of[layer][condition].mean(axis=0) for name, of in bars.items()
             }
             for condition in (_AS_THEY_ARE, _NOISY)
             for layer in means
         }
-        title = f"Mean activations with and without augmentation, {what}; {noisy}"
+        title = (
+            f"Mean activations of networks that differ in their training's augmentation, {what}; {noisy}. "
+            "Unit i of one network has nothing to do with unit i of the other, but that both began alike"
+        )
         common.save(figures.activation_bars(trained, title, columns=len(means)), out_dir / "augmentation.png")
 
 
@@ -182,7 +186,7 @@ def _draw_walk(
     }
     title = (
         f"A test image of {dataset.class_names[labels[0]]} on its way through {settings.model} on {dataset.title}: "
-        "activations after ReLU"
+        "positive part of each layer's output"
     )
     shown = {f"{condition}, called {answers[condition]}": images[0] for condition, images in conditions.items()}
     common.save(figures.walk(shown, layers, title), out_dir / "walk.png")

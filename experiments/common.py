@@ -81,6 +81,13 @@ flags.DEFINE_integer("num_processes", None, "of the job, with --coordinator=HOST
 flags.DEFINE_integer("process_id", None, "of this process, from 0 on, with --coordinator=HOST:PORT", lower_bound=0)
 
 
+_CHOICES = (
+    *("augmentation", "augmentations", "classes", "conditions", "gammas", "layer", "layers", "levels", "mix"),
+    *("noise_weight", "noises", "optimiser", "pattern", "response", "strengths", "trained_on", "unit", "units"),
+)
+"""Flags that make another experiment of a run: where they are given, they are in the default folder's name."""
+
+
 @dataclass(frozen=True)
 class NetworkSettings:
     """The flags that every experiment on a trained network has: the data, the network, and where things lie."""
@@ -130,7 +137,8 @@ def main(run: Callable[[Any], None], settings_type: type = Settings) -> None:
 
     Args:
         run: the experiment.
-        settings_type: what it takes: a dataclass with a field for each of the experiment's flags, `out_dir` among them.
+        settings_type: what it takes: a dataclass with a field for each of the experiment's flags, `out_dir` among them,
+            and, if need be, `DEFAULTS` of its own for flags that it shares.
     """
 
     def guarded(argv: Sequence[str]) -> None:
@@ -297,10 +305,17 @@ def _join_processes() -> None:
 
 
 def _settings(experiment: str, settings_type: Any) -> Any:
-    values = {field.name: flags.FLAGS[field.name].value for field in fields(settings_type)}
+    own = getattr(settings_type, "DEFAULTS", {})
+    values = {
+        name: own[name] if name in own and flags.FLAGS[name].using_default_value else flags.FLAGS[name].value
+        for name in (field.name for field in fields(settings_type))
+    }
     values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     label = {"dataset": "", "model": "", "noise": "", "train_seed": "train", "seed": "seed"}
-    name = "-".join(f"{text}{values[part]}" for part, text in label.items() if part in values)
+    parts = [f"{text}{values[part]}" for part, text in label.items() if part in values]
+    others = [name for name in values if name in _CHOICES and not flags.FLAGS[name].using_default_value]
+    parts += [f"{name}_{flags.FLAGS[name].serialize().partition('=')[2]}" for name in others]
+    name = "-".join(parts)
     values["out_dir"] = values["out_dir"] or str(Path("runs") / experiment / as_file_name(name))
     return settings_type(**values)
 
@@ -332,7 +347,8 @@ def _help(settings_type: Any) -> str:
     several = ("coordinator", "num_processes", "process_id") if settings_type is Settings else ()
     for name in (*(field.name for field in fields(settings_type)), *several):
         flag = flags.FLAGS[name]
-        default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
+        default = getattr(settings_type, "DEFAULTS", {}).get(name, flag.default)
+        default = ",".join(default) if isinstance(default, list) else default
         text = flag.help if default is None else f"{flag.help} [{default}]"
         lines += textwrap.wrap(text, 100, initial_indent=f"  --{name}".ljust(22), subsequent_indent=" " * 22)
     return "\n".join(lines)

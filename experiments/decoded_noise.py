@@ -12,6 +12,7 @@ Writes to --out_dir: mean_codes.png, noise_examples.png, means.npz, metrics.json
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,8 @@ _EXAMPLES = 10
 @dataclass(frozen=True)
 class Settings(common.NetworkSettings):
     """The flags of one run, as a value."""
+
+    DEFAULTS: ClassVar = {"noise": "vae"}
 
     noise: str
     num_samples: int

@@ -42,6 +42,7 @@ flags.DEFINE_enum("unit", "mean", ["mean", "authors"], "what a strength of 1 is,
 
 _GAMMAS = np.linspace(0, 1, 21)
 _STRENGTHS = {"mean": (0, -4, -2, -1, -0.5, -0.25, 0.25, 0.5, 1, 2, 4), "authors": range(0, -11, -1)}
+_STRONGEST = 1e6
 
 
 class Unit(NamedTuple):
@@ -201,20 +202,21 @@ def _unit(unit: str, layer: str, dataset: data.Dataset) -> Unit:
 
 def _threshold(curve: figures.Curve) -> statistics.Threshold | None:
     """None where images without noise are not called the class in one half, or noise alone is."""
-    return statistics.threshold(curve.x, curve.y, curve.interval) if curve.y[-1] >= 0.5 else None
+    crosses = curve.y[0] < 0.5 <= curve.y[-1]
+    return statistics.threshold(curve.x, curve.y, curve.interval) if crosses else None
 
 
-def mean_shifts(thresholds: Mapping[int, list[statistics.Threshold | None]]) -> list[float | None]:
-    """By strength, the mean over classes of the threshold's shift from that without current, the first.
+def mean_shifts(thresholds: Mapping[int, list[statistics.Threshold | None]]) -> list[tuple[float, int] | None]:
+    """By strength, the mean over classes of the threshold's shift from that without current, the first; and how many.
 
-    Over the classes that have both; None where fewer than half of those with the first have.
+    Only the classes that have both can be compared; None where no class has. With fewer classes it is the mean of those
+    that the current leaves a threshold, which are not any.
     """
-    shifts = []
+    shifts: list[tuple[float, int] | None] = []
     for s in range(len(next(iter(thresholds.values())))):
         pairs = [(found[0], found[s]) for found in thresholds.values()]
         known = [after.at - before.at for before, after in pairs if before and after]
-        enough = known and 2 * len(known) >= sum(before is not None for before, _ in pairs)
-        shifts.append(float(np.mean(known)) if enough else None)
+        shifts.append((float(np.mean(known)), len(known)) if known else None)
     return shifts
 
 
@@ -226,8 +228,10 @@ def _strengths(settings: Settings) -> list[float]:
         numbers = [float(text) for text in settings.strengths]
     except ValueError:
         numbers = []
-    if not numbers or not np.isfinite(numbers).all():
-        raise InputError(f"strengths is {','.join(settings.strengths)!r}: expected numbers, such as 0,-1,-2")
+    if not numbers or not (np.abs(numbers) < _STRONGEST).all():
+        raise InputError(
+            f"strengths is {','.join(settings.strengths)!r}: expected numbers below {_STRONGEST:g}, such as 0,-1,-2"
+        )
     return list(dict.fromkeys([0.0, *numbers]))
 
 
@@ -271,8 +275,8 @@ def _draw(
             panels,
             "strength of the current",
             "threshold: γ of one half",
-            f"Thresholds of {what} under microstimulation, by class; none where noise alone is called so in more than "
-            "half of the cases, or the image without noise in fewer",
+            f"Thresholds of {what} under microstimulation, by class; none where noise alone is called so in half of "
+            "the cases or more, or the image without noise in fewer",
         ),
         out_dir / "thresholds.png",
     )
@@ -299,8 +303,10 @@ def _summarise(metrics: dict[str, Any], strengths: list[float]) -> None:
     print(f"test accuracy   {metrics['test_accuracy']:.2%}")
     print(f"{'strength':24s}" + "".join(f"{strength:8g}" for strength in strengths))
     for layer, shifts in metrics["mean_shift"].items():
-        told = "".join(f"{'-':>8s}" if shift is None else f"{shift:+8.3f}" for shift in shifts)
+        told = "".join(f"{'-':>8s}" if shift is None else f"{shift[0]:+8.3f}" for shift in shifts)
         print(f"{layer + ': threshold shift':24s}{told}")
+        counts = "".join(f"{shift[1] if shift else 0:8d}" for shift in shifts)
+        print(f"{layer + ': of classes':24s}{counts}")
         changes = metrics["mean_change"][layer]
         print(f"{layer + ': mean change':24s}" + "".join(f"{change:8.3f}" for change in changes))
         shares = metrics["mean_share_without_noise"][layer]

@@ -260,6 +260,8 @@ def _heading(layer: Layer, unit: int) -> str:
 
 def _reliability(layer: Layer, unit: int) -> str:
     value = layer.reliability[unit]
+    if layer.rates[unit] and not np.ma.count(layer.z[unit]):
+        return "too few samples"
     return "" if value is np.ma.masked else f"{value:.3f}"
 
 
@@ -277,11 +279,14 @@ def _summarise(name: str, layer: Layer) -> None:
     print(f"  firing rates    {layer.rates.min():.3g} to {layer.rates.max():.3g} ({layer.sampling}{rate})")
     print(f"  never fire      {len(dead)} of {len(layer.rates)}: {', '.join(map(str, dead)) or 'none'}")
     print(f"  rarely fire     {', '.join(f'{u} ({layer.rates[u]:.2g})' for u in rare) or 'none'}")
-    reliable = np.ma.filled(layer.reliability >= figures.RELIABLE, False)
+    reliable = layer.reliability.filled(0) >= figures.RELIABLE
     print(f"  reliable        {reliable.sum()} of {len(layer.rates) - len(dead)} averages (split half >= .9)")
     if layer.weights is not None:
         r = _correlations(layer)
-        print(f"  weights         r from {r.min():.4f} to {r.max():.4f} with the averages of {r.count()} firing units")
+        if r.count():
+            print(
+                f"  weights         r from {r.min():.4f} to {r.max():.4f} with the averages of {r.count()} firing units"
+            )
 
 
 if __name__ == "__main__":

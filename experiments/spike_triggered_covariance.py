@@ -3,7 +3,7 @@
 A unit's average shows one direction in the space of stimuli. Where it also answers to a feature and to its negative, or
 is silenced by both, the noise that drives it varies more, or less, in the direction of that feature: eigenvalues of the
 spike-triggered covariance above (excitatory) or below (suppressive) those of mere noise, after the average's direction
-is taken out. Eigenvalues are tested one after another, the most extreme first.
+is taken out. Eigenvalues are tested one after another, the most extreme first. The noise has to be Gaussian.
 
   python -m experiments.spike_triggered_covariance --dataset=mnist --layer=conv2
 
@@ -89,18 +89,20 @@ def run(settings: Settings) -> None:
             report=report,
         )
     averages = maps.classification_images(moments["average"], white)
-    found = {
-        unit: receptive_fields.spike_triggered_covariance(moments, i, white, alpha=settings.alpha, seed=settings.seed)
-        for i, unit in enumerate(chosen)
-        if averages.count[i]
-    }
+    found, untold = {}, {}
+    for i, unit in enumerate(chosen):
+        try:
+            found[unit] = receptive_fields.spike_triggered_covariance(
+                moments, i, white, alpha=settings.alpha, seed=settings.seed
+            )
+        except InputError as error:  # never fired, or too few samples
+            untold[unit] = str(error).replace(f"unit {i} ", "", 1)
     z = dict(zip(chosen, averages.images / averages.standard_error, strict=True))
-    silent = [unit for unit in chosen if unit not in found]
     metrics = {
         "test_accuracy": network.metrics["test_accuracy"],
         "receptive_field": view.field._asdict(),
         "num_samples": settings.num_samples,
-        "never_fired": silent,
+        "not_tested": untold,
         "units": {
             str(unit): {
                 "firing_rate": float(averages.count[i] / settings.num_samples),
@@ -124,8 +126,10 @@ def run(settings: Settings) -> None:
             f"eigenvalues {of.eigenvalues[0]:.3f} to {of.eigenvalues[-1]:.3f}, noise {of.low:.3f} to {of.high:.3f} "
             f"({of.effective_samples:,.0f} effective samples)"
         )
-    if silent:
-        print(f"never fired     {', '.join(map(str, silent))}")
+    for unit, why in untold.items():
+        print(f"unit {unit:<10d} {why}")
+    if not found:
+        return
     print(f"look at         {out_dir / 'spectra.png'}")
 
 
@@ -166,16 +170,22 @@ def _draw(
         ),
         out_dir / "spectra.png",
     )
-    rows = {}
+    rows: dict[str, list[figures.Panel | None]] = {}
     for unit, of in found.items():
+        if not len(of.excitatory) + len(of.suppressive):
+            continue
         panels: list[figures.Panel | None] = [_panel(z[unit] / np.abs(z[unit]).max(), view, "average")]
         for kind, indices in (("excitatory", of.excitatory), ("suppressive", of.suppressive)):
             shown = [_panel(_scaled(of.features[i]), view, f"{kind} {of.eigenvalues[i]:.2f}") for i in indices[:_SHOWN]]
             panels += [*shown, *[None] * (_SHOWN - len(shown))]
         rows[f"unit {unit}"] = panels
+    none = ", ".join(str(unit) for unit in found if f"unit {unit}" not in rows)
+    if not rows:
+        rows["averages"] = [_panel(z[unit] / np.abs(z[unit]).max(), view, f"unit {unit}") for unit in found]
     note = (
         f"Average and the {_SHOWN} most extreme significant features of each kind with their eigenvalues, each on a "
-        "scale of its own. The sign of a feature is arbitrary."
+        f"scale of its own. The sign of a feature is arbitrary. Each unit is tested at {settings.alpha:g}. "
+        f"No significant feature: {none or 'none'}."
     )
     scales = dict.fromkeys(rows, "of the largest")
     common.save(figures.panels(rows, f"Features of units of {what}", note, units=scales), out_dir / "features.png")

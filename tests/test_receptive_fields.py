@@ -167,5 +167,47 @@ def test_wrong_units_are_named() -> None:
     for unit, said in ((2, "unit 2: expected one from 0 to 1"), (0, "unit 0 never fired")):
         with pytest.raises(InputError, match=said):
             receptive_fields.spike_triggered_covariance(silent, unit, white)
-    with pytest.raises(InputError, match="needs white noise"):
+    with pytest.raises(InputError, match="needs Gaussian noise"):
         receptive_fields.with_products(energy, noise.stripes((8, 8, 1)))
+
+
+class Plain(nn.Module):
+    """Convolutions as a user's own network has them."""
+
+    options: dict
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        return nn.Conv(3, name="layer", use_bias=False, **self.options)(images)
+
+
+@pytest.mark.parametrize(
+    ("options", "length", "expected"),
+    [
+        ({"kernel_size": (3, 3), "strides": 2}, 28, (3, 2, 0, 14)),  # all of the padding is at the end
+        ({"kernel_size": (2, 2)}, 12, (2, 1, 0, 12)),
+        ({"kernel_size": (3, 3), "kernel_dilation": 2}, 12, (5, 1, -2, 12)),
+        ({"kernel_size": (3, 3), "kernel_dilation": 2, "padding": "VALID"}, 12, (5, 1, 0, 8)),
+        ({"kernel_size": (5, 5), "strides": 2}, 7, (5, 2, -2, 4)),
+        ({"kernel_size": (3, 3), "strides": 2}, 5, (3, 2, -1, 3)),
+    ],
+)
+def test_strides_dilation_and_one_sided_padding_are_found(options: dict, length: int, expected: tuple) -> None:
+    """size, jump, start, units; padding as of `lax.padtype_to_pads`, (units - 1) stride + size - length, half first."""
+    module, shape = Plain(options), (length, length, 1)
+    parameters = module.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]
+    activations = layer_activations(module, parameters, "layer")
+    field = receptive_field(activations, shape)
+    assert tuple(pair[0] for pair in field) == tuple(pair[1] for pair in field) == expected
+    assert field.padded(shape) == (options.get("padding") != "VALID")
+    view = units_of(activations, shape)
+    assert view.respond(jnp.zeros((2, *view.noise_shape))).shape == (2, 3)
+
+
+def test_covariances_of_too_few_samples_or_of_other_noise_are_refused() -> None:
+    white = noise.gaussian((8, 8, 1), 0.0, 1.0)
+    moments = covariances_of(energy, white, 1000)
+    with pytest.raises(InputError, match="effective samples of 64 pixels: expected at least 20 a pixel, take 3 times"):
+        receptive_fields.spike_triggered_covariance(moments, 0, white)
+    with pytest.raises(InputError, match="needs Gaussian noise of independent pixels"):
+        receptive_fields.with_products(energy, noise.uniform((8, 8, 1)))

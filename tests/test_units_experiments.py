@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import activations, microstimulation, spike_triggered_average, spike_triggered_covariance
-from wna_jax import data
+from wna_jax import data, figures, statistics
 from wna_jax.errors import InputError
 
 
@@ -102,6 +102,7 @@ def test_units_that_only_add_have_no_features_beside_their_average(settings: dic
     ("changes", "said"),
     [
         ({"layer": "conv9"}, "unknown layer 'conv9'"),
+        ({"noise": "uniform"}, "needs Gaussian noise"),
         ({"units": ("10",)}, "units is '10': expected numbers from 0 to 9"),
         ({"units": ("x",)}, "units is 'x'"),
         ({"model": "mlp", "epochs": 1, "layer": "fc1", "dataset": "FOLDER"}, "1200 pixels.*expected at most 1024"),
@@ -130,9 +131,9 @@ def test_activations_of_classes_are_drawn_for_both_networks(settings: dict[str, 
     assert set(metrics["images_a_class"].values()) == {5}
     arrays = np.load(tmp_path / "activations.npz")
     shape = data.load("digits").image_shape
-    assert arrays["conv1-images"].shape == (10, shape[0] - 4, shape[1] - 4, 10)
-    assert not np.array_equal(arrays["conv1-images"], arrays["conv1-noisy_images"])
-    assert not np.array_equal(arrays["conv1-images"], arrays["conv1-images-shift"])
+    assert arrays["conv1-as_they_are-none"].shape == (10, shape[0] - 4, shape[1] - 4, 10)
+    assert not np.array_equal(arrays["conv1-as_they_are-none"], arrays["conv1-in_noise-none"])
+    assert not np.array_equal(arrays["conv1-as_they_are-none"], arrays["conv1-as_they_are-shift"])
     for name in ("conv1_maps", "conv2_maps", "conv1_bars", "conv2_bars", "walk", "augmentation"):
         assert (tmp_path / f"{name}.png").exists()
     with pytest.raises(
@@ -150,6 +151,7 @@ def stimulate(settings: dict[str, Any], out_dir: Path, **changes: Any) -> dict:
 def test_suppression_takes_the_class_away(settings: dict[str, Any], tmp_path: Path) -> None:
     metrics = stimulate(settings, tmp_path)
     assert metrics["strengths"] == [0, -4]
+    assert {shift and shift[1] for shift in metrics["mean_shift"]["fc1"]} <= {None, *range(1, 11)}
     assert list(metrics["mean_change"]) == ["conv1", "conv2", "fc1"]
     for layer in metrics["mean_change"]:
         assert metrics["mean_change"][layer][0] == 0
@@ -162,11 +164,24 @@ def test_suppression_takes_the_class_away(settings: dict[str, Any], tmp_path: Pa
         assert (tmp_path / f"{name}.png").exists()
 
 
+def test_a_threshold_is_only_where_the_class_is_not_called_at_first_and_is_at_last() -> None:
+    def threshold(*share: float) -> statistics.Threshold | None:
+        y = np.array(share)
+        interval = statistics.Interval(y - 0.05, y + 0.05)
+        return microstimulation._threshold(figures.Curve([0.0, 0.5, 1.0], y, interval))
+
+    assert threshold(0.2, 0.4, 0.8).at == pytest.approx(0.625)  # type: ignore[union-attr]
+    assert threshold(0.8, 0.4, 0.8) is threshold(0.2, 0.6, 0.4) is None
+    found = {0: [threshold(0.2, 0.4, 0.8), threshold(0.2, 0.6, 0.8)], 1: [threshold(0.2, 0.4, 0.8), None]}
+    assert microstimulation.mean_shifts(found) == [(0, 2), (pytest.approx(0.375 - 0.625), 1)]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"layers": ("conv9",)}, "unknown layer 'conv9'"),
         ({"strengths": ("much",)}, "strengths is 'much'"),
+        ({"strengths": ("1e39",)}, "strengths is '1e39': expected numbers below 1e.06"),
         ({"unit": "authors", "layers": ("fc2",)}, "no number for layer fc2: choose from conv1, conv2, fc1"),
     ],
 )

@@ -60,7 +60,10 @@ def spatial_layers(module: nn.Module, parameters: Any, image_shape: tuple[int, .
 
 
 def layer_activations(module: nn.Module, parameters: Any, layer: str) -> Activations:
-    """The activations of a layer after ReLU, for images of any size that reaches it; later layers are not computed.
+    """The positive part of a layer's output, for images of any size that reaches it; later layers are not computed.
+
+    It is the units' activation where ReLU comes next; it does so in all layers here but the last, whose outputs are
+    logits, recurrent ones, and the convolutions before a batch normalisation (take the latter's name).
 
     Raises:
         InputError: no such layer (when the function is used); the message lists those that there are.

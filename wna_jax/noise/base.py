@@ -32,6 +32,8 @@ class Noise:
     """Random key and shape -> one image of any size; None for noise that exists in one size alone."""
     white: bool = True
     """Every pixel is independent of every other."""
+    gaussian: bool = False
+    """Every pixel is normal."""
     present: Callable[[jax.Array, jax.Array], jax.Array] | None = None
     """Random key and one draw -> the image that the network is shown, where this is not the draw itself: a picture in
     the noise, or a code's decoding. The key is the draw's; split off what it shall not share with it."""

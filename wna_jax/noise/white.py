@@ -43,7 +43,7 @@ def gaussian(shape: tuple[int, int, int], mean: float | np.ndarray = 0.5, deviat
     def draw(key: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
         return generator.normal(key, shape) * jnp.broadcast_to(scale, shape) + jnp.broadcast_to(offset, shape)
 
-    return _white("gaussian", shape, mean, deviation, draw)
+    return replace(_white("gaussian", shape, mean, deviation, draw), gaussian=True)
 
 
 def matched(dataset: "Dataset") -> Noise:
