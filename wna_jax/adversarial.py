@@ -201,8 +201,8 @@ def fit(
 def sliced_wasserstein(first: np.ndarray, second: np.ndarray, directions: int = 512, seed: int = 0) -> float:
     """Sliced Wasserstein distance of two sets of images (Rabin et al. 2012), in units of pixel intensity.
 
-    SW^2 = mean over directions u of mean_i (a_(i) - b_(i))^2, with a_(i) and b_(i) the sorted projections of the sets on
-    u, which is drawn from N(0, 1) for each pixel, divided by the square root of their number. Sets that differ by a
+    SW^2 = mean over directions u of mean_i (a_(i) - b_(i))^2, with a_(i) and b_(i) the sorted projections of the sets
+    on u, which is drawn from N(0, 1) for each pixel, divided by the square root of their number. Sets that differ by a
     constant c in all pixels are about c apart. Two samples of one distribution are not at 0: compare with that.
 
     Args:
