@@ -140,7 +140,7 @@ def _principal_components(train: np.ndarray, size: int, seed: int) -> Coder:
 
 
 def _probe(train_codes: np.ndarray, test_codes: np.ndarray, dataset: data.Dataset) -> dict[str, Any]:
-    """Test accuracy, with its 95% interval, of multinomial regression on codes that are standardised by the training's."""
+    """Test accuracy of multinomial regression on standardised codes, and its 95% interval."""
     mean, deviation = train_codes.mean(axis=0), np.maximum(train_codes.std(axis=0), 1e-6)
     classifier = LogisticRegression(max_iter=1000).fit((train_codes - mean) / deviation, dataset.train.labels)
     right = int((classifier.predict((test_codes - mean) / deviation) == dataset.test.labels).sum())
