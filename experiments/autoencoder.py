@@ -87,7 +87,7 @@ def run(settings: Settings) -> None:
     shown = np.asarray(autoencoding.noisy(jnp.asarray(test), settings.denoise, jax.random.key(settings.train_seed)))
     size = min(64, len(train) - 1)
     coders[_PCA] = _principal_components(train, size, settings.train_seed)
-    arrays = {"labels": dataset.test.labels}
+    arrays: dict[str, Any] = {"labels": dataset.test.labels}
     for name, coder in coders.items():
         codes = coder.encode(shown)
         found = metrics.setdefault(name, {})
@@ -174,7 +174,9 @@ def _draw(
     for name in settings.autoencoders:
         for split in ("training", "validation"):
             values = np.array([row[f"{split}_mse"] for row in metrics[name]["epochs"]])
-            curves[f"{name}, {split}"] = figures.Curve(range(1, len(values) + 1), values, (values, values))
+            curves[f"{name}, {split}"] = figures.Curve(
+                range(1, len(values) + 1), values, statistics.Interval(values, values)
+            )
     title = f"Reconstruction of {dataset.title}{noise} by code size {metrics[settings.autoencoders[0]]['code_size']}"
     title += "; dotted: principal components, test"
     common.save(

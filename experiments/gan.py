@@ -12,7 +12,7 @@ losses.png, distance.png, samples.npz, metrics.json, config.json, log.jsonl and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -21,18 +21,17 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from wna_jax import adversarial, data, figures, noise
+from wna_jax import adversarial, data, figures, noise, statistics
 from wna_jax.adversarial import AdversarialSpec, sliced_wasserstein
 from wna_jax.errors import InputError
 from wna_jax.reverse_correlation import draw_samples
 
-_DEFAULT = {field.name: field.default for field in fields(AdversarialSpec)}
 flags.DEFINE_integer("image_size", None, "side to which images are resized (by default they stay as they are)")
-flags.DEFINE_integer("width", _DEFAULT["width"], "channels of both networks at half the images' size")
-flags.DEFINE_integer("code_size", _DEFAULT["code_size"], "numbers in a code")
-flags.DEFINE_integer("real_images", _DEFAULT["batch_size"], "in a step, beside as many generated ones")
-flags.DEFINE_float("learning_rate", _DEFAULT["learning_rate"], "of Adam, for both networks")
-flags.DEFINE_float("beta1", _DEFAULT["beta1"], "momentum of Adam, for both networks")
+flags.DEFINE_integer("width", AdversarialSpec.width, "channels of both networks at half the images' size")
+flags.DEFINE_integer("code_size", AdversarialSpec.code_size, "numbers in a code")
+flags.DEFINE_integer("real_images", AdversarialSpec.batch_size, "in a step, beside as many generated ones")
+flags.DEFINE_float("learning_rate", AdversarialSpec.learning_rate, "of Adam, for both networks")
+flags.DEFINE_float("beta1", AdversarialSpec.beta1, "momentum of Adam, for both networks")
 
 _EPOCHS = 20
 _COMPARED = 2000
@@ -170,7 +169,7 @@ def _draw(
     at = [float(part.mean()) for part in parts]
     means = np.stack([trained.losses[part].mean(axis=0) for part in parts])
     curves = {
-        name: figures.Curve(at, means[:, i], (means[:, i], means[:, i]))
+        name: figures.Curve(at, means[:, i], statistics.Interval(means[:, i], means[:, i]))
         for i, name in enumerate(("discriminator", "generator"))
     }
     title = f"Losses of a GAN of {what}; dotted: a discriminator that knows nothing"
@@ -183,7 +182,7 @@ def _draw(
     title = f"Distance of generated from validation images, GAN of {what}; dotted: training from test images"
     common.save(
         figures.curves(
-            {"": {"generated": figures.Curve(steps, values, (values, values))}},
+            {"": {"generated": figures.Curve(steps, values, statistics.Interval(values, values))}},
             "steps (the first: untrained)",
             "sliced Wasserstein distance",
             title,

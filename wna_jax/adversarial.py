@@ -155,7 +155,7 @@ def fit(
 
     def look(steps: int, players: Players) -> tuple[int, np.ndarray, np.ndarray]:
         distance = sliced_wasserstein(draw(players, len(held_out), spec.seed), held_out)
-        return steps, np.float64(distance), draw(players, _SHOWN, spec.seed + 1)
+        return steps, np.asarray(distance), draw(players, _SHOWN, spec.seed + 1)
 
     with contextlib.ExitStack() as stack:
         players = _start(spec, generator, discriminator, optimiser, dataset.image_shape)

@@ -61,7 +61,9 @@ class Dataset:
 
         def at_size(split: Split) -> Split:
             shown = split.images[..., 0] if channels == 1 else split.images
-            small = [Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS) for image in shown]
+            small = [
+                np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)) for image in shown
+            ]
             return Split(np.stack(small).reshape(-1, side, side, channels), split.labels)
 
         altered = self.altered(f"{side}x{side}", at_size(self.train), at_size(self.validation))
