@@ -28,7 +28,8 @@ _FIRST_LOOK = 64
 _SHOWN = 12
 _STATISTICS_CODES = 512
 _BATCH = 250
-_HELD_OUT = 1000
+HELD_OUT = 1000
+"""Validation images, at most, from which the distance is measured as training goes on."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def fit(
     key = jax.random.key(spec.seed)
     step = _make_step(spec, generator, discriminator, optimiser, jnp.asarray(images))
     draw = _make_draw(spec, generator)
-    held_out = dataset.validation.images[:_HELD_OUT] / np.float32(255)
+    held_out = dataset.validation.images[:HELD_OUT] / np.float32(255)
 
     def look(steps: int, players: Players) -> tuple[int, np.ndarray, np.ndarray]:
         distance = sliced_wasserstein(draw(players, len(held_out), spec.seed), held_out)
