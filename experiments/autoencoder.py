@@ -99,8 +99,7 @@ def run(settings: Settings) -> None:
         arrays[f"codes_{name.replace(' ', '_')}"] = codes
     common.write_json(out_dir / "metrics.json", metrics)
     common.write_config(out_dir, settings)
-    with common.replacing(out_dir / "codes.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    common.write_arrays(out_dir / "codes.npz", **arrays)
     _draw(settings, out_dir, dataset, coders, test, shown, metrics)
     for name in coders:
         found = metrics[name]
@@ -181,7 +180,7 @@ def _draw(
     title += "; dotted: principal components, test"
     common.save(
         figures.curves(
-            {"": curves}, "epoch", "mean squared error", title, level=metrics[_PCA]["test_mse"], y_limits=None
+            {"": curves}, "epoch", "mean squared error", title, level=metrics[_PCA]["test_mse"], y_limits=(0, None)
         ),
         out_dir / "errors.png",
     )

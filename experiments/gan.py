@@ -100,8 +100,8 @@ def run(settings: Settings) -> None:
         metrics["judged"] = {"generated": _judgement(answers), "test": _judgement(real)}
     common.write_json(out_dir / "metrics.json", metrics)
     common.write_config(out_dir, settings)
-    with common.replacing(out_dir / "samples.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, samples=np.round(255 * samples).astype(np.uint8), losses=trained.losses)
+    samples_u8 = np.round(255 * samples).astype(np.uint8)
+    common.write_arrays(out_dir / "samples.npz", samples=samples_u8, losses=trained.losses)
     _draw(settings, out_dir, dataset, trained, samples, answers, metrics)
     for name, (mean, spread) in metrics["sliced_wasserstein"].items():
         print(f"{name:10s} {mean:.4f} ± {spread:.4f} from test images (sliced Wasserstein distance)")
@@ -183,7 +183,8 @@ def _draw(
     }
     title = f"Losses of a GAN of {what}; dotted: that of a discriminator that knows nothing"
     common.save(
-        figures.curves({"": curves}, "steps", "nats", title, level=2 * np.log(2), y_limits=None), out_dir / "losses.png"
+        figures.curves({"": curves}, "steps", "nats", title, level=2 * np.log(2), y_limits=(0, None)),
+        out_dir / "losses.png",
     )
     steps = [max(1, steps) for steps in trained.distances]
     values = np.array(list(trained.distances.values()))
@@ -197,7 +198,7 @@ def _draw(
             title,
             level=best,
             x_scale="log",
-            y_limits=None,
+            y_limits=(0, None),
         ),
         out_dir / "distance.png",
     )

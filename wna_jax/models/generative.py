@@ -37,8 +37,7 @@ class ConvolutionalEncoder(nn.Module):
 class ConvolutionalDecoder(nn.Module):
     """The way back: a dense layer and transposed 4x4 convolutions at stride 2, with ReLU between; a DCGAN's generator.
 
-    As a generator it is batch-normalised, without which a GAN hardly starts; the layers keep no state (see
-    `layers.BatchNormalisation`).
+    As a generator it is batch-normalised, as in DCGAN; the layers keep no state (see `layers.BatchNormalisation`).
     """
 
     image_shape: tuple[int, int, int]
