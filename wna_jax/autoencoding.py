@@ -1,7 +1,8 @@
-"""Training autoencoders, plain and variational, on a data set's images."""
+"""Training autoencoders, plain, variational and denoising, on a data set's images."""
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,6 +18,19 @@ from wna_jax.training import Parameters, Trained, TrainingSpec, to_unit_range
 
 _STEPS_PER_REPORT = 20
 _EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class DenoisingSpec(TrainingSpec):
+    """An autoencoder that is shown (1 - w) x + w u, u uniform in [0, 1], and asked for x (Vincent et al. 2008)."""
+
+    noise_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Says at once what cannot be trained."""
+        super().__post_init__()
+        if not 0 < self.noise_weight < 1:
+            raise InputError(f"noise_weight is {self.noise_weight}: it must be above 0 and below 1")
 
 
 def default_spec(dataset: Dataset, model: str) -> TrainingSpec:
@@ -38,7 +52,8 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
         report: called every few steps with the loss of the step's batch.
 
     Returns:
-        The parameters and their metrics: validation_mse is the mean squared error of a pixel in [0, 1].
+        The parameters and their metrics: validation_mse is the mean squared error of a pixel in [0, 1]; `epochs` has a
+        row each, with the training_mse (of at most 5,000 images) and validation_mse after it.
 
     Raises:
         InputError: the model does not exist, or training diverged.
@@ -47,7 +62,10 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
     parameters = jax.jit(module.init)(jax.random.key(spec.seed), jnp.zeros((1, *dataset.image_shape)))["params"]
     optimiser = optax.adam(spec.peak_learning_rate)
     state = optimiser.init(parameters)
-    step = _make_step(module, optimiser, jnp.asarray(dataset.train.images))
+    weight = noise_weight(spec)
+    step = _make_step(module, optimiser, jnp.asarray(dataset.train.images), weight)
+    splits = {"training_mse": dataset.train.images[:5000], "validation_mse": dataset.validation.images}
+    history = []
     size = len(dataset.train.labels)
     batch_size = min(spec.batch_size, size)
     steps_an_epoch = size // batch_size
@@ -69,9 +87,15 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
                 )
             figures = {"loss": float(loss)}
             report(Progress(f"training {spec.model}", done * batch_size, total * batch_size, "images", figures))
+        history.append(
+            {name: reconstruction_error(module, parameters, images, weight) for name, images in splits.items()}
+        )
     seconds = time.perf_counter() - started
-    error = reconstruction_error(module, parameters, dataset.validation.images)
-    metrics = {"validation_mse": error, "training_seconds": round(seconds, 2)}
+    metrics = {
+        "validation_mse": history[-1]["validation_mse"],
+        "training_seconds": round(seconds, 2),
+        "epochs": history,
+    }
     return Trained(jax.tree.map(np.asarray, parameters), metrics)
 
 
@@ -82,27 +106,40 @@ def codes(module: generative.DenseAutoencoder, parameters: Parameters, images_u8
     return np.concatenate([np.asarray(encode(images_u8[start : start + _EVALUATION_BATCH])) for start in starts])
 
 
-def reconstruction_error(module: generative.DenseAutoencoder, parameters: Parameters, images_u8: np.ndarray) -> float:
-    """Mean squared error of a pixel in [0, 1] after encoding and decoding."""
+def noise_weight(spec: TrainingSpec) -> float:
+    """The weight of the noise in what is shown: 0 where nothing is to be denoised."""
+    return spec.noise_weight if isinstance(spec, DenoisingSpec) else 0.0
+
+
+def noisy(images: jax.Array, weight: float, key: jax.Array) -> jax.Array:
+    """(1 - w) x + w u, with u uniform in [0, 1] for each pixel."""
+    return (1 - weight) * images + weight * jax.random.uniform(key, images.shape) if weight else images
+
+
+def reconstruction_error(
+    module: generative.DenseAutoencoder, parameters: Parameters, images_u8: np.ndarray, weight: float = 0.0
+) -> float:
+    """Mean squared error of a pixel in [0, 1] after encoding and decoding the images, shown with noise of a weight."""
 
     @jax.jit
-    def squares(images: jax.Array) -> jax.Array:
+    def squares(images: jax.Array, key: jax.Array) -> jax.Array:
         units = to_unit_range(images)
-        rebuilt = jax.nn.sigmoid(module.apply({"params": parameters}, units))
+        rebuilt = jax.nn.sigmoid(module.apply({"params": parameters}, noisy(units, weight, key)))
         return jnp.square(rebuilt - units).sum()
 
     starts = range(0, len(images_u8), _EVALUATION_BATCH)
-    return sum(float(squares(images_u8[start : start + _EVALUATION_BATCH])) for start in starts) / images_u8.size
+    sums = [squares(images_u8[start : start + _EVALUATION_BATCH], jax.random.key(start)) for start in starts]
+    return sum(map(float, sums)) / images_u8.size
 
 
 def _make_step(
-    module: generative.DenseAutoencoder, optimiser: optax.GradientTransformation, train: jax.Array
+    module: generative.DenseAutoencoder, optimiser: optax.GradientTransformation, train: jax.Array, weight: float
 ) -> Callable[..., tuple]:
     def loss_of(parameters: Parameters, images: jax.Array, key: jax.Array) -> jax.Array:
         def apply(value: jax.Array, method: str) -> Any:
             return module.apply({"params": parameters}, value, method=method)
 
-        mean, log_variance = apply(images, "encode")
+        mean, log_variance = apply(noisy(images, weight, jax.random.fold_in(key, 1)), "encode")
         noise = jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape) if module.variational else 0 * mean
         logits = apply(mean + noise, "decode_logits")
         loss = optax.sigmoid_binary_cross_entropy(logits, images).sum()

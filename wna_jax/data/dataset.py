@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from wna_jax.errors import InputError, unknown_name
 
@@ -53,6 +54,20 @@ class Dataset:
             digest.update(np.ascontiguousarray(array).data)
         name, fingerprint = f"{self.name}_{what}", digest.hexdigest()[:16]
         return replace(self, name=name, train=train, validation=validation, fingerprint=fingerprint)
+
+    def resized(self, side: int) -> "Dataset":
+        """The images at side x side pixels (Lanczos), under a name and a fingerprint of their own."""
+        channels = self.image_shape[2]
+
+        def at_size(split: Split) -> Split:
+            shown = split.images[..., 0] if channels == 1 else split.images
+            small = [
+                np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)) for image in shown
+            ]
+            return Split(np.stack(small).reshape(-1, side, side, channels), split.labels)
+
+        altered = self.altered(f"{side}x{side}", at_size(self.train), at_size(self.validation))
+        return replace(altered, test=at_size(self.test))
 
     @property
     def title(self) -> str:

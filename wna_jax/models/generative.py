@@ -1,4 +1,4 @@
-"""Generative networks: dense autoencoders, whose decoders turn random codes into images."""
+"""Generative networks: autoencoders, dense and convolutional, and the halves of them that play against one another."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,7 +8,64 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wna_jax.errors import unknown_name
+from wna_jax.errors import InputError, unknown_name
+from wna_jax.models.layers import BatchNormalisation, DoublingConvolution, HalvingConvolution
+
+
+class ConvolutionalEncoder(nn.Module):
+    """4x4 convolutions at stride 2 with leaky ReLU, and a dense layer; with one output, a DCGAN's discriminator.
+
+    Nothing is normalised, so that every image is judged by itself (Radford et al. 2016, arXiv 1511.06434, without its
+    batch normalisation here).
+    """
+
+    image_shape: tuple[int, int, int]
+    widths: Sequence[int]
+    """Channels of each convolution, from the image on."""
+    outputs: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Images [n, H, W, C] (or flat) in [0, 1] -> [n, outputs]."""
+        smallest_map(self.image_shape, self.widths)
+        x = 2 * images.reshape(-1, *self.image_shape) - 1
+        for i, width in enumerate(self.widths, start=1):
+            x = nn.leaky_relu(HalvingConvolution(width, name=f"conv{i}")(x), 0.2)
+        return nn.Dense(self.outputs, name="fc")(x.reshape(len(x), -1))
+
+
+class ConvolutionalDecoder(nn.Module):
+    """The way back: a dense layer and transposed 4x4 convolutions at stride 2, with ReLU between; a DCGAN's generator.
+
+    As a generator it is batch-normalised, as in DCGAN; the layers keep no state (see `layers.BatchNormalisation`).
+    """
+
+    image_shape: tuple[int, int, int]
+    widths: Sequence[int]
+    """As those of the encoder, from the image on."""
+    normalised: bool = False
+
+    @nn.compact
+    def __call__(self, codes: jax.Array) -> jax.Array:
+        """Codes [n, d] -> logits of images [n, H, W, C]."""
+        shape = (*smallest_map(self.image_shape, self.widths), self.widths[-1])
+        x = nn.Dense(math.prod(shape), name="fc")(codes).reshape(-1, *shape)
+        for i, width in enumerate([*reversed(self.widths[:-1]), self.image_shape[-1]], start=1):
+            x = BatchNormalisation(name=f"bn{i}")(x) if self.normalised else x
+            x = DoublingConvolution(width, name=f"conv{i}")(nn.relu(x))
+        return x
+
+
+def smallest_map(image_shape: tuple[int, int, int], widths: Sequence[int]) -> tuple[int, int]:
+    """Height and width of images that were halved once for each of the widths."""
+    height, width, _ = image_shape
+    block = 2 ** len(widths)
+    if height % block or width % block:
+        raise InputError(
+            f"images of {width}x{height} cannot be halved {len(widths)} times: resize them to sides that are "
+            f"multiples of {block}"
+        )
+    return height // block, width // block
 
 
 class DenseAutoencoder(nn.Module):
@@ -49,15 +106,27 @@ class DenseAutoencoder(nn.Module):
         return nn.sigmoid(self.decode_logits(codes))
 
 
+class ConvolutionalAutoencoder(DenseAutoencoder):
+    """The same of convolutions: `widths` are the channels after each halving of the image."""
+
+    def setup(self) -> None:
+        """Both halves."""
+        outputs = self.code_size * (2 if self.variational else 1)
+        self.encoder = ConvolutionalEncoder(self.image_shape, self.widths, outputs)
+        self.decoder = ConvolutionalDecoder(self.image_shape, self.widths)
+
+
 _REGISTRY: dict[str, Callable[..., DenseAutoencoder]] = {
     "autoencoder": partial(DenseAutoencoder, widths=(128, 64, 12), code_size=9),
     "vae": partial(DenseAutoencoder, widths=(400,), code_size=20, variational=True),
+    "conv_autoencoder": partial(ConvolutionalAutoencoder, widths=(16, 32), code_size=64),
+    "conv_vae": partial(ConvolutionalAutoencoder, widths=(16, 32), code_size=64, variational=True),
 }
 NAMES = tuple(_REGISTRY)
 
 
 def create(name: str, image_shape: tuple[int, int, int]) -> DenseAutoencoder:
-    """Builds an autoencoder of `NAMES` for images (H, W, C), with a code of 9 numbers, the variational one 20."""
+    """Builds an autoencoder of `NAMES` for images (H, W, C); codes have 9 and 20 numbers, of convolutional ones 64."""
     if name not in _REGISTRY:
         raise unknown_name("autoencoder", name, NAMES)
     return _REGISTRY[name](image_shape=image_shape)

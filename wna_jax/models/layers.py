@@ -116,6 +116,37 @@ _max_pool_cpu = jax.custom_vjp(_window_maximum)
 _max_pool_cpu.defvjp(lambda x_nhwc: jax.vjp(_blocked_maximum, x_nhwc), lambda vjp, gradient: vjp(gradient))
 
 
+class HalvingConvolution(nn.Module):
+    """A 4x4 convolution at stride 2: [n, 2h, 2w, c] -> [n, h, w, features].
+
+    Written as a 2x2 convolution over 2x2 blocks, which is the same sum, and 1.5 times as fast to train on a CPU.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """A rim of one zero around x, as SAME padding has it."""
+        blocks = space_to_depth(_with_rim(x))
+        return nn.Conv(self.features, (2, 2), padding="VALID", name="conv")(blocks.reshape(*blocks.shape[:3], -1))
+
+
+class DoublingConvolution(nn.Module):
+    """A transposed 4x4 convolution at stride 2: [n, h, w, c] -> [n, 2h, 2w, features]; biases for 2x2 pixels."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """As `HalvingConvolution`, over blocks."""
+        blocks = nn.Conv(4 * self.features, (2, 2), padding="VALID", name="conv")(_with_rim(x))
+        return depth_to_space(blocks.reshape(*blocks.shape[:3], 4, self.features))[:, 1:-1, 1:-1]
+
+
+def _with_rim(x_nhwc: jax.Array) -> jax.Array:
+    return jnp.pad(x_nhwc, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+
 class BatchNormalisation(nn.Module):
     """Batch normalisation of the last axis: a scale and a shift, x -> scale x + bias, once the network is trained.
 

@@ -1,0 +1,177 @@
+import gc
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from PIL import Image
+
+from experiments import gan
+from wna_jax import adversarial, data
+from wna_jax.adversarial import AdversarialSpec, sliced_wasserstein
+from wna_jax.data.dataset import Source, Split, assemble
+from wna_jax.errors import InputError
+from wna_jax.models.layers import DoublingConvolution, HalvingConvolution, space_to_depth
+from wna_jax.progress import Progress
+
+# Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collect_garbage() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def bars() -> data.Dataset:
+    """8x8 images of one bright bar each, upright (class 0) or level (class 1)."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 40, (300, 8, 8, 1), np.uint8)
+    labels = rng.integers(0, 2, 300, np.int32)
+    for image, label, place in zip(images, labels, rng.integers(1, 6, 300), strict=True):
+        (image if label else image.swapaxes(0, 1))[place : place + 2] = 230
+    return assemble("bars", Source(Split(images, labels), None, ("upright", "level")))
+
+
+@pytest.fixture(scope="module")
+def spec(bars: data.Dataset) -> AdversarialSpec:
+    return AdversarialSpec(
+        "bars", bars.fingerprint, batch_size=16, learning_rate=2e-3, width=8, code_size=8, averaging=0.9
+    )
+
+
+def test_convolutions_over_blocks_are_the_strided_and_the_transposed_one() -> None:
+    x = jax.random.normal(jax.random.key(0), (2, 6, 8, 3))
+    halving, doubling = HalvingConvolution(5), DoublingConvolution(5)
+    layout = ("NHWC", "HWIO", "NHWC")
+
+    parameters = halving.init(jax.random.key(1), x)["params"]
+    kernel = parameters["conv"]["kernel"].reshape(2, 2, 2, 2, 3, 5).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4, 3, 5)
+    strided = lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=layout)
+    np.testing.assert_allclose(halving.apply({"params": parameters}, x), strided, atol=1e-5)
+
+    # A transposed convolution is the gradient of the strided one: <strided(y), x> = <y, transposed(x)>.
+    parameters = doubling.init(jax.random.key(2), x)["params"]
+    blocks = parameters["conv"]["kernel"].reshape(2, 2, 3, 2, 2, 5)  # [input block, c, pixel of the output block, f]
+    kernel = blocks[::-1, ::-1].transpose(0, 3, 1, 4, 5, 2).reshape(4, 4, 5, 3)
+
+    def strided_of(y: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(y, kernel, (2, 2), "SAME", dimension_numbers=layout)
+
+    _, transpose = jax.vjp(strided_of, jnp.zeros((2, 12, 16, 5)))
+    np.testing.assert_allclose(doubling.apply({"params": parameters}, x), transpose(x)[0], atol=1e-5)
+    assert space_to_depth(x).shape == (2, 3, 4, 4, 3)
+
+
+def test_the_distance_of_shifted_images_is_the_shift() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.random((200, 6, 6, 1), np.float32)
+    assert sliced_wasserstein(images, images[::-1]) == 0  # the order does not matter
+    assert sliced_wasserstein(images, images + np.float32(0.3), directions=4096) == pytest.approx(0.3, rel=0.05)
+    other = rng.random((200, 6, 6, 1), np.float32)
+    assert 0 < sliced_wasserstein(images, other) < sliced_wasserstein(images, other**3) / 3
+
+
+@pytest.fixture(scope="module")
+def trained(bars: data.Dataset, spec: AdversarialSpec) -> adversarial.Trained:
+    return adversarial.fit(spec, bars, 15)
+
+
+def test_the_generator_nears_the_data(trained: adversarial.Trained) -> None:
+    assert list(trained.snapshots) == [0, 64, 128, trained.steps]
+    assert trained.losses.shape == (trained.steps, 2)
+    assert trained.distances[trained.steps] < 0.8 * trained.distances[0]
+    images = trained.generate(40, 3)
+    assert images.shape == (40, 8, 8, 1)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert images.std(axis=0).mean() > 0.05  # codes give different images
+
+
+class StoppedError(Exception):
+    """Thrown into a run from its progress report, as a signal would be."""
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    bars: data.Dataset, spec: AdversarialSpec, trained: adversarial.Trained, tmp_path: Path
+) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.done >= 100 * spec.batch_size:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        adversarial.fit(spec, bars, 10, tmp_path, stop)
+    resumed = adversarial.fit(spec, bars, 15, tmp_path)  # and on, as it is given more epochs
+    jax.tree.map(np.testing.assert_array_equal, trained.players, resumed.players)
+    np.testing.assert_array_equal(trained.losses, resumed.losses)
+    assert resumed.distances == trained.distances
+    np.testing.assert_array_equal(trained.generate(5, 1), resumed.generate(5, 1))
+
+    for change, said in (({"width": 4}, "width 8 .now 4"), ({"beta1": 0.9}, "beta1 0.5 .now 0.9")):
+        with pytest.raises(InputError, match=said):
+            adversarial.fit(replace(spec, **change), bars, 15, tmp_path)
+    with pytest.raises(InputError, match="ask for at least as many"):
+        adversarial.fit(spec, bars, 1, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"beta1": 1.0}, "beta1 is 1.0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"batch_size": 1000}, "bars has .* training images, which makes no batch of 1000"),
+    ],
+)
+def test_what_cannot_be_trained_is_named(
+    bars: data.Dataset, spec: AdversarialSpec, change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        adversarial.fit(replace(spec, **change), bars, 1)
+
+
+def test_image_sizes_decide_the_depth() -> None:
+    spec = AdversarialSpec("x", "", width=4)
+    for shape, widths in (((28, 28, 1), (4, 8)), ((64, 64, 3), (4, 8, 16, 32)), ((32, 48, 3), (4, 8, 16))):
+        generator, discriminator = adversarial.networks(spec, shape)
+        assert generator.widths == discriminator.widths == widths
+    for shape in ((45, 45, 1), (62, 62, 3)):
+        with pytest.raises(InputError, match="resize them"):
+            adversarial.networks(spec, shape)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, network_settings: dict[str, Any]) -> gan.Settings:
+    own: dict[str, Any] = {"image_size": 16, "width": 4, "code_size": 8, "real_images": 64}
+    rates: dict[str, Any] = {"learning_rate": 1e-3, "beta1": 0.5, "epochs": 1, "out_dir": str(tmp_path / "out")}
+    return gan.Settings(**(network_settings | own | rates))
+
+
+def test_generated_digits_are_judged(settings: gan.Settings) -> None:
+    gan.run(settings)
+    out_dir = Path(settings.out_dir)
+    metrics = json.loads((out_dir / "metrics.json").read_text())
+    distance = {kind: mean for kind, (mean, _) in metrics["sliced_wasserstein"].items()}
+    assert distance["training"] < min(distance["generated"], distance["noise"])
+    assert 0 <= metrics["judged"]["generated"]["confident"] <= 1
+    assert metrics["judged"]["test"]["classes_present"] == 10
+    for name in ("samples", "training", "losses", "distance"):
+        with Image.open(out_dir / f"{name}.png") as image:
+            assert min(image.size) > 100
+
+
+def test_a_folder_of_too_few_images_is_refused(settings: gan.Settings, tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    for i in range(20):
+        Image.fromarray(np.full((16, 16), i, np.uint8)).save(tmp_path / "few" / f"{i}.png")
+    with pytest.raises(InputError, match="15 training images, which makes no batch of 64"):
+        gan.run(replace(settings, dataset=f"folder:{tmp_path / 'few'}"))
+    with pytest.raises(InputError, match="image_size is 4"):
+        gan.run(replace(settings, image_size=4))

@@ -1,0 +1,60 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import autoencoder
+from wna_jax import autoencoding
+from wna_jax.data import Dataset
+from wna_jax.errors import InputError
+from wna_jax.models import generative
+
+
+@pytest.fixture
+def settings(network_settings: dict[str, Any], tmp_path: Path) -> autoencoder.Settings:
+    common = {name: value for name, value in network_settings.items() if name not in ("model", "epochs")}
+    own = {"autoencoders": ("conv_autoencoder",), "denoise": 0.3, "epochs": 15, "out_dir": str(tmp_path)}
+    return autoencoder.Settings(**(common | own))
+
+
+def test_a_denoised_digit_is_nearer_than_a_noisy_one_and_its_code_knows_its_class(
+    settings: autoencoder.Settings, digits: Dataset, tmp_path: Path
+) -> None:
+    autoencoder.run(settings)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    found = metrics["conv_autoencoder"]
+    assert found["epochs"][-1]["validation_mse"] < 0.5 * found["epochs"][0]["validation_mse"]
+    assert found["code_size"] == 64
+    assert found["linear_probe"]["accuracy"] > 0.85
+    low, high = found["linear_probe"]["interval"]
+    assert low < found["linear_probe"]["accuracy"] < high
+    noise_mse = 0.3**2 * np.mean((digits.test.images / 255 - 0.5) ** 2 + 1 / 12)
+    assert found["test_mse"] < 0.7 * noise_mse
+    assert metrics["principal components"]["linear_probe"]["accuracy"] > 0.85
+    for name in ("reconstructions", "errors", "walk"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 100
+
+
+def test_wrong_input_is_named(settings: autoencoder.Settings) -> None:
+    with pytest.raises(InputError, match=r"unknown autoencoder 'conv_vea' .did you mean 'conv_vae'"):
+        autoencoder.run(replace(settings, autoencoders=("conv_vea",)))
+    with pytest.raises(InputError, match=r"noise_weight is 1.0"):
+        autoencoding.DenoisingSpec("digits", "", "conv_vae", noise_weight=1.0)
+    module = generative.create("conv_autoencoder", (30, 30, 1))
+    with pytest.raises(InputError, match=r"30x30 cannot be halved 2 times.*multiples of 4"):
+        module.init(jax.random.key(0), jnp.zeros((1, 30, 30, 1)))
+
+
+def test_the_noise_has_its_weight() -> None:
+    images = jnp.full((50, 10, 10, 1), 0.25)
+    shown = np.asarray(autoencoding.noisy(images, 0.4, jax.random.key(0)))
+    assert shown.mean() == pytest.approx(0.6 * 0.25 + 0.4 * 0.5, abs=0.01)
+    assert shown.std() == pytest.approx(0.4 / np.sqrt(12), rel=0.03)
+    assert autoencoding.noisy(images, 0.0, jax.random.key(0)) is images
