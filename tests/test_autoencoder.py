@@ -19,7 +19,7 @@ from wna_jax.models import generative
 @pytest.fixture
 def settings(network_settings: dict[str, Any], tmp_path: Path) -> autoencoder.Settings:
     common = {name: value for name, value in network_settings.items() if name not in ("model", "epochs")}
-    own = {"autoencoders": ("conv_autoencoder",), "denoise": 0.3, "epochs": 15, "out_dir": str(tmp_path)}
+    own = {"autoencoders": ("conv_autoencoder",), "denoise": 0.3, "epochs": 10, "out_dir": str(tmp_path)}
     return autoencoder.Settings(**(common | own))
 
 
