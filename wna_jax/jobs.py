@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from wna_jax.errors import InputError, damage_said
 
@@ -80,8 +82,14 @@ class Store:
         self._saved_at = time.monotonic()
 
     def save_now_and_then(self, state: State) -> None:
-        """Writes a state if the last was written some seconds ago."""
-        if time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES:
+        """Writes a state if the last was written some seconds ago; by the first process's clock, if there are several.
+
+        All processes write together and wait for each other, so that they must agree on when.
+        """
+        due = time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES
+        if jax.process_count() > 1:
+            due = bool(multihost_utils.broadcast_one_to_all(np.bool_(due)))
+        if due:
             self.save(state)
 
     def __enter__(self) -> Self:
