@@ -21,7 +21,8 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from wna_jax import augmentation, data, figures, interventions, noise, reverse_correlation, training, units
+from wna_jax import augmentation, data, figures, training, units
+from wna_jax.progress import Report
 
 flags.DEFINE_string(
     "augmentation",
@@ -50,7 +51,7 @@ def run(settings: Settings) -> None:
     with common.reporting(out_dir) as report:
         dataset = common.classes_to_tell(settings, report)
         network = common.trained_network(settings, dataset, report)
-        conditions, labels = _conditions(settings, dataset)
+        conditions, labels = _conditions(settings, dataset, report)
         usual = training.default_augmentation(dataset.name) or "none"
         networks = {usual: network}
         if settings.augmentation != usual:
@@ -116,7 +117,7 @@ def run(settings: Settings) -> None:
     print(f"look at         {out_dir / 'walk.png'}")
 
 
-def _conditions(settings: Settings, dataset: data.Dataset) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _conditions(settings: Settings, dataset: data.Dataset, report: Report) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The test images on the [0, 1] scale, as they are and in noise, and their labels; at most so many of a class."""
     labels = dataset.test.labels
     rank = np.empty(len(labels), np.int64)
@@ -124,9 +125,7 @@ def _conditions(settings: Settings, dataset: data.Dataset) -> tuple[dict[str, np
         rank[labels == k] = np.arange(np.count_nonzero(labels == k))
     chosen = rank < settings.images_a_class
     images = dataset.test.images[chosen] / np.float32(255)
-    background = noise.create(settings.noise, dataset)
-    drawn = np.asarray(reverse_correlation.draw_samples(background, len(images), seed=settings.seed))
-    noisy = np.asarray(interventions.blend(jnp.asarray(images), jnp.asarray(drawn), jnp.float32(settings.noise_weight)))
+    noisy = common.noisy_images(settings, dataset, images, report)
     return {_AS_THEY_ARE: images, _NOISY: noisy}, labels[chosen]
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from wna_jax import augmentation, data, figures, noise, reverse_correlation, statistics, templates, training
+from wna_jax import augmentation, data, figures, statistics, templates, training
 
 _NONE = "none"
 _USUAL = (*augmentation.NAMES, "shift_rotation_zoom", "shift_rotation_zoom_blur")
@@ -66,11 +66,8 @@ def run(settings: Settings) -> None:
     seeds = range(settings.train_seed, settings.train_seed + settings.num_train_seeds)
     with common.reporting(out_dir) as report:
         dataset = common.classes_to_tell(settings, report)
-        background = noise.create(settings.noise, dataset, Path(settings.checkpoint_dir), False, report)
         labels, clean = dataset.test.labels, dataset.test.images / np.float32(255)
-        z = np.asarray(reverse_correlation.draw_samples(background, len(labels), seed=settings.seed))
-        weight = np.float32(settings.noise_weight)
-        shown = {"test": clean, "noisy test": (1 - weight) * clean + weight * z}
+        shown = {"test": clean, "noisy test": common.noisy_images(settings, dataset, clean, report)}
         values: dict[str, dict[str, list[float]]] = {name: {measure: [] for measure in _MEASURES} for name in names}
         nothing = np.zeros((dataset.num_classes, dataset.num_classes), np.int64)
         confusions = {name: dict.fromkeys(shown, nothing) for name in names}

@@ -3,6 +3,7 @@
   python -m experiments.classify                                             embedded digits, no download
   python -m experiments.classify --dataset=mnist --model=flat_cnn
   python -m experiments.classify --dataset=cifar10 --model=deep_cnn --epochs=100
+  python -m experiments.classify --dataset=mnist --noise=gaussian:0,1 --noise_weight=0.2    noisy test images as well
 
 The parameters are those of the epoch that is best on the validation images; the test images chose nothing. How sure an
 answer is, is told by its log odds, log p / (1 - p): in float32 many p are 1.
@@ -11,8 +12,9 @@ Writes to --out_dir: curves.png, confusion.png, answers.png (the surest right an
 predictions.npz (logits and labels of the test images), metrics.json, config.json and log.jsonl.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import special
@@ -22,19 +24,31 @@ from experiments import common
 from wna_jax import data, figures, models, statistics, templates, training
 
 _SHOWN = 10
+_CLEAN, _NOISY = "test", "noisy_test"
 
 
-def run(settings: common.NetworkSettings) -> None:
+@dataclass(frozen=True)
+class Settings(common.NetworkSettings):
+    """The flags of one run, as a value; without noise_weight no noisy images are classified."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {"noise_weight": 0.0}
+
+    noise: str
+    noise_weight: float
+    seed: int
+
+
+def run(settings: Settings) -> None:
     """One run of the experiment: settings -> files in settings.out_dir."""
     out_dir = common.open_output(settings)
     with common.reporting(out_dir) as report:
         dataset = common.classes_to_tell(settings, report)
         network = common.trained_network(settings, dataset, report)
         labels = dataset.test.labels
-        logits = training.predict(network.module, network.parameters, dataset.test.images / np.float32(255))
-    answers = logits.argmax(axis=1)
-    confusion = templates.confusion_matrix(labels, answers, dataset.num_classes)
-    interval = statistics.wilson_interval(np.trace(confusion), len(labels))
+        shown = {_CLEAN: dataset.test.images / np.float32(255)}
+        if settings.noise_weight:
+            shown[_NOISY] = common.noisy_images(settings, dataset, shown[_CLEAN], report)
+        logits = {name: training.predict(network.module, network.parameters, images) for name, images in shown.items()}
     metrics = {
         "parameters": models.parameter_count(network.parameters),
         "num_images": {
@@ -42,15 +56,25 @@ def run(settings: common.NetworkSettings) -> None:
             for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
         },
         **network.metrics,
-        "test_interval_95": [float(interval.low), float(interval.high)],
-        "classes": class_report(labels, answers, dataset.class_names),
-        "confusion": confusion.tolist(),
+        **{name: _report(labels, of.argmax(axis=1), dataset.class_names) for name, of in logits.items()},
     }
     common.write_json(out_dir / "metrics.json", metrics)
     common.write_config(out_dir, settings)
-    common.write_arrays(out_dir / "predictions.npz", logits=logits, labels=labels)
-    _draw(settings, out_dir, dataset, logits, confusion, metrics)
+    arrays: dict[str, Any] = {f"logits_{name}": of for name, of in logits.items()}
+    common.write_arrays(out_dir / "predictions.npz", labels=labels, **arrays)
+    _draw(settings, out_dir, dataset, logits[_CLEAN], metrics)
     _summarise(out_dir, metrics)
+
+
+def _report(labels: np.ndarray, answers: np.ndarray, class_names: tuple[str, ...]) -> dict[str, Any]:
+    confusion = templates.confusion_matrix(labels, answers, len(class_names))
+    interval = statistics.wilson_interval(np.trace(confusion), len(labels))
+    return {
+        "accuracy": float(np.trace(confusion) / len(labels)),
+        "interval_95": [float(interval.low), float(interval.high)],
+        "classes": class_report(labels, answers, class_names),
+        "confusion": confusion.tolist(),
+    }
 
 
 def class_report(labels: np.ndarray, answers: np.ndarray, class_names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -70,29 +94,27 @@ def log_odds(logits: np.ndarray) -> np.ndarray:
 
 
 def _draw(
-    settings: common.NetworkSettings,
-    out_dir: Path,
-    dataset: data.Dataset,
-    logits: np.ndarray,
-    confusion: np.ndarray,
-    metrics: dict[str, Any],
+    settings: Settings, out_dir: Path, dataset: data.Dataset, logits: np.ndarray, metrics: dict[str, Any]
 ) -> None:
     what, n = f"{settings.model} on {dataset.title}", len(logits)
-    low, high = metrics["test_interval_95"]
-    told = f"{metrics['test_accuracy']:.2%} ({low:.2%} to {high:.2%})"
     sizes = metrics["num_images"]
     common.save(
         figures.learning_curves(
             metrics["epochs"],
             metrics["best_epoch"],
             f"Training of {what}: {sizes['train']:,} training images (seen while the network learns), "
-            f"{sizes['validation']:,} validation images; {told} of {n:,} test images right",
+            f"{sizes['validation']:,} validation images; {_told(metrics[_CLEAN])} of {n:,} test images right",
         ),
         out_dir / "curves.png",
     )
-    heading = f"{n:,} test images, {told} right"
+    images = {_CLEAN: "test images", _NOISY: f"test images in {settings.noise_weight:g} {settings.noise} noise"}
+    confusions = {
+        f"{n:,} {told}, {_told(metrics[name])} right": np.array(metrics[name]["confusion"])
+        for name, told in images.items()
+        if name in metrics
+    }
     title = f"{what}: share of each true class, in per cent"
-    common.save(figures.confusions({heading: confusion}, dataset.class_names, title), out_dir / "confusion.png")
+    common.save(figures.confusions(confusions, dataset.class_names, title), out_dir / "confusion.png")
 
     answers, labels, sure = logits.argmax(axis=1), dataset.test.labels, log_odds(logits)
     names = dataset.class_names
@@ -116,17 +138,26 @@ def _draw(
     common.save(figures.panels(rows, title), out_dir / "answers.png")
 
 
+def _told(report: dict[str, Any]) -> str:
+    low, high = report["interval_95"]
+    return f"{report['accuracy']:.2%} ({low:.2%} to {high:.2%})"
+
+
 def _summarise(out_dir: Path, metrics: dict[str, Any]) -> None:
-    low, high = metrics["test_interval_95"]
     print(f"parameters      {metrics['parameters']:,}")
-    print(f"test accuracy   {metrics['test_accuracy']:.2%} ({low:.2%} to {high:.2%}), loss {metrics['test_loss']:.4f}")
+    print(f"test accuracy   {_told(metrics[_CLEAN])}, loss {metrics['test_loss']:.4f}")
     print(f"best epoch      {metrics['best_epoch']} of {len(metrics['epochs'])}, {metrics['training_seconds']:.0f} s")
-    print(f"{'class':16s}{'precision':>10s}{'recall':>10s}{'F1':>10s}{'images':>10s}")
-    for name, row in metrics["classes"].items():
-        scores = "".join(f"{row[score]:10.4f}" for score in ("precision", "recall", "f1"))
-        print(f"{name:16s}{scores}{row['images']:10,.0f}")
+    for report in (_CLEAN, _NOISY):
+        if report not in metrics:
+            continue
+        if report == _NOISY:
+            print(f"in noise        {_told(metrics[report])}")
+        print(f"{'class':16s}{'precision':>10s}{'recall':>10s}{'F1':>10s}{'images':>10s}")
+        for name, row in metrics[report]["classes"].items():
+            scores = "".join(f"{row[score]:10.4f}" for score in ("precision", "recall", "f1"))
+            print(f"{name:16s}{scores}{row['images']:10,.0f}")
     print(f"look at         {out_dir / 'curves.png'}")
 
 
 if __name__ == "__main__":
-    common.main(run, common.NetworkSettings)
+    common.main(run, Settings)

@@ -1,6 +1,7 @@
 """What every experiment shares: the flags and the settings made of them, the files it writes, and how errors end it."""
 
 import contextlib
+import ctypes
 import functools
 import importlib.metadata
 import json
@@ -17,11 +18,12 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 from matplotlib.figure import Figure
 
-from wna_jax import checkpoints, data, models, reverse_correlation, training, units
+from wna_jax import checkpoints, data, interventions, models, noise, reverse_correlation, training, units
 from wna_jax.checkpoints import as_file_name
 from wna_jax.errors import InputError, unknown_name
 from wna_jax.progress import Report, show, silent
@@ -148,6 +150,7 @@ def main(run: Callable[[Any], None], settings_type: type = Settings) -> None:
         try:
             if len(argv) > 1:
                 raise InputError(f"unexpected argument {argv[1]!r}: every setting is a --flag, see --help")
+            _keep_freed_memory()
             _join_processes()
             run(_settings(experiment, settings_type))
         except InputError as error:
@@ -201,6 +204,13 @@ def trained_network(
     return Network(
         module, trained.parameters, dataset.image_shape, logits_function, fingerprint, trained.metrics, was_loaded
     )
+
+
+def noisy_images(settings: Any, dataset: data.Dataset, images: np.ndarray, report: Report) -> np.ndarray:
+    """(1 - w) s + w z for images s [n, H, W, C] in [0, 1], w the noise_weight and z the noise of the settings."""
+    background = noise.create(settings.noise, dataset, Path(settings.checkpoint_dir), False, report)
+    z = jnp.asarray(reverse_correlation.draw_samples(background, len(images), seed=settings.seed))
+    return np.asarray(interventions.blend(jnp.asarray(images), z, jnp.float32(settings.noise_weight)))
 
 
 def chosen_layers(
@@ -286,6 +296,17 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _keep_freed_memory() -> None:
+    """Has the C library hand a step's large arrays to the next one, instead of returning them to the system.
+
+    Which would clear every page again: with this, training on a CPU is a fifth faster.
+    """
+    mmap_threshold, trim_threshold, arenas, largest = -3, -1, -8, 2**31 - 1  # of malloc.h
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        for parameter, value in ((arenas, 1), (mmap_threshold, largest), (trim_threshold, largest)):
+            library.mallopt(parameter, value)
 
 
 def _join_processes() -> None:

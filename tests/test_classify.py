@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import augmentation, classify, common
+from experiments import augmentation, classify
 from wna_jax.data import Dataset
 from wna_jax.errors import InputError
 
@@ -13,15 +13,21 @@ from wna_jax.errors import InputError
 def test_a_report_agrees_with_the_predictions_beside_it(
     network_settings: dict[str, Any], digits: Dataset, tmp_path: Path
 ) -> None:
-    classify.run(common.NetworkSettings(**network_settings, out_dir=str(tmp_path)))
+    noisy: dict[str, Any] = {"noise": "gaussian:0,1", "noise_weight": 0.3, "seed": 0}
+    classify.run(classify.Settings(**network_settings, **noisy, out_dir=str(tmp_path)))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     with np.load(tmp_path / "predictions.npz") as arrays:
-        answers, labels = arrays["logits"].argmax(axis=1), arrays["labels"]
+        answers = {name: arrays[f"logits_{name}"].argmax(axis=1) for name in ("test", "noisy_test")}
+        labels = arrays["labels"]
     np.testing.assert_array_equal(labels, digits.test.labels)
-    assert metrics["test_accuracy"] == np.mean(answers == labels) == np.trace(metrics["confusion"]) / len(labels)
-    assert metrics["confusion"][8][1] == np.sum((labels == 8) & (answers == 1))  # rows are the truth
-    assert metrics["classes"]["8"]["recall"] == pytest.approx(np.mean(answers[labels == 8] == 8))
-    assert metrics["classes"]["8"]["precision"] == pytest.approx(np.mean(labels[answers == 8] == 8))
+    assert metrics["test_accuracy"] == metrics["test"]["accuracy"]
+    for name, of in answers.items():
+        report = metrics[name]
+        assert report["accuracy"] == np.mean(of == labels) == np.trace(report["confusion"]) / len(labels)
+        assert report["confusion"][8][1] == np.sum((labels == 8) & (of == 1))  # rows are the truth
+        assert report["classes"]["8"]["recall"] == pytest.approx(np.mean(of[labels == 8] == 8))
+        assert report["classes"]["8"]["precision"] == pytest.approx(np.mean(labels[of == 8] == 8))
+    assert metrics["noisy_test"]["accuracy"] < metrics["test"]["accuracy"] - 0.02
     assert len(metrics["epochs"]) == network_settings["epochs"]
     for name in ("curves.png", "confusion.png", "answers.png", "config.json"):
         assert (tmp_path / name).stat().st_size > 0

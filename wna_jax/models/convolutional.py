@@ -120,12 +120,12 @@ class PooledNetwork(nn.Module):
         of_block, of_map, of_dense = self.dropout
         x, i = images, 0
         for block in self.blocks:
-            for filters in block:
+            for j, filters in enumerate(block, start=1):
                 i += 1
-                x = nn.relu(_conv(filters, (3, 3), self.padding, f"conv{i}")(x))
-            if self.normalised:
-                x = BatchNormalisation(name=f"bn{i}")(x)
-            x = dropout(of_block)(max_pool(x))
+                x = _conv(filters, (3, 3), self.padding, f"conv{i}")(x)
+                # pooling before ReLU has the same value and a cheaper gradient; a normalisation may turn signs
+                x = nn.relu(x if j < len(block) or self.normalised else max_pool(x))
+            x = dropout(of_block)(max_pool(BatchNormalisation(name=f"bn{i}")(x)) if self.normalised else x)
         x = dropout(of_map)(x.reshape(x.shape[0], -1))
         if self.width:
             x = dropout(of_dense)(nn.relu(nn.Dense(self.width, name="fc1")(x)))
