@@ -3,12 +3,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
+from wna_jax import autoencoding, jobs, training
 from wna_jax.checkpoints import fingerprint, load_or_train, path_of, save
 from wna_jax.data import Dataset
 from wna_jax.errors import InputError
@@ -44,6 +46,32 @@ def test_trained_once_loaded_ever_after(digits: Dataset, spec: TrainingSpec, tmp
     assert not load_or_train(spec, digits, tmp_path, retrain=True)[1]
     assert not load_or_train(replace(spec, seed=1), digits, tmp_path)[1]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(("model", "train"), [("logistic", training.fit), ("autoencoder", autoencoding.fit)])
+def test_an_interrupted_training_goes_on_to_the_same_bits(
+    digits: Dataset, spec: TrainingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, train: Any
+) -> None:
+    monkeypatch.setattr(jobs, "_SECONDS_BETWEEN_SAVES", -1.0)
+    spec = replace(spec, model=model, epochs=5)
+    whole = train(spec, digits)
+    seen: list[float] = []
+
+    def stop(progress: Progress) -> None:
+        seen.append(progress.done / progress.total)
+        if 0.6 < seen[-1] < 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_or_train(spec, digits, tmp_path, False, stop, train)
+    assert seen[-1] <= 0.8
+    seen.clear()
+    resumed, was_loaded = load_or_train(spec, digits, tmp_path, False, lambda p: seen.append(p.done / p.total), train)
+    assert not was_loaded
+    assert seen[0] > 0.6
+    jax.tree.map(np.testing.assert_array_equal, resumed.parameters, whole.parameters)
+    assert resumed.metrics | {"training_seconds": 0} == whole.metrics | {"training_seconds": 0}
+    assert [path.name for path in tmp_path.iterdir()] == [path_of(spec, tmp_path).name]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Training autoencoders, plain, variational and denoising, on a data set's images."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,10 +13,9 @@ import optax
 from wna_jax.data import Dataset
 from wna_jax.errors import InputError
 from wna_jax.models import generative
-from wna_jax.progress import Progress, Report, silent
-from wna_jax.training import Parameters, Trained, TrainingSpec, to_unit_range
+from wna_jax.progress import Report, silent
+from wna_jax.training import Descent, Parameters, Trained, TrainingSpec, descend, to_unit_range
 
-_STEPS_PER_REPORT = 20
 _EVALUATION_BATCH = 1000
 
 
@@ -39,7 +38,7 @@ def default_spec(dataset: Dataset, model: str) -> TrainingSpec:
     return TrainingSpec(dataset.name, dataset.fingerprint, model, epochs=epochs, peak_learning_rate=1e-3)
 
 
-def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Trained:
+def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent, state_dir: Path | None = None) -> Trained:
     """Trains an autoencoder of `generative.NAMES` by Adam at a constant rate.
 
     What is made small is the cross-entropy of pixels in [0, 1], summed over the pixels of an image; for a variational
@@ -48,8 +47,9 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
 
     Args:
         spec: what to train and how.
-        dataset: its `train` images; the `validation` images tell the error.
+        dataset: its `train` images; the `validation` images tell the error, and the best epoch.
         report: called every few steps with the loss of the step's batch.
+        state_dir: as in `training.descend`.
 
     Returns:
         The parameters and their metrics: validation_mse is the mean squared error of a pixel in [0, 1]; `epochs` has a
@@ -59,44 +59,34 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
         InputError: the model does not exist, or training diverged.
     """
     module = generative.create(spec.model, dataset.image_shape)
-    parameters = jax.jit(module.init)(jax.random.key(spec.seed), jnp.zeros((1, *dataset.image_shape)))["params"]
+    key = jax.random.key(spec.seed)
+    parameters = jax.jit(module.init)(key, jnp.zeros((1, *dataset.image_shape)))["params"]
     optimiser = optax.adam(spec.peak_learning_rate)
-    state = optimiser.init(parameters)
     weight = noise_weight(spec)
     step = _make_step(module, optimiser, jnp.asarray(dataset.train.images), weight)
     splits = {"training_mse": dataset.train.images[:5000], "validation_mse": dataset.validation.images}
-    history = []
-    size = len(dataset.train.labels)
-    batch_size = min(spec.batch_size, size)
-    steps_an_epoch = size // batch_size
-    total = spec.epochs * steps_an_epoch
-    started = time.perf_counter()
-    done = 0
-    for epoch in range(spec.epochs):
-        order = np.random.default_rng((spec.seed, epoch)).permutation(size).astype(np.int32)
-        for i in range(steps_an_epoch):
-            key = jax.random.fold_in(jax.random.key(spec.seed), done)
-            parameters, state, loss = step(parameters, state, order[i * batch_size : (i + 1) * batch_size], key)
-            done += 1
-            if done % _STEPS_PER_REPORT and done < total:
-                continue
-            if not np.isfinite(loss):
-                raise InputError(
-                    f"training of {spec.model} diverged in epoch {epoch + 1}: a learning rate of "
-                    f"{spec.peak_learning_rate} is too high here, lower it"
-                )
-            figures = {"loss": float(loss)}
-            report(Progress(f"training {spec.model}", done * batch_size, total * batch_size, "images", figures))
-        history.append(
-            {name: reconstruction_error(module, parameters, images, weight) for name, images in splits.items()}
-        )
-    seconds = time.perf_counter() - started
+
+    def judge(parameters: Parameters) -> tuple[Parameters, dict[str, float]]:
+        errors = {name: reconstruction_error(module, parameters, images, weight) for name, images in splits.items()}
+        return parameters, errors
+
+    trained = descend(
+        spec,
+        len(dataset.train.labels),
+        Descent(parameters, optimiser.init(parameters)),
+        lambda parameters, state, batch, index: step(parameters, state, batch, jax.random.fold_in(key, index - 1)),
+        judge,
+        lambda row: -row["validation_mse"],
+        report,
+        state_dir,
+    )
     metrics = {
-        "validation_mse": history[-1]["validation_mse"],
-        "training_seconds": round(seconds, 2),
-        "epochs": history,
+        "validation_mse": trained.history[trained.best_epoch]["validation_mse"],
+        "best_epoch": trained.best_epoch + 1,
+        "training_seconds": round(trained.seconds, 2),
+        "epochs": trained.history,
     }
-    return Trained(jax.tree.map(np.asarray, parameters), metrics)
+    return Trained(jax.tree.map(np.asarray, trained.best), metrics)
 
 
 def codes(module: generative.DenseAutoencoder, parameters: Parameters, images_u8: np.ndarray) -> np.ndarray:
@@ -152,6 +142,6 @@ def _make_step(
         loss, gradient = jax.value_and_grad(loss_of)(parameters, to_unit_range(images[batch]), key)
         with jax.numpy_dtype_promotion("standard"):  # optax does not hold to the strict rules that we test under
             updates, state = optimiser.update(gradient, state, parameters)
-        return optax.apply_updates(parameters, updates), state, loss
+        return optax.apply_updates(parameters, updates), state, {"loss": loss}
 
     return lambda parameters, state, batch, key: step(parameters, state, train, batch, key)

@@ -1,7 +1,9 @@
 """Train once, analyse many: parameters on disk together with the spec that made them."""
 
 import hashlib
+import json
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -31,7 +33,11 @@ def path_of(spec: TrainingSpec, directory: Path) -> Path:
 def as_file_name(text: str) -> str:
     """A text as the name of a file, for which systems allow 255 bytes: of a long one its end after a hash."""
     name = re.sub(r"[^\w.-]+", "_", text)
-    return name if len(name) <= _LONGEST else f"{hashlib.sha256(name.encode()).hexdigest()[:8]}{name[8 - _LONGEST :]}"
+    return name if len(name) <= _LONGEST else f"{_hash(name)}{name[8 - _LONGEST :]}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def save(path: Path, spec: TrainingSpec, trained: Trained) -> None:
@@ -76,17 +82,19 @@ def load_or_train(
     directory: Path,
     retrain: bool = False,
     report: Report = silent,
-    train: Callable[[TrainingSpec, Dataset, Report], Trained] = fit,
+    train: Callable[[TrainingSpec, Dataset, Report, Path], Trained] = fit,
 ) -> tuple[Trained, bool]:
     """Gives the network of a spec: from its checkpoint where there is one, else trained now and saved.
+
+    A training that was interrupted goes on after its last whole epoch.
 
     Args:
         spec: what to train and how.
         dataset: the data set that the spec names.
         directory: of all checkpoints; each spec has a folder in it.
-        retrain: train anew and replace the checkpoint.
+        retrain: train anew, and replace the checkpoint.
         report: progress of the training.
-        train: how; by default as a classifier.
+        train: how, and with which directory for the state of the training; by default as a classifier.
 
     Returns:
         The network, and whether it was loaded.
@@ -104,6 +112,8 @@ def load_or_train(
         raise InputError(
             f"the checkpoint directory {path.parent} cannot be written ({error.strerror}): choose another"
         ) from error
-    trained = train(spec, dataset, report)
+    unfinished = path.with_name(f".unfinished-{_hash(json.dumps(asdict(spec)))}")
+    trained = train(spec, dataset, report, unfinished)
     save(path, spec, trained)
+    shutil.rmtree(unfinished, ignore_errors=True)
     return trained, False

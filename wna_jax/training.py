@@ -1,9 +1,12 @@
 """Training a classifier of the registry on a data set, with optax under jit."""
 
+import contextlib
+import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,6 +19,7 @@ from wna_jax import models
 from wna_jax.augmentation import augmenter
 from wna_jax.data import Dataset, Split
 from wna_jax.errors import InputError
+from wna_jax.jobs import State, Store
 from wna_jax.models.layers import fold_statistics
 from wna_jax.progress import Progress, Report, silent
 
@@ -97,18 +101,18 @@ def one_cycle(peak_learning_rate: float, steps: int) -> optax.GradientTransforma
     return optax.adam(schedule)
 
 
-def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Trained:
+def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent, state_dir: Path | None = None) -> Trained:
     """Trains by Adam on the cross-entropy under a cosine one-cycle schedule.
 
     After each epoch the validation set is classified; the parameters of the best epoch are kept, and classify the test
-    set once, at the end. An epoch is a permutation that seed and epoch number decide, cut into batches; the last,
-    incomplete batch is left out.
+    set once, at the end.
 
     Args:
         spec: what to train and how.
         dataset: its `train`, `validation` and `test` splits are used.
         report: called every few steps with loss and accuracy of the step's batch, and after each epoch with
             validation_loss and validation_accuracy as well.
+        state_dir: as in `descend`.
 
     Returns:
         The parameters and their metrics; accuracies are fractions, losses are in nats.
@@ -120,56 +124,137 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent) -> Traine
     key = jax.random.key(spec.seed)
     parameters = models.initial_parameters(module, key)
     size = len(dataset.train.labels)
-    batch_size = min(spec.batch_size, size)
-    steps_an_epoch = size // batch_size
-    optimiser = one_cycle(spec.peak_learning_rate, spec.epochs * steps_an_epoch)
-    state = optimiser.init(parameters)
+    optimiser = one_cycle(spec.peak_learning_rate, spec.epochs * (size // min(spec.batch_size, size)))
     step = _make_step(module, optimiser, dataset.train, spec.augmentation)
-    started = time.perf_counter()
 
-    best_parameters: Parameters = None
-    history: list[dict[str, float]] = []
-    for epoch in range(spec.epochs):
-        of_steps: list[dict[str, jax.Array]] = []
-        order = np.random.default_rng((spec.seed, epoch)).permutation(size).astype(np.int32)
-        for i in range(steps_an_epoch):
-            batch = order[i * batch_size : (i + 1) * batch_size]
-            done = epoch * steps_an_epoch + i + 1
-            parameters, state, figures = step(parameters, state, batch, jax.random.fold_in(key, done))
-            of_steps.append(figures)
-            last = i + 1 == steps_an_epoch
-            if not last and done % _STEPS_PER_REPORT:
-                continue
-            figures = {name: float(value) for name, value in figures.items()}
-            if not np.isfinite(figures["loss"]):
-                raise InputError(
-                    f"training of {spec.model} diverged in epoch {epoch + 1} (loss {figures['loss']}): "
-                    f"a peak learning rate of {spec.peak_learning_rate} is too high here, lower it"
-                )
-            if last:
-                evaluated = _with_statistics(module, parameters, dataset.train.images)
-                validation = evaluate(module, evaluated, dataset.validation)
-                figures |= {f"validation_{name}": value for name, value in validation.items()}
-                best_so_far = max((row["validation_accuracy"] for row in history), default=-1.0)
-                if figures["validation_accuracy"] > best_so_far:
-                    best_parameters = evaluated
-                whole = {f"train_{name}": float(np.mean(values)) for name, values in _columns(of_steps).items()}
-                history.append(whole | {name: value for name, value in figures.items() if "_" in name})
-            total = spec.epochs * steps_an_epoch
-            report(Progress(f"training {spec.model}", done * batch_size, total * batch_size, "images", figures))
+    def judge(parameters: Parameters) -> tuple[Parameters, dict[str, float]]:
+        evaluated = _with_statistics(module, parameters, dataset.train.images)
+        validation = evaluate(module, evaluated, dataset.validation)
+        return evaluated, {f"validation_{name}": value for name, value in validation.items()}
 
-    seconds = time.perf_counter() - started
-    best = max(history, key=lambda row: row["validation_accuracy"])  # the first of equals, as above
-    test = evaluate(module, best_parameters, dataset.test)
+    trained = descend(
+        spec,
+        size,
+        Descent(parameters, optimiser.init(parameters)),
+        lambda parameters, state, batch, index: step(parameters, state, batch, jax.random.fold_in(key, index)),
+        judge,
+        lambda row: row["validation_accuracy"],
+        report,
+        state_dir,
+    )
+    best = trained.history[trained.best_epoch]
+    test = evaluate(module, trained.best, dataset.test)
     metrics = {
         "test_accuracy": test["accuracy"],
         "test_loss": test["loss"],
         "validation_accuracy": best["validation_accuracy"],
-        "best_epoch": history.index(best) + 1,
-        "training_seconds": round(seconds, 2),
-        "epochs": history,
+        "best_epoch": trained.best_epoch + 1,
+        "training_seconds": round(trained.seconds, 2),
+        "epochs": trained.history,
     }
-    return Trained(jax.tree.map(np.asarray, best_parameters), metrics)
+    return Trained(jax.tree.map(np.asarray, trained.best), metrics)
+
+
+class Descent(NamedTuple):
+    """A training after some whole epochs."""
+
+    parameters: Parameters
+    optimiser_state: Any
+    best: Parameters = None
+    """The evaluated parameters of the best epoch so far."""
+    best_epoch: int = -1
+    """From 0 on."""
+    history: Sequence[dict[str, float]] = ()
+    """Of each epoch train_ figures, the means over its steps, and what the judge found after it."""
+    seconds: float = 0.0
+
+
+def descend(
+    spec: TrainingSpec,
+    size: int,
+    start: Descent,
+    step: Callable[[Parameters, Any, np.ndarray, int], tuple[Parameters, Any, dict[str, jax.Array]]],
+    judge: Callable[[Parameters], tuple[Parameters, dict[str, float]]],
+    score: Callable[[dict[str, float]], float],
+    report: Report = silent,
+    state_dir: Path | None = None,
+) -> Descent:
+    """The loop of every training: epochs of steps, each epoch judged, the best one's parameters kept.
+
+    An epoch is a permutation that seed and epoch number decide, cut into batches; the last, incomplete batch is left
+    out.
+
+    Args:
+        spec: seed, epochs, batch_size; the rest for messages, and to know the state of the same training again.
+        size: number of training images.
+        start: parameters and optimiser's state at the beginning.
+        step: parameters, optimiser's state, positions of the batch's images, number of the step from 1 on -> the next
+            parameters and state, and figures of the batch, "loss" among them.
+        judge: parameters -> parameters to be used elsewhere, and figures of the epoch.
+        score: a row of the history -> number; the largest is the best, the first of equals.
+        report: called every few steps with the figures.
+        state_dir: keeps the training after an epoch, if the last save is some seconds ago; a training of the same spec
+            goes on from there. Nobody deletes it here.
+
+    Raises:
+        InputError: the loss is no number.
+    """
+    batch_size = min(spec.batch_size, size)
+    steps = size // batch_size
+    total = spec.epochs * steps
+    course = start
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(Store(state_dir, asdict(spec))) if state_dir else None
+        state = store.load() if store else None
+        if state:
+            course = _course_of(state, start)
+        for epoch in range(len(course.history), spec.epochs):
+            started = time.perf_counter()
+            of_steps: list[dict[str, jax.Array]] = []
+            parameters, optimiser_state = course.parameters, course.optimiser_state
+            order = np.random.default_rng((spec.seed, epoch)).permutation(size).astype(np.int32)
+            for i in range(steps):
+                done = epoch * steps + i + 1
+                batch = order[i * batch_size : (i + 1) * batch_size]
+                parameters, optimiser_state, of_batch = step(parameters, optimiser_state, batch, done)
+                of_steps.append(of_batch)
+                last = i + 1 == steps
+                if not last and done % _STEPS_PER_REPORT:
+                    continue
+                figures = {name: float(value) for name, value in of_batch.items()}
+                if not np.isfinite(figures["loss"]):
+                    raise InputError(
+                        f"training of {spec.model} diverged in epoch {epoch + 1} (loss {figures['loss']}): a peak "
+                        f"learning rate of {spec.peak_learning_rate} is too high here, lower it"
+                    )
+                if last:
+                    judged, found = judge(parameters)
+                    row = {f"train_{name}": float(np.mean(values)) for name, values in _columns(of_steps).items()}
+                    history = [*course.history, row | found]
+                    best, best_epoch = course.best, course.best_epoch
+                    if best_epoch < 0 or score(history[-1]) > score(history[best_epoch]):
+                        best, best_epoch = judged, epoch
+                    seconds = course.seconds + time.perf_counter() - started
+                    course = Descent(parameters, optimiser_state, best, best_epoch, history, seconds)
+                    figures |= found
+                    if store and epoch + 1 < spec.epochs:
+                        store.save_now_and_then(_state_of(course))
+                report(Progress(f"training {spec.model}", done * batch_size, total * batch_size, "images", figures))
+    return course
+
+
+def _state_of(course: Descent) -> State:
+    told = json.dumps([course.history, course.best_epoch, course.seconds])
+    leaves = jax.tree.leaves((course.parameters, course.optimiser_state, course.best))
+    return State(len(course.history), [np.asarray(leaf) for leaf in leaves], [[np.frombuffer(told.encode(), np.uint8)]])
+
+
+def _course_of(state: State, start: Descent) -> Descent:
+    structure = jax.tree.structure((start.parameters, start.optimiser_state, start.parameters))
+    ((told,),) = state.course
+    history, best_epoch, seconds = json.loads(told.tobytes())
+    parameters, optimiser_state, best = jax.tree.unflatten(structure, state.sums)
+    return Descent(parameters, optimiser_state, best, best_epoch, history, seconds)
 
 
 def predict(module: nn.Module, parameters: Parameters, images: np.ndarray) -> np.ndarray:
