@@ -84,7 +84,7 @@ flags.DEFINE_integer("process_id", None, "of this process, from 0 on, with --coo
 
 
 _CHOICES = (
-    *("augmentation", "augmentations", "classes", "conditions", "gammas", "layer", "layers", "levels", "mix"),
+    *("augmentation", "augmentations", "classes", "conditions", "gammas", "layer", "layers", "levels", "mix", "models"),
     *("noise_weight", "noises", "optimiser", "pattern", "response", "strengths", "trained_on", "unit", "units"),
 )
 """Flags that make another experiment of a run: where they are given, they are in the default folder's name."""

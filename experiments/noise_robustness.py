@@ -6,13 +6,14 @@ as conditions of their own, to see their figures beside the true ones: range_mis
 added to images in [0, 1] (.98 falls to .11), and one_number, the same number added to all images (.98 falls to .93 at
 level .5: a shift of brightness). --optimiser=adadelta with Keras's rate of .001 is a third (a ConvNet's .99 is .84).
 
-  python -m experiments.noise_robustness --dataset=mnist --model=dropout_mlp
-  python -m experiments.noise_robustness --dataset=mnist --model=noise_cnn --epochs=2 --conditions=each_image
+  python -m experiments.noise_robustness --dataset=mnist
+  python -m experiments.noise_robustness --dataset=mnist --models=dropout_mlp,noise_cnn --conditions=each_image
 
-Writes to --out_dir: accuracy.png, loss.png, transfer.png, examples.png, curves.npz, metrics.json, config.json and
-log.jsonl.
+A run that was stopped goes on. Writes to --out_dir: accuracy.png, loss.png, transfer.png, examples.png, curves.npz,
+metrics.json, config.json, log.jsonl and state/.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,10 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from wna_jax import data, figures, robustness, statistics, training
+from wna_jax import data, figures, models, robustness, statistics, training
 from wna_jax.errors import InputError, unknown_name
 
+flags.DEFINE_list("models", "dropout_mlp", f"side by side, comma-separated: {', '.join(models.NAMES)}")
 flags.DEFINE_list("levels", "0,0.1,0.15,0.2,0.5,1,2,4", "of the noise, as shares of the pixel range")
 flags.DEFINE_list(
     "conditions", ",".join(robustness.CONDITIONS), f"what the noise is: {', '.join(robustness.CONDITIONS)}"
@@ -49,7 +51,7 @@ class Settings:
 
     dataset: str
     data_dir: str | None
-    model: str
+    models: tuple[str, ...]
     epochs: int | None
     levels: tuple[str, ...]
     conditions: tuple[str, ...]
@@ -65,18 +67,31 @@ def run(settings: Settings) -> None:
     for name in settings.conditions:
         if name not in robustness.CONDITIONS:
             raise unknown_name("condition", name, tuple(robustness.CONDITIONS))
-    if not settings.conditions:
-        raise InputError(f"conditions is empty: choose from {', '.join(robustness.CONDITIONS)}")
+    for name in ("models", "conditions"):
+        if not getattr(settings, name):
+            known = models.NAMES if name == "models" else tuple(robustness.CONDITIONS)
+            raise InputError(f"{name} is empty: choose from {', '.join(known)}")
     epochs = _EPOCHS if settings.epochs is None else settings.epochs
     seeds = [(settings.train_seed + i) % 2**32 for i in range(settings.num_train_seeds)]
     out_dir = common.open_output(settings)
     with common.reporting(out_dir) as report:
         dataset = data.load(settings.dataset, settings.data_dir, report)
+        pairs = list(itertools.product(dict.fromkeys(settings.models), dict.fromkeys(settings.conditions)))
+        for model in settings.models:
+            models.create(model, dataset.image_shape, dataset.num_classes)  # says before any training which there are
         studies = {
-            name: robustness.study(
-                settings.model, dataset, levels, seeds, name, settings.optimiser, epochs, report=report
+            _label(settings, model, condition): robustness.study(
+                model,
+                dataset,
+                levels,
+                seeds,
+                condition,
+                settings.optimiser,
+                epochs,
+                state_dir=out_dir / "state" / f"{model}-{condition}",
+                report=report,
             )
-            for name in dict.fromkeys(settings.conditions)
+            for model, condition in pairs
         }
     metrics = {
         "levels": levels,
@@ -97,12 +112,17 @@ def run(settings: Settings) -> None:
     common.write_config(out_dir, settings)
     arrays: dict[str, Any] = {}
     for name, study in studies.items():
+        name = name.replace(", ", "-")
         arrays[f"{name}_transfer"] = study.transfer
         for split in study.accuracy:
             arrays |= {f"{name}_{split}_accuracy": study.accuracy[split], f"{name}_{split}_loss": study.loss[split]}
     common.write_arrays(out_dir / "curves.npz", levels=levels, **arrays)
     _draw(settings, out_dir, dataset, studies, epochs)
     _summarise(studies, out_dir)
+
+
+def _label(settings: Settings, model: str, condition: str) -> str:
+    return condition if len(settings.models) == 1 else f"{model}, {condition}"
 
 
 def _levels(texts: tuple[str, ...]) -> list[float]:
@@ -119,12 +139,12 @@ def _draw(
     settings: Settings, out_dir: Path, dataset: data.Dataset, studies: Mapping[str, robustness.Study], epochs: int
 ) -> None:
     trained = f"{epochs} epochs of {settings.optimiser}, {settings.num_train_seeds} seeds"
-    what = f"{settings.model} on {dataset.title}, {trained}"
+    what = f"{' and '.join(settings.models)} on {dataset.title}, {trained}"
 
     def panels(values: str) -> dict[str, dict[str, figures.Curve]]:
         return {
             name: {
-                split: _band(study.levels, of_split, _printed(settings, name, study) if values == "accuracy" else None)
+                split: _band(study.levels, of_split, _printed(settings, study) if values == "accuracy" else None)
                 if split == "test"
                 else _band(study.levels, of_split)
                 for split, of_split in getattr(study, values).items()
@@ -156,18 +176,17 @@ def _draw(
     )
     image = training.to_unit_range(jnp.asarray(dataset.test.images[:1]))
     rows = {
-        name: [
-            figures.Panel(np.clip(_example(name, image, level, study)[0], 0, 1), f"level {level:g}")
-            for level in study.levels
+        study.condition: [
+            figures.Panel(np.clip(_example(study, image, level)[0], 0, 1), f"level {level:g}") for level in study.levels
         ]
-        for name, study in studies.items()
+        for study in studies.values()
     }
     common.save(figures.panels(rows, f"One test image of {dataset.title} in noise"), out_dir / "examples.png")
 
 
-def _example(name: str, image: jax.Array, level: float, study: robustness.Study) -> np.ndarray:
+def _example(study: robustness.Study, image: jax.Array, level: float) -> np.ndarray:
     number = jnp.asarray(study.numbers[0])
-    return np.asarray(robustness.CONDITIONS[name](jax.random.key(0), image, jnp.float32(level), number))
+    return np.asarray(robustness.CONDITIONS[study.condition](jax.random.key(0), image, jnp.float32(level), number))
 
 
 def _band(levels: list[float], values: np.ndarray, published: list[float] | None = None) -> figures.Curve:
@@ -175,8 +194,8 @@ def _band(levels: list[float], values: np.ndarray, published: list[float] | None
     return figures.Curve(levels, values.mean(axis=-1), interval, published)
 
 
-def _printed(settings: Settings, condition: str, study: robustness.Study) -> list[float] | None:
-    printed = _PUBLISHED.get((settings.model, condition)) if settings.dataset == "mnist" else None
+def _printed(settings: Settings, study: robustness.Study) -> list[float] | None:
+    printed = _PUBLISHED.get((study.model, study.condition)) if settings.dataset == "mnist" else None
     return [printed.get(level, np.nan) for level in study.levels] if printed else None
 
 

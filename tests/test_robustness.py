@@ -10,6 +10,7 @@ import pytest
 from experiments import noise_robustness
 from wna_jax import data, models, robustness
 from wna_jax.errors import InputError
+from wna_jax.progress import Progress
 
 GREY = jnp.full((40, 20, 20, 1), 0.5)
 
@@ -67,6 +68,32 @@ def test_training_in_noise_helps_in_noise(both: tuple[robustness.Study, robustne
     assert both[0].loss["test"][1].mean() > both[0].loss["test"][0].mean()
 
 
+def test_a_stopped_study_goes_on_after_its_last_network(tmp_path: Path) -> None:
+    digits = data.load("digits")
+
+    def study(epochs: int = 1, **more: Any) -> robustness.Study:
+        return robustness.study("logistic", digits, [0, 1], [0, 3], epochs=epochs, together=False, **more)
+
+    seen: list[float] = []
+
+    def stop(progress: Progress) -> None:
+        seen.append(progress.done / progress.total)
+        if len(seen) > 1 and seen[-1] > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study(state_dir=tmp_path, report=stop)
+    seen.clear()
+    resumed = study(state_dir=tmp_path, report=lambda progress: seen.append(progress.done / progress.total))
+    assert seen[0] > 0.5
+    assert seen[-1] == 1
+    whole = study()
+    np.testing.assert_array_equal(resumed.transfer, whole.transfer)
+    np.testing.assert_array_equal(resumed.loss["validation"], whole.loss["validation"])
+    with pytest.raises(InputError, match=r"epochs 1 \(now 2\)"):
+        study(2, state_dir=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -84,7 +111,7 @@ def run(out_dir: Path, **changes: Any) -> dict:
     own: dict[str, Any] = {
         "dataset": "digits",
         "data_dir": None,
-        "model": "logistic",
+        "models": ("logistic",),
         "epochs": 10,
         "levels": ("0", "0.5"),
         "conditions": ("each_image", "range_mistake", "one_number"),
@@ -112,6 +139,7 @@ def test_the_range_mistake_leaves_nothing_to_learn(tmp_path: Path) -> None:
         ({"levels": ("loud",)}, "levels is 'loud'"),
         ({"conditions": ("each_pixel",)}, "unknown condition 'each_pixel'"),
         ({"conditions": ()}, "conditions is empty"),
+        ({"models": ("mpl",)}, "unknown model 'mpl'"),
     ],
 )
 def test_wrong_input_is_named(tmp_path: Path, changes: dict, said: str) -> None:

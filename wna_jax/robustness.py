@@ -4,7 +4,9 @@ A condition says what noise of a level is. `each_image` is right: every pixel of
 each time. The two others are mistakes found in published studies, by the names under which they are offered.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +17,7 @@ import optax
 from wna_jax import generator, models
 from wna_jax.data import Dataset, Split
 from wna_jax.errors import InputError
+from wna_jax.jobs import State, Store
 from wna_jax.progress import Progress, Report, silent
 from wna_jax.training import logits_function, one_cycle, to_unit_range
 
@@ -58,6 +61,8 @@ OPTIMISERS: dict[str, Callable[[int], optax.GradientTransformation]] = {
 class Study(NamedTuple):
     """Networks of S seeds trained at each of L levels, and what they do at each level."""
 
+    model: str
+    condition: str
     levels: list[float]
     numbers: np.ndarray
     """[S]: the one number of each seed, N(0, 1)."""
@@ -79,6 +84,7 @@ def study(
     epochs: int = 5,
     *,
     together: bool | None = None,
+    state_dir: Path | None = None,
     report: Report = silent,
 ) -> Study:
     """Trains a network for every level and seed, and tests each at every level.
@@ -96,10 +102,11 @@ def study(
         epochs: passes over the training images; the parameters at the end are tested.
         together: all networks in one vmapped step. By default where that is faster: not for convolutions on a CPU,
             which a vmap over kernels makes grouped ones.
+        state_dir: keeps what is finished, the same study goes on from there; all networks at once are one piece.
         report: progress, in images shown to networks.
 
     Raises:
-        InputError: a level below 0, no level or seed, epochs below 1.
+        InputError: another study's state; a level below 0, no level or seed, epochs below 1.
     """
     if not levels or not all(0 <= level < np.inf for level in levels):
         raise InputError(f"levels are {', '.join(map(str, levels)) or 'none'}: expected numbers of at least 0")
@@ -162,16 +169,16 @@ def study(
 
     kept = Split(dataset.train.images[:_KEPT], dataset.train.labels[:_KEPT])
     splits = {"train": kept, "validation": dataset.validation, "test": dataset.test}
-    own: dict[str, list[np.ndarray]] = {name: [] for name in splits}
-    transfer: list[np.ndarray] = []
-    shown, total = 0, len(pairs) * epochs * steps * batch
+    total = len(pairs) * epochs * steps * batch
     job = f"training {model}, {condition}"
-    for group in groups:
+
+    def of_group(group: list[tuple[float, int]], shown: int) -> list[np.ndarray]:
+        """Trains the networks of some pairs: accuracy and loss on each split [3, G, 2], and at every level [G, L]."""
         level = np.array([level for level, _ in group], np.float32)
         which = np.array([which for _, which in group])
         number = numbers[which]
         initial = [models.initial_parameters(module, jax.random.key(seed)) for seed in seeds]
-        parameters = jax.tree.map(lambda *leaves, which=which: jnp.stack(leaves)[which], *initial)
+        parameters = jax.tree.map(lambda *leaves: jnp.stack(leaves)[which], *initial)
         state = jax.vmap(rule.init)(parameters)
         for epoch in range(epochs):
             orders = np.stack([np.random.default_rng((seed, epoch)).permutation(size) for seed in seeds])
@@ -183,19 +190,41 @@ def study(
                 if i % 20 == 0 or i + 1 == steps:
                     jax.block_until_ready(parameters)
                     report(Progress(job, shown, total, "images"))
-        for name, split in splits.items():
-            own[name].append(np.stack(judged(parameters, split, level, number), axis=-1))
+        own = [np.stack(judged(parameters, split, level, number), axis=-1) for split in splits.values()]
         at = [judged(parameters, dataset.test, np.full_like(level, tested), number)[0] for tested in levels]
-        transfer.append(np.stack(at, axis=-1))
+        return [np.stack(own), np.stack(at, axis=-1)]
 
-    def form(parts: Sequence[np.ndarray]) -> np.ndarray:
-        return np.concatenate(parts).reshape(len(levels), len(seeds), -1)
+    identity = {
+        "model": model,
+        "data": dataset.fingerprint,
+        "levels": list(levels),
+        "seeds": list(seeds),
+        "condition": condition,
+        "optimiser": optimiser,
+        "epochs": epochs,
+        "together": together,
+    }
+    found: list[Sequence[np.ndarray]] = []
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(Store(state_dir, identity)) if state_dir else None
+        state = store.load() if store else None
+        found += state.course if state else []
+        for i in range(len(found), len(groups)):
+            found.append(of_group(groups[i], i * total // len(groups)))
+            if store:
+                store.save(State(len(found), [], found))
+    own, at = (np.concatenate(parts, axis=-2) for parts in zip(*found, strict=True))
 
-    both = {name: form(parts) for name, parts in own.items()}
+    def form(values: np.ndarray) -> np.ndarray:
+        return values.reshape(len(levels), len(seeds), -1)
+
+    both = {name: form(values) for name, values in zip(splits, own, strict=True)}
     return Study(
+        model,
+        condition,
         list(levels),
         numbers,
         {name: values[..., 0] for name, values in both.items()},
         {name: values[..., 1] for name, values in both.items()},
-        form(transfer).transpose(0, 2, 1),
+        form(at).transpose(0, 2, 1),
     )
