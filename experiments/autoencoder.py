@@ -7,6 +7,7 @@ stands beside principal components, as many as the code has numbers.
 
   python -m experiments.autoencoder --dataset=mnist
   python -m experiments.autoencoder --dataset=mnist --denoise=0.5     noisy images are shown, the clean ones asked for
+  python -m experiments.autoencoder --dataset=mnist --autoencoders=two_scale_autoencoder     and a thumbnail of 10x10
 
 Writes to --out_dir: reconstructions.png, errors.png, walk.png, codes.npz, metrics.json, config.json and log.jsonl.
 """
@@ -65,6 +66,9 @@ class Coder(NamedTuple):
     encode: Callable[[np.ndarray], np.ndarray]
     """Images [n, H, W, C] in [0, 1] -> codes [n, d]."""
     decode: Callable[[np.ndarray], np.ndarray]
+    """Codes [n, d] -> images [n, H, W, C] in [0, 1]."""
+    decode_thumbnail: Callable[[np.ndarray], np.ndarray] | None = None
+    """Codes [n, d] -> small images [n, h, h, C] in [0, 1], where the coder has them."""
 
 
 def run(settings: Settings) -> None:
@@ -93,6 +97,9 @@ def run(settings: Settings) -> None:
         found = metrics.setdefault(name, {})
         found["code_size"] = codes.shape[1]
         found["test_mse"] = float(np.mean((coder.decode(codes) - test) ** 2))
+        if coder.decode_thumbnail:
+            small = coder.decode_thumbnail(codes)
+            found["thumbnail_test_mse"] = float(np.mean((small - _thumbnails(test, small)) ** 2))
         if dataset.num_classes > 1:
             clean = codes if not settings.denoise else coder.encode(test)
             found["linear_probe"] = _probe(coder.encode(train), clean, dataset)
@@ -104,7 +111,8 @@ def run(settings: Settings) -> None:
     for name in coders:
         found = metrics[name]
         probe = f", linear probe {found['linear_probe']['accuracy']:.2%}" if "linear_probe" in found else ""
-        print(f"{name:21s} code of {found['code_size']}, test error {found['test_mse']:.5f}{probe}")
+        thumbnail = f", of thumbnails {found['thumbnail_test_mse']:.5f}" if "thumbnail_test_mse" in found else ""
+        print(f"{name:21s} code of {found['code_size']}, test error {found['test_mse']:.5f}{thumbnail}{probe}")
     print(f"look at               {out_dir / 'reconstructions.png'}")
 
 
@@ -126,7 +134,12 @@ def _coder(module: generative.DenseAutoencoder, parameters: Any) -> Coder:
 
         return call
 
-    return Coder(in_batches("encode"), in_batches("decode"))
+    two_scale = isinstance(module, generative.TwoScaleAutoencoder)
+    return Coder(in_batches("encode"), in_batches("decode"), in_batches("decode_thumbnail") if two_scale else None)
+
+
+def _thumbnails(images: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return np.asarray(autoencoding.thumbnails(jnp.asarray(images), like.shape[1]))
 
 
 def _principal_components(train: np.ndarray, size: int, seed: int) -> Coder:
@@ -147,6 +160,10 @@ def _probe(train_codes: np.ndarray, test_codes: np.ndarray, dataset: data.Datase
     return {"accuracy": right / len(dataset.test.labels), "interval": [float(low), float(high)]}
 
 
+def _enlarged(small: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(jax.image.resize(small, (len(small), *shape[1:]), "nearest"))
+
+
 def _draw(
     settings: Settings,
     out_dir: Path,
@@ -163,6 +180,12 @@ def _draw(
         rows["as shown"] = shown[chosen]
     for name, coder in coders.items():
         rows[f"{name}\nerror {metrics[name]['test_mse']:.4f}"] = coder.decode(coder.encode(shown[chosen]))
+        if coder.decode_thumbnail:
+            small = coder.decode_thumbnail(coder.encode(shown[chosen]))
+            told = f"{small.shape[1]}x{small.shape[2]}"
+            rows[f"test images,\n{told}"] = _enlarged(_thumbnails(test[chosen], small), test.shape)
+            error = metrics[name]["thumbnail_test_mse"]
+            rows[f"{name}\n{told}, error {error:.4f}"] = _enlarged(small, test.shape)
     noise = f", shown with {settings.denoise:g} noise" if settings.denoise else ""
     title = (
         f"Test images of {dataset.title}{noise} and their reconstructions; mean squared errors of {len(test):,} images"

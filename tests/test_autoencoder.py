@@ -42,6 +42,19 @@ def test_a_denoised_digit_is_nearer_than_a_noisy_one_and_its_code_knows_its_clas
             assert min(image.size) > 100
 
 
+def test_a_code_of_two_scales_is_decoded_to_both(
+    settings: autoencoder.Settings, digits: Dataset, tmp_path: Path
+) -> None:
+    autoencoder.run(replace(settings, autoencoders=("two_scale_autoencoder",), denoise=0.0))
+    found = json.loads((tmp_path / "metrics.json").read_text())["two_scale_autoencoder"]
+    images = jnp.asarray(digits.test.images / np.float32(255))
+    small = np.asarray(autoencoding.thumbnails(images, 10))
+    assert small.shape[1:] == (10, 10, 1)
+    np.testing.assert_allclose(small.mean(axis=(1, 2)), images.mean(axis=(1, 2)), atol=0.03)
+    assert found["thumbnail_test_mse"] < 0.4 * small.var(axis=0).mean()  # of the mean thumbnail
+    assert found["test_mse"] < 0.4 * np.var(images, axis=0).mean()
+
+
 def test_wrong_input_is_named(settings: autoencoder.Settings) -> None:
     with pytest.raises(InputError, match=r"unknown autoencoder 'conv_vea' .did you mean 'conv_vae'"):
         autoencoder.run(replace(settings, autoencoders=("conv_vea",)))

@@ -41,9 +41,9 @@ def default_spec(dataset: Dataset, model: str) -> TrainingSpec:
 def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent, state_dir: Path | None = None) -> Trained:
     """Trains an autoencoder of `generative.NAMES` by Adam at a constant rate.
 
-    What is made small is the cross-entropy of pixels in [0, 1], summed over the pixels of an image; for a variational
-    one plus the divergence of the code's distribution from N(0, 1): the negative evidence bound (Kingma & Welling
-    2014).
+    What is made small is the cross-entropy of pixels in [0, 1], summed over the pixels of an image, and of its
+    thumbnail where that is decoded too; for a variational one plus the divergence of the code's distribution from
+    N(0, 1): the negative evidence bound (Kingma & Welling 2014).
 
     Args:
         spec: what to train and how.
@@ -106,6 +106,11 @@ def noisy(images: jax.Array, weight: float, key: jax.Array) -> jax.Array:
     return (1 - weight) * images + weight * jax.random.uniform(key, images.shape) if weight else images
 
 
+def thumbnails(images: jax.Array, side: int) -> jax.Array:
+    """Images [n, H, W, C] at side x side pixels, linearly interpolated without aliasing."""
+    return jax.image.resize(images, (len(images), side, side, images.shape[-1]), "linear")
+
+
 def reconstruction_error(
     module: generative.DenseAutoencoder, parameters: Parameters, images_u8: np.ndarray, weight: float = 0.0
 ) -> float:
@@ -133,6 +138,9 @@ def _make_step(
         noise = jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape) if module.variational else 0 * mean
         logits = apply(mean + noise, "decode_logits")
         loss = optax.sigmoid_binary_cross_entropy(logits, images).sum()
+        if isinstance(module, generative.TwoScaleAutoencoder):
+            small = apply(mean + noise, "decode_thumbnail_logits")
+            loss += optax.sigmoid_binary_cross_entropy(small, thumbnails(images, module.thumbnail)).sum()
         if module.variational:
             loss += jnp.sum(jnp.exp(log_variance) + mean**2 - 1 - log_variance) / 2
         return loss / len(images)

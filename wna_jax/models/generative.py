@@ -116,10 +116,36 @@ class ConvolutionalAutoencoder(DenseAutoencoder):
         self.decoder = ConvolutionalDecoder(self.image_shape, self.widths)
 
 
+class TwoScaleAutoencoder(ConvolutionalAutoencoder):
+    """The same whose code is decoded twice: to the image, and by a dense layer to a thumbnail of 10x10 pixels."""
+
+    thumbnail: int = 10
+
+    def setup(self) -> None:
+        """Both halves, and the thumbnail's decoder."""
+        super().setup()
+        self.small = nn.Dense(self.thumbnail**2 * self.image_shape[-1])
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """As elsewhere; the thumbnail's decoder is called too, so that it gets its parameters."""
+        code = self.encode(images)[0]
+        self.decode_thumbnail_logits(code)
+        return self.decode_logits(code)
+
+    def decode_thumbnail_logits(self, codes: jax.Array) -> jax.Array:
+        """Codes [n, d] -> logits of thumbnails [n, 10, 10, C]."""
+        return self.small(codes).reshape(-1, self.thumbnail, self.thumbnail, self.image_shape[-1])
+
+    def decode_thumbnail(self, codes: jax.Array) -> jax.Array:
+        """Codes [n, d] -> thumbnails [n, 10, 10, C] in [0, 1]."""
+        return nn.sigmoid(self.decode_thumbnail_logits(codes))
+
+
 _REGISTRY: dict[str, Callable[..., DenseAutoencoder]] = {
     "autoencoder": partial(DenseAutoencoder, widths=(128, 64, 12), code_size=9),
     "vae": partial(DenseAutoencoder, widths=(400,), code_size=20, variational=True),
     "conv_autoencoder": partial(ConvolutionalAutoencoder, widths=(16, 32), code_size=64),
+    "two_scale_autoencoder": partial(TwoScaleAutoencoder, widths=(16, 32), code_size=64),
     "conv_vae": partial(ConvolutionalAutoencoder, widths=(16, 32), code_size=64, variational=True),
 }
 NAMES = tuple(_REGISTRY)
