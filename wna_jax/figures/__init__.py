@@ -1,17 +1,16 @@
 """Figures for people. matplotlib lives only here; every function returns a Figure, made without global state."""
 
 from wna_jax.figures.activations import activation_bars, activation_maps, walk
-from wna_jax.figures.curves import Curve, Panel, colour_mapped, curves, dots, families, panels, spectra
+from wna_jax.figures.bars import dots, shares, speeds
+from wna_jax.figures.curves import Curve, curves, families, spectra
 from wna_jax.figures.maps import (
     RELIABLE,
     across_networks,
     classification_images,
     convergence,
-    gallery,
-    shares,
     significance,
-    speeds,
 )
+from wna_jax.figures.pictures import Panel, colour_mapped, gallery, panels
 from wna_jax.figures.templates import confusions, tables, template_accuracies
 from wna_jax.figures.training import learning_curves, seed_means
 

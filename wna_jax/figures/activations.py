@@ -1,7 +1,6 @@
 """Figures of layers' activations: maps of all units and classes, bars, and an image's way through a network."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from wna_jax.figures.parts import bare, draw_image
+from wna_jax.figures.parts import bare, draw_image, sheet
 
 _SCALE = "magma"
 _COLOURS = ("#2f6db5", "#d9822b", "#3a8f5c", "#8a5fb0")
@@ -30,8 +29,7 @@ def activation_maps(conditions: Mapping[str, np.ma.MaskedArray], class_names: Se
     classes, height, width, units = next(iter(shown.values())).shape
     across = min(18.0, 0.42 * units + 1.5)
     tile = (across - 1.5) / units * height / width
-    figure = Figure(figsize=(across, len(shown) * (tile * classes + 0.5) + 0.7), layout="constrained")
-    figure.suptitle(textwrap.fill(title, int(11.5 * across)), x=0.01, ha="left", fontsize=10, parse_math=False)
+    figure = sheet(across, len(shown) * (tile * classes + 0.5) + 0.7, title)
     axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for ax, (name, maps) in zip(axes, shown.items(), strict=True):
         picture = ax.imshow(_mosaic(maps), cmap=_SCALE, vmin=0, vmax=limit, interpolation="nearest")
@@ -57,9 +55,7 @@ def activation_bars(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, 
     """
     rows = math.ceil(len(panels) / columns)
     columns = min(columns, len(panels))
-    figure = Figure(figsize=(3.0 * columns + 0.4, 1.7 * rows + 0.9), layout="constrained")
-    letters = int(11.5 * figure.get_figwidth())
-    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=10, parse_math=False)
+    figure = sheet(3.0 * columns + 0.4, 1.7 * rows + 0.9, title)
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
@@ -89,9 +85,7 @@ def walk(images: Mapping[str, np.ndarray], layers: Mapping[str, Mapping[str, np.
         layers: by the layer's name, by the image's, activations [h, w, units] or [units].
         title: what was done.
     """
-    figure = Figure(figsize=(4.6 * len(images) + 0.8, 1.5 + 2.1 * len(layers)), layout="constrained")
-    letters = int(11.5 * figure.get_figwidth())
-    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=10, parse_math=False)
+    figure = sheet(4.6 * len(images) + 0.8, 1.5 + 2.1 * len(layers), title)
     heights = [1.4] + [2.0 if next(iter(of.values())).ndim == 3 else 0.8 for of in layers.values()]
     axes = figure.subplots(len(layers) + 1, len(images), squeeze=False, height_ratios=heights)
     for ax in axes.flat:

@@ -1,8 +1,7 @@
 """Figures of the maps of all classes, of responses to noise, of speeds, and galleries of images."""
 
 import math
-import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -10,7 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wna_jax.ensembles import Agreement
-from wna_jax.figures.parts import BAD, DIVERGING, GOOD, QUIET, add_scale, bare, draw_image, draw_map, limit_of, outline
+from wna_jax.figures.parts import (
+    BAD,
+    DIVERGING,
+    GOOD,
+    QUIET,
+    add_scale,
+    bare,
+    draw_image,
+    draw_map,
+    limit_of,
+    outline,
+    sheet,
+)
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Convergence, Findings, SplitHalf
 from wna_jax.statistics.findings import CLUSTER_THRESHOLD, SMOOTHING
@@ -18,6 +29,7 @@ from wna_jax.templates import Feedback
 
 _COLUMNS = 10
 _PANEL = 1.25  # inches
+_CLOSE = {"h_pad": 0.02, "w_pad": 0.02, "hspace": 0.02}
 RELIABLE = 0.9
 """Split-half reliability from which on a map is not marked."""
 
@@ -50,10 +62,6 @@ def classification_images(
     blocks = math.ceil(len(class_names) / _COLUMNS)
     columns = math.ceil(len(class_names) / blocks)
     rows = 1 + len(maps)
-    figure = Figure(figsize=(_PANEL * columns + 1.4, blocks * (_PANEL + 0.3 + (_PANEL + 0.52) * len(maps)) + 0.9))
-    letters = int(11 * figure.get_figwidth())  # that fit beside one another
-    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=11, parse_math=False)
-    figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
     legend = (
         "Red: brighter noise there speaks for the class; blue: darker. Above a map: samples of the class and their "
         "share, or mean probability; reliability (split half), and the samples that would bring it to .9. Below: what "
@@ -61,7 +69,9 @@ def classification_images(
     )
     if significant:
         legend += " Outlined: p < .05 over all maps of the row."
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
+    figure = sheet(
+        _PANEL * columns + 1.4, blocks * (_PANEL + 0.3 + (_PANEL + 0.52) * len(maps)) + 0.9, title, legend, **_CLOSE
+    )
     axes = figure.subplots(blocks * rows, columns, squeeze=False)
     for ax in axes.flat:
         bare(ax)
@@ -116,16 +126,12 @@ def across_networks(
     mean = agreed.mean / error_k
     limit, mean_limit = limit_of(np.ma.stack(list(z.values()))), limit_of(mean)
     count, columns = len(maps), len(class_names)
-    figure = Figure(figsize=(_PANEL * columns + 1.4, (_PANEL + 0.17) * (count + 3) + 0.9))
-    letters = int(11 * figure.get_figwidth())
-    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=11, parse_math=False)
-    figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
     legend = (
         "Every network was shown noise of its own. Mean: over networks, in standard errors across them; its r is the "
         "mean of the correlations below it. Correlations of the networks' maps are corrected for the noise of both: "
         "1 is one template, and what is missing is left to the training's seed."
     )
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
+    figure = sheet(_PANEL * columns + 1.4, (_PANEL + 0.17) * (count + 3) + 0.9, title, legend, **_CLOSE)
     axes = figure.subplots(count + 3, columns, squeeze=False)
     for ax in axes.flat:
         bare(ax)
@@ -166,16 +172,12 @@ def significance(findings: Mapping[str, Findings], class_names: Sequence[str], t
     }
     rows = [(response, test) for response, found in findings.items() for test in found.significant]
     columns = len(class_names)
-    figure = Figure(figsize=(_PANEL * columns + 1.4, (_PANEL + 0.28) * len(rows) + 1.0))
-    letters = int(11 * figure.get_figwidth())
-    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=11, parse_math=False)
-    figure.set_layout_engine("constrained", h_pad=0.02, w_pad=0.02, hspace=0.02)
     legend = (
         "Outlined: p < .05 over all maps of the row, each test by itself. Below a map: how many values are. A cluster "
         "is significant as a whole, not each pixel of it. infoVal: how far the whole map is from noise, about N(0, 1) "
         "for a map of mere noise."
     )
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
+    figure = sheet(_PANEL * columns + 1.4, (_PANEL + 0.28) * len(rows) + 1.0, title, legend, **_CLOSE)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for row, (line, (response, test)) in enumerate(zip(axes, rows, strict=True)):
         found = findings[response]
@@ -213,9 +215,10 @@ def convergence(
     """
     columns = min(2, len(curves))
     rows = math.ceil(len(curves) / columns)
-    figure = Figure(figsize=(4.6 * columns + 1.3, 3.1 * rows + 0.9), layout="constrained")
-    letters = int(11 * figure.get_figwidth())
-    figure.suptitle(textwrap.fill(title, letters), x=0.01, ha="left", fontsize=11, parse_math=False)
+    legend = (
+        "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from the split half."
+    )
+    figure = sheet(4.6 * columns + 1.3, 3.1 * rows + 0.9, title, legend)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     colors = colormaps["turbo"](np.linspace(0.08, 0.95, len(class_names)))  # many classes: hue tells them apart
     for ax in axes.flat[len(curves) :]:
@@ -242,127 +245,6 @@ def convergence(
     for ax in axes.flat[: len(curves)]:
         ax.set_xlabel("samples N", fontsize=8)
         ax.tick_params(labelbottom=True)
-    legend = (
-        "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from the split half."
-    )
-    figure.supxlabel(textwrap.fill(legend, int(1.35 * letters)), x=0.01, ha="left", fontsize=8, color=QUIET)
-    return figure
-
-
-def shares(
-    counts: np.ndarray,
-    errors: np.ndarray,
-    mean_probabilities: np.ndarray | None,
-    class_names: Sequence[str],
-    title: str,
-) -> Figure:
-    """How the network sorts noise: the share of samples it calls each class, on a logarithmic scale, with counts.
-
-    Args:
-        counts: decisions for each class [K].
-        errors: standard errors of their shares [K], masked where they are not known.
-        mean_probabilities: mean class probability [K], drawn as points, or None.
-        class_names: K names.
-        title: what was done.
-    """
-    total = counts.sum()
-    figure = Figure(figsize=(max(5.0, 0.75 * len(class_names) + 1.5), 3.4), layout="constrained")
-    ax = figure.subplots()
-    position = np.arange(len(class_names))
-    ax.bar(position, counts / total, color="#7a9cc6", label="decisions $N_k/N$ ± 2 s.e.")
-    low = np.minimum(2 * np.ma.filled(errors, 0), counts / total)
-    ax.errorbar(
-        position, counts / total, (low, 2 * np.ma.filled(errors, 0)), fmt="none", ecolor="#33527a", elinewidth=1.2
-    )
-    if mean_probabilities is not None:
-        ax.plot(position, mean_probabilities, "o", color="#222222", markersize=4, label="mean probability")
-    floor = 0.3 / total
-    ax.set_yscale("log")
-    ax.set_ylim(floor, 20)
-    ax.set_yticks([tick for tick in 10.0 ** np.arange(-12, 1) if tick >= floor])
-    means = np.zeros(len(counts)) if mean_probabilities is None else mean_probabilities
-    for k, count in enumerate(counts):
-        height = max(count / total, floor)
-        if height < means[k] < 4 * height:
-            height = means[k]  # the number stands above the point, not on it
-        ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
-    ax.axhline(1 / len(class_names), color=QUIET, linewidth=0.8, linestyle=":", label="equal shares")
-    ax.set_xticks(position, class_names, rotation=30 if max(map(len, class_names)) > 4 else 0, fontsize=8)
-    ax.set_ylabel(f"share of {total:,} noise images", fontsize=8)
-    ax.tick_params(axis="y", labelsize=8)
-    ax.set_title(title, loc="left", fontsize=10)
-    ax.legend(fontsize=7, frameon=False, ncols=3, loc="upper right")
-    ax.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def speeds(
-    rates: Mapping[str, Sequence[float]], captions: Sequence[str], ours: Collection[str], title: str, note: str
-) -> Figure:
-    """How fast programs are: a bar a variant as long as its median rate, a point a round, and what it comes to.
-
-    Args:
-        rates: samples a second in each round, by variant, drawn from the top down.
-        captions: one for each variant, written behind its bar.
-        ours: the variants to stand out.
-        title: what was done.
-        note: how, and on what.
-    """
-    figure = Figure(figsize=(9.0, 0.5 * len(rates) + 1.25), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    ax = figure.subplots()
-    for row, ((name, values), caption) in enumerate(zip(rates.items(), captions, strict=True)):
-        color = "#2f6db5" if name in ours else "#b9bec6"
-        ax.barh(row, np.median(values), color=color, height=0.62)
-        ax.plot(values, [row] * len(values), "o", color="#222222", markersize=2.5, alpha=0.6)
-        ax.annotate(caption, (max(values), row), (6, 0), textcoords="offset points", va="center", fontsize=8)
-    ax.set_xlim(0, 1.65 * max(map(max, rates.values())))
-    ax.set_yticks(range(len(rates)), rates, fontsize=9)
-    for label in ax.get_yticklabels():
-        label.set_fontweight("bold" if label.get_text() in ours else "normal")
-    ax.invert_yaxis()
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    ax.set_xlabel(note, fontsize=8, color=QUIET, loc="left")
-    ax.tick_params(axis="x", labelsize=8, colors=QUIET)
-    ax.tick_params(axis="y", length=0)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    return figure
-
-
-def gallery(
-    images: np.ndarray,
-    row_labels: Sequence[str],
-    title: str,
-    captions: Sequence[Sequence[str]] = (),
-    column_labels: Sequence[str] = (),
-) -> Figure:
-    """A grid of images on the [0, 1] scale, a labelled row each; values outside are drawn as black or white.
-
-    Args:
-        images: [rows, columns, H, W, C].
-        row_labels: one for each row.
-        title: what is seen.
-        captions: optional text below each image, [rows][columns].
-        column_labels: optional, one above each column.
-    """
-    rows, columns = images.shape[:2]
-    label_width = 0.085 * max(map(len, row_labels), default=0)
-    height = 0.95 * (1.28 if captions else 1.03)
-    figure = Figure(figsize=(max(4.0, 0.95 * columns + label_width), height * rows + 0.45))
-    title = textwrap.fill(title, int(13 * figure.get_figwidth()))
-    figure.suptitle(title, x=0.02, ha="left", fontsize=10, parse_math=False)
-    figure.set_layout_engine("constrained", h_pad=0.01, w_pad=0.01)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for row in range(rows):
-        for column in range(columns):
-            ax = axes[row, column]
-            bare(ax)
-            if column_labels and row == 0:
-                ax.set_title(column_labels[column], fontsize=9, fontweight="bold", parse_math=False)
-            draw_image(ax, images[row, column])
-            if captions:
-                ax.set_xlabel(captions[row][column], fontsize=7, labelpad=2)
-        axes[row, 0].set_ylabel(row_labels[row], rotation=0, ha="right", va="center", fontsize=8)
     return figure
 
 

@@ -1,5 +1,6 @@
 """What figures are made of: axes without ticks, images, maps on a diverging scale, outlines."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,37 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 DIVERGING = "RdBu_r"
+COLOURS = (
+    "#2f6db5",
+    "#c8553d",
+    "#3a8f5c",
+    "#8a5fb0",
+    "#b98a1f",
+    "#4aa3a8",
+    "#6b6b6b",
+    "#222222",
+    "#d98ab8",
+    "#7a5230",
+)
 GOOD, BAD, QUIET = "#1a7f37", "#b3261e", "#6b6b6b"
+
+
+def sheet(width: float, height: float, title: str, note: str = "", **padding: float) -> Figure:
+    """An empty figure of so many inches with its title, and a note in small print below, broken to its width.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        title: what is seen.
+        note: how to read it.
+        **padding: of matplotlib's constrained layout.
+    """
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", **padding)
+    figure.suptitle(textwrap.fill(title, int(11.5 * width)), x=0.01, ha="left", fontsize=10, parse_math=False)
+    if note:
+        figure.supxlabel(textwrap.fill(note, int(15 * width)), x=0.01, ha="left", fontsize=8, color=QUIET)
+    return figure
 
 
 def bare(ax: Axes) -> None:

@@ -1,14 +1,13 @@
 """Figures of templates as classifiers: accuracies and confusion matrices."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import QUIET
+from wna_jax.figures.parts import QUIET, sheet
 
 
 def template_accuracies(rows: Sequence[Mapping[str, Any]], chance: float, title: str) -> Figure:
@@ -19,8 +18,7 @@ def template_accuracies(rows: Sequence[Mapping[str, Any]], chance: float, title:
         chance: accuracy of a guess.
         title: what was done.
     """
-    figure = Figure(figsize=(8.5, 0.21 * len(rows) + 1.5), layout="constrained")
-    figure.suptitle(textwrap.fill(title, 115), x=0.01, ha="left", fontsize=10)
+    figure = sheet(8.5, 0.21 * len(rows) + 1.5, title)
     ax = figure.subplots()
     names = list(dict.fromkeys(row["noise"] for row in rows))
     place, labels = 0.0, []
@@ -86,8 +84,7 @@ def tables(
     columns = min(2, len(shares))
     lines = math.ceil(len(shares) / columns)
     side = 0.32 * len(names) + 0.9
-    figure = Figure(figsize=(columns * side + 0.6, lines * (side + 0.3) + 0.4), layout="constrained")
-    figure.suptitle(textwrap.fill(title, int(22 * columns * side / 1.8)), x=0.01, ha="left", fontsize=10)
+    figure = sheet(columns * side + 0.6, lines * (side + 0.3) + 0.4, title)
     axes = figure.subplots(lines, columns, squeeze=False)
     for ax in axes.flat[len(shares) :]:
         ax.set_visible(False)

@@ -1,13 +1,12 @@
 """Figures of trainings: what they learn by epoch, and how trainings with different seeds compare."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from wna_jax.figures.parts import QUIET
+from wna_jax.figures.parts import QUIET, sheet
 from wna_jax.statistics import SeedMean
 
 _COLOURS = {"train": "#c8553d", "validation": "#2f6db5"}
@@ -21,8 +20,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int, tit
         best_epoch: whose parameters were kept, from 1.
         title: what was trained.
     """
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-    figure.suptitle(textwrap.fill(title, 105), x=0.01, ha="left", fontsize=10, parse_math=False)
+    figure = sheet(8.4, 3.4, title)
     epochs = np.arange(1, len(history) + 1)
     for ax, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for split, colour in _COLOURS.items():
@@ -52,8 +50,11 @@ def seed_means(
         published: what others print, by the measure, by the setting.
     """
     names = list(next(iter(columns.values())))
-    figure = Figure(figsize=(3.2 * len(columns) + 2.2, 0.3 * len(names) + 1.6), layout="constrained")
-    figure.suptitle(textwrap.fill(title, int(11.5 * figure.get_figwidth())), x=0.01, ha="left", fontsize=10)
+    legend = (
+        "Point: a seed. Bar: mean and its 95% interval (Student's t over seeds); a bar that reaches the rim is cut off."
+    )
+    legend += " Hollow: published." * bool(published)
+    figure = sheet(3.2 * len(columns) + 2.2, 0.3 * len(names) + 1.6, title, legend)
     axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for ax, (measure, rows) in zip(axes, columns.items(), strict=True):
         for place, name in enumerate(names):
@@ -75,8 +76,4 @@ def seed_means(
         ax.spines[["top", "right", "left"]].set_visible(False)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
-    legend = (
-        "Point: a seed. Bar: mean and its 95% interval (Student's t over seeds); a bar that reaches the rim is cut off."
-    )
-    figure.supxlabel(legend + " Hollow: published." * bool(published), x=0.01, ha="left", fontsize=7.5, color=QUIET)
     return figure

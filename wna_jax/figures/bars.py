@@ -1,0 +1,115 @@
+"""Bars and points: how a network sorts noise, how fast programs are, single values of groups."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from wna_jax.figures.parts import COLOURS, QUIET, sheet
+
+
+def shares(
+    counts: np.ndarray,
+    errors: np.ndarray,
+    mean_probabilities: np.ndarray | None,
+    class_names: Sequence[str],
+    title: str,
+) -> Figure:
+    """How the network sorts noise: the share of samples it calls each class, on a logarithmic scale, with counts.
+
+    Args:
+        counts: decisions for each class [K].
+        errors: standard errors of their shares [K], masked where they are not known.
+        mean_probabilities: mean class probability [K], drawn as points, or None.
+        class_names: K names.
+        title: what was done.
+    """
+    total = counts.sum()
+    figure = Figure(figsize=(max(5.0, 0.75 * len(class_names) + 1.5), 3.4), layout="constrained")
+    ax = figure.subplots()
+    position = np.arange(len(class_names))
+    ax.bar(position, counts / total, color="#7a9cc6", label="decisions $N_k/N$ ± 2 s.e.")
+    low = np.minimum(2 * np.ma.filled(errors, 0), counts / total)
+    ax.errorbar(
+        position, counts / total, (low, 2 * np.ma.filled(errors, 0)), fmt="none", ecolor="#33527a", elinewidth=1.2
+    )
+    if mean_probabilities is not None:
+        ax.plot(position, mean_probabilities, "o", color="#222222", markersize=4, label="mean probability")
+    floor = 0.3 / total
+    ax.set_yscale("log")
+    ax.set_ylim(floor, 20)
+    ax.set_yticks([tick for tick in 10.0 ** np.arange(-12, 1) if tick >= floor])
+    means = np.zeros(len(counts)) if mean_probabilities is None else mean_probabilities
+    for k, count in enumerate(counts):
+        height = max(count / total, floor)
+        if height < means[k] < 4 * height:
+            height = means[k]  # the number stands above the point, not on it
+        ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
+    ax.axhline(1 / len(class_names), color=QUIET, linewidth=0.8, linestyle=":", label="equal shares")
+    ax.set_xticks(position, class_names, rotation=30 if max(map(len, class_names)) > 4 else 0, fontsize=8)
+    ax.set_ylabel(f"share of {total:,} noise images", fontsize=8)
+    ax.tick_params(axis="y", labelsize=8)
+    ax.set_title(title, loc="left", fontsize=10)
+    ax.legend(fontsize=7, frameon=False, ncols=3, loc="upper right")
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def speeds(
+    rates: Mapping[str, Sequence[float]], captions: Sequence[str], ours: Collection[str], title: str, note: str
+) -> Figure:
+    """How fast programs are: a bar a variant as long as its median rate, a point a round, and what it comes to.
+
+    Args:
+        rates: samples a second in each round, by variant, drawn from the top down.
+        captions: one for each variant, written behind its bar.
+        ours: the variants to stand out.
+        title: what was done.
+        note: how, and on what.
+    """
+    figure = sheet(9.0, 0.5 * len(rates) + 1.25, title)
+    ax = figure.subplots()
+    for row, ((name, values), caption) in enumerate(zip(rates.items(), captions, strict=True)):
+        color = "#2f6db5" if name in ours else "#b9bec6"
+        ax.barh(row, np.median(values), color=color, height=0.62)
+        ax.plot(values, [row] * len(values), "o", color="#222222", markersize=2.5, alpha=0.6)
+        ax.annotate(caption, (max(values), row), (6, 0), textcoords="offset points", va="center", fontsize=8)
+    ax.set_xlim(0, 1.65 * max(map(max, rates.values())))
+    ax.set_yticks(range(len(rates)), rates, fontsize=9)
+    for label in ax.get_yticklabels():
+        label.set_fontweight("bold" if label.get_text() in ours else "normal")
+    ax.invert_yaxis()
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    ax.set_xlabel(note, fontsize=8, color=QUIET, loc="left")
+    ax.tick_params(axis="x", labelsize=8, colors=QUIET)
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def dots(columns: Mapping[str, Mapping[str, Sequence[float]]], y_label: str, title: str) -> Figure:
+    """Single values of several groups, a column each measure: every value is a point, the line is the group's mean.
+
+    Args:
+        columns: by the measure, the values of each group; NaN where there is none.
+        y_label: what the values are.
+        title: what was done.
+    """
+    groups = list(dict.fromkeys(group for column in columns.values() for group in column))
+    figure = sheet(1.5 * len(columns) + 1.6, 3.9, title)
+    ax = figure.subplots()
+    for position, column in enumerate(columns.values()):
+        for group, values in column.items():
+            i = groups.index(group)
+            at = position + 0.5 * (i - (len(groups) - 1) / 2)
+            spread = at + 0.12 * np.linspace(-1, 1, len(values))
+            label = group if position == 0 else None
+            ax.plot(spread, values, "o", markersize=4, alpha=0.75, color=COLOURS[i], label=label)
+            ax.hlines(np.nanmean(values), at - 0.18, at + 0.18, color=COLOURS[i], linewidth=1.5)
+    ax.axhline(0, color=QUIET, linewidth=0.8, linestyle=":")
+    ax.set_xticks(range(len(columns)), columns, fontsize=8)
+    ax.set_ylabel(y_label, fontsize=8)
+    ax.tick_params(axis="y", labelsize=8)
+    ax.legend(fontsize=8, frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
