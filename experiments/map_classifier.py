@@ -24,7 +24,8 @@ from absl import flags
 
 from experiments import common
 from wna_jax import data, figures, maps, noise, responses, statistics, templates
-from wna_jax.reverse_correlation import Moments, reverse_correlate
+from wna_jax.moments import Moments
+from wna_jax.reverse_correlation import reverse_correlate
 
 flags.DEFINE_list(
     "noises", "matched,uniform,gabor_pca", f"whose maps classify, comma-separated: {', '.join(noise.NAMES)}"

@@ -31,7 +31,7 @@ from wna_jax import (
     templates,
 )
 from wna_jax.maps import ClassificationImages
-from wna_jax.reverse_correlation import FieldSums, Moments
+from wna_jax.moments import FieldSums, Moments
 
 _EXAMPLES = 10
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from experiments import backdoor
-from wna_jax import data, interventions
+from wna_jax import backdoors, data, interventions
 from wna_jax.errors import InputError
 from wna_jax.training import to_unit_range
 
@@ -21,7 +21,7 @@ def test_the_patch_score_is_largest_where_the_patch_is() -> None:
     maps = np.ma.masked_array(np.random.default_rng(0).normal(size=(3, 20, 24, 1)))
     maps[1, 4:10, 11:17, 0] += 3 * LETTER
     maps[2] = np.ma.masked
-    scores = backdoor.patch_scores(maps, LETTER)
+    scores = backdoors.patch_scores(maps, LETTER)
     assert scores.shape == (3, 15, 19)
     assert np.unravel_index(scores[:2].argmax(), (2, 15, 19)) == (1, 4, 11)
     assert scores[2].count() == 0
@@ -33,10 +33,10 @@ def test_the_patch_score_is_largest_where_the_patch_is() -> None:
 def test_scores_of_one_more_clean_network_are_normal_numbers() -> None:
     generator = np.random.default_rng(0)
     clean, another = generator.normal(5, 2, (6, 40_000)), generator.normal(5, 2, 40_000)
-    normal = backdoor.against_clean(np.ma.masked_array(another), np.ma.masked_array(clean))
+    normal = backdoors.against_clean(np.ma.masked_array(another), np.ma.masked_array(clean))
     assert stats.kstest(normal, "norm").statistic < 1.7 / np.sqrt(40_000)
     few = np.ma.masked_array(clean[:, :2], [[True, False]] * 4 + [[False, False]] * 2)
-    assert backdoor.against_clean(np.ma.masked_array(another[:2]), few).mask.tolist() == [True, False]
+    assert backdoors.against_clean(np.ma.masked_array(another[:2]), few).mask.tolist() == [True, False]
 
 
 def test_mean_gradients_are_those_of_images_that_are_called_right(digits: data.Dataset) -> None:
@@ -46,7 +46,7 @@ def test_mean_gradients_are_those_of_images_that_are_called_right(digits: data.D
         return jnp.square(images.reshape(len(images), -1) @ filters) / 100
 
     split = data.Split(digits.train.images[:300], digits.train.labels[:300])
-    found = backdoor.mean_gradients(logits, split, 10)
+    found = backdoors.mean_gradients(logits, split, 10)
     images = to_unit_range(jnp.asarray(split.images))
     right = np.asarray(logits(images).argmax(axis=-1)) == split.labels
     gradients = np.asarray(interventions.loss_gradient(logits, images, jnp.asarray(split.labels)), np.float64)

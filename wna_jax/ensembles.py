@@ -16,8 +16,8 @@ import numpy as np
 from wna_jax import responses, statistics
 from wna_jax.errors import InputError
 from wna_jax.maps import ClassificationImages
+from wna_jax.moments import Moments
 from wna_jax.noise import Noise
-from wna_jax.reverse_correlation import Moments
 
 
 def side_by_side(noise: Noise, count: int) -> Noise:

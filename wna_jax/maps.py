@@ -7,8 +7,8 @@ import numpy as np
 from scipy import linalg
 
 from wna_jax.errors import InputError
+from wna_jax.moments import Moments
 from wna_jax.noise import Noise
-from wna_jax.reverse_correlation import Moments
 
 _ALIKE = 1e-6
 """Relative spread of weights below which they are equal, as far as float32 sums can tell."""

@@ -18,8 +18,9 @@ from scipy import linalg, stats
 
 from wna_jax.errors import InputError
 from wna_jax.maps import ClassificationImages
+from wna_jax.moments import Moments
 from wna_jax.noise import Noise
-from wna_jax.reverse_correlation import Moments, Response
+from wna_jax.reverse_correlation import Response
 from wna_jax.units import Activations
 
 _PROBES = 24

@@ -9,8 +9,8 @@ from scipy import optimize, special
 
 from wna_jax.errors import InputError
 from wna_jax.maps import ClassificationImages, mean_images
+from wna_jax.moments import Moments
 from wna_jax.noise import Noise
-from wna_jax.reverse_correlation import Moments
 from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least
 
 
