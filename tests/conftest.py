@@ -1,6 +1,7 @@
 """All tests run on the CPU backend, with JAX's strictest type and rank rules."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -12,6 +13,13 @@ from wna_jax.training import TrainingSpec, fit, logits_function
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def collect_garbage() -> Iterator[None]:
+    """What a test leaves behind is found in that test, and warned of there."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,4 @@
-import gc
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +19,10 @@ from wna_jax.models.layers import DoublingConvolution, HalvingConvolution, space
 from wna_jax.progress import Progress
 
 # Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def _collect_garbage() -> Iterator[None]:
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collect_garbage"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,4 @@
-import gc
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,10 @@ from wna_jax.progress import Progress
 from wna_jax.training import Trained, TrainingSpec
 
 # Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def _collect_garbage() -> Iterator[None]:
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collect_garbage"),
+]
 
 
 @pytest.fixture(scope="module")
