@@ -30,7 +30,7 @@ _REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "flat_cnn": PooledNetwork,
     "noise_cnn": partial(PooledNetwork, dropout=(0.25, 0.0, 0.5), padding="VALID"),
     "deep_cnn": partial(
-        PooledNetwork, blocks=((32, 32), (64, 64), (128, 128)), normalised=True, dropout=(0.25, 0.0, 0.5)
+        PooledNetwork, blocks=((32, 32), (64, 64), (128, 128)), normalised=True, dropout=(0.1, 0.0, 0.3)
     ),
     "plain_cnn": partial(PooledNetwork, blocks=((32,), (64,), (128,)), width=None, dropout=(0.0, 0.5, 0.0)),
     "rnn": RecurrentNetwork,
