@@ -126,7 +126,7 @@ def _draw(
 def _draw_examples(
     settings: Settings, out_dir: Path, dataset: data.Dataset, names: tuple[str, ...], shown: Mapping[str, np.ndarray]
 ) -> None:
-    """The first test image, changed by each augmentation with five keys, and the same image in noise."""
+    """The first test image, changed by each augmentation with five keys, and the first five test images in noise."""
     image = jnp.asarray(shown["test"][0])
     keys = jax.random.split(jax.random.key(settings.train_seed), 5)
     rows = {

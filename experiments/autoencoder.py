@@ -3,7 +3,7 @@
 Two are trained, a plain and a variational one, each with a code of 64 numbers. Shown are reconstructions of test
 images, the errors epoch by epoch, and the decodings on the straight way between the codes of two test images. How much
 the codes know of the classes, which no training was told, is the accuracy of a linear classifier on them. All of this
-stands beside principal components, as many as the code has numbers.
+stands beside principal components, as many as the largest code has numbers.
 
   python -m experiments.autoencoder --dataset=mnist
   python -m experiments.autoencoder --dataset=mnist --denoise=0.5     noisy images are shown, the clean ones asked for
@@ -12,6 +12,7 @@ stands beside principal components, as many as the code has numbers.
 Writes to --out_dir: reconstructions.png, errors.png, walk.png, codes.npz, metrics.json, config.json and log.jsonl.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 
 from experiments import common
 from wna_jax import autoencoding, checkpoints, data, figures, statistics
-from wna_jax.errors import unknown_name
+from wna_jax.errors import InputError, unknown_name
 from wna_jax.models import generative
 
 flags.DEFINE_list(
@@ -74,6 +75,8 @@ class Coder(NamedTuple):
 def run(settings: Settings) -> None:
     """One run of the experiment: settings -> files in settings.out_dir."""
     out_dir = common.open_output(settings)
+    if not settings.autoencoders:
+        raise InputError(f"autoencoders is empty: choose from {', '.join(generative.NAMES)}")
     for name in settings.autoencoders:
         if name not in generative.NAMES:
             raise unknown_name("autoencoder", name, generative.NAMES)
@@ -89,8 +92,8 @@ def run(settings: Settings) -> None:
             metrics[name] = trained.metrics
     train, test = (split.images / np.float32(255) for split in (dataset.train, dataset.test))
     shown = np.asarray(autoencoding.noisy(jnp.asarray(test), settings.denoise, jax.random.key(settings.train_seed)))
-    size = min(64, len(train) - 1)
-    coders[_PCA] = _principal_components(train, size, settings.train_seed)
+    size = max(generative.create(name, dataset.image_shape).code_size for name in settings.autoencoders)
+    coders[_PCA] = _principal_components(train, min(size, len(train) - 1))
     arrays: dict[str, Any] = {"labels": dataset.test.labels}
     for name, coder in coders.items():
         codes = coder.encode(shown)
@@ -100,7 +103,7 @@ def run(settings: Settings) -> None:
         if coder.decode_thumbnail:
             small = coder.decode_thumbnail(codes)
             found["thumbnail_test_mse"] = float(np.mean((small - _thumbnails(test, small)) ** 2))
-        if dataset.num_classes > 1:
+        if len(np.unique(dataset.train.labels)) > 1:
             clean = codes if not settings.denoise else coder.encode(test)
             found["linear_probe"] = _probe(coder.encode(train), clean, dataset)
         arrays[f"codes_{name.replace(' ', '_')}"] = codes
@@ -118,7 +121,7 @@ def run(settings: Settings) -> None:
 
 def _spec(settings: Settings, dataset: data.Dataset, name: str) -> autoencoding.TrainingSpec:
     usual = asdict(autoencoding.default_spec(dataset, name))
-    usual |= {"seed": settings.train_seed, "epochs": settings.epochs or usual["epochs"]}
+    usual |= {"seed": settings.train_seed, "epochs": usual["epochs"] if settings.epochs is None else settings.epochs}
     if settings.denoise:
         return autoencoding.DenoisingSpec(**usual, noise_weight=settings.denoise)
     return autoencoding.TrainingSpec(**usual)
@@ -142,9 +145,9 @@ def _thumbnails(images: np.ndarray, like: np.ndarray) -> np.ndarray:
     return np.asarray(autoencoding.thumbnails(jnp.asarray(images), like.shape[1]))
 
 
-def _principal_components(train: np.ndarray, size: int, seed: int) -> Coder:
+def _principal_components(train: np.ndarray, size: int) -> Coder:
     shape = train.shape[1:]
-    pca = PCA(size, svd_solver="covariance_eigh", random_state=seed).fit(train.reshape(len(train), -1))
+    pca = PCA(size, svd_solver="covariance_eigh").fit(train.reshape(len(train), -1))
     return Coder(
         lambda images: pca.transform(images.reshape(len(images), -1)),
         lambda codes: pca.inverse_transform(codes).reshape(-1, *shape),
@@ -174,7 +177,8 @@ def _draw(
     metrics: dict[str, Any],
 ) -> None:
     first = [np.flatnonzero(dataset.test.labels == k)[:_SHOWN] for k in range(dataset.num_classes)]
-    chosen = np.array([index for group in zip(*first, strict=False) for index in group][:_SHOWN])
+    in_turn = (index for group in itertools.zip_longest(*first) for index in group if index is not None)
+    chosen = np.array(list(in_turn)[:_SHOWN])
     rows = {"test images": test[chosen]}
     if settings.denoise:
         rows["as shown"] = shown[chosen]
@@ -196,11 +200,11 @@ def _draw(
     for name in settings.autoencoders:
         for split in ("training", "validation"):
             values = np.array([row[f"{split}_mse"] for row in metrics[name]["epochs"]])
-            curves[f"{name}, {split}"] = figures.Curve(
+            curves[f"{name} ({metrics[name]['code_size']}), {split}"] = figures.Curve(
                 range(1, len(values) + 1), values, statistics.Interval(values, values)
             )
-    title = f"Reconstruction of {dataset.title}{noise} by code size {metrics[settings.autoencoders[0]]['code_size']}"
-    title += "; dotted: principal components, test"
+    title = f"Reconstruction of {dataset.title}{noise}, by codes of so many numbers; dotted: "
+    title += f"{metrics[_PCA]['code_size']} principal components, test"
     common.save(
         figures.curves(
             {"": curves}, "epoch", "mean squared error", title, level=metrics[_PCA]["test_mse"], y_limits=(0, None)

@@ -42,7 +42,6 @@ from wna_jax import (
     responses,
     reverse_correlation,
     statistics,
-    training,
 )
 from wna_jax.errors import unknown_name
 
@@ -53,7 +52,7 @@ flags.DEFINE_integer("patch_size", 6, "side of the C, in pixels")
 flags.DEFINE_integer("patch_top", 1, "first row of the C")
 flags.DEFINE_integer("patch_left", 21, "first column of the C")
 flags.DEFINE_integer(
-    "num_seeds", 10, "clean and poisoned networks, of training seeds train_seed, + 1, ...", lower_bound=3
+    "num_seeds", 10, "clean and poisoned networks, of training seeds train_seed, + 1, ...", lower_bound=4
 )
 
 _RESPONSES = ("decision", "probability")
@@ -107,15 +106,15 @@ def run(settings: Settings) -> None:
         where = f"{settings.patch_size}at{settings.patch_top},{settings.patch_left}"
         what = f"backdoor_{source}to{target}_{settings.num_poisoned}_c{where}"
         kinds = {"clean": dataset, "poisoned": dataset.altered(what, train)}
-        epochs = settings.epochs or training.default_epochs(dataset.name, settings.model)
+        epochs = common.epochs_for(settings, dataset)
         background = noise.create(settings.noise, dataset)
         patched = interventions.stamp(dataset.test.images[dataset.test.labels == source], patch) / np.float32(255)
         examined: dict[str, list[Examined]] = {kind: [] for kind in kinds}
         for seed in range(settings.num_seeds):
             for i, (kind, trained_on) in enumerate(kinds.items()):
-                network = common.trained_network(
-                    replace(settings, train_seed=settings.train_seed + seed, epochs=epochs), trained_on, report
-                )
+                # without augmentation: a flip would move the patch
+                of_seed = replace(settings, train_seed=settings.train_seed + seed, epochs=epochs)
+                network = common.trained_network(of_seed, trained_on, report, "none")
                 noise_seed = (settings.seed + 2 * seed + i) % 2**32
                 examined[kind].append(
                     _examine(

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import difflib
 import functools
 import importlib.metadata
 import json
@@ -83,10 +84,12 @@ flags.DEFINE_integer("num_processes", None, "of the job, with --coordinator=HOST
 flags.DEFINE_integer("process_id", None, "of this process, from 0 on, with --coordinator=HOST:PORT", lower_bound=0)
 
 
-_CHOICES = (
-    *("augmentation", "augmentations", "classes", "conditions", "gammas", "layer", "layers", "levels", "mix", "models"),
-    *("noise_weight", "noises", "optimiser", "pattern", "response", "strengths", "trained_on", "unit", "units"),
-)
+_OF_JOBS = ("coordinator", "num_processes", "process_id")
+_CHOICES = {
+    *("augmentation", "augmentations", "autoencoders", "classes", "conditions", "denoise", "gammas", "image_size"),
+    *("layer", "layers", "levels", "mix", "models", "noise_weight", "noises", "optimiser", "pattern", "response"),
+    *("strengths", "trained_on", "unit", "units"),
+}
 """Flags that make another experiment of a run: where they are given, they are in the default folder's name."""
 
 
@@ -167,16 +170,26 @@ def main(run: Callable[[Any], None], settings_type: type = Settings) -> None:
     app.run(guarded, flags_parser=functools.partial(_parse, settings_type))
 
 
-def classes_to_tell(settings: NetworkSettings, report: Report) -> data.Dataset:
+def classes_to_tell(settings: Any, report: Report) -> data.Dataset:
     """Loads the data set, and sees that it has at least two classes, with training images of each."""
     dataset = data.load(settings.dataset, settings.data_dir, report)
+    see_classes(dataset)
+    return dataset
+
+
+def see_classes(dataset: data.Dataset) -> None:
+    """Sees that a data set has at least two classes, with training images of each."""
     if dataset.num_classes < 2:
         raise InputError(f"{dataset.name} has one class: put images of two or more classes into a subfolder each")
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     if not counts.all():
         lacking = ", ".join(dataset.class_names[k] for k in np.flatnonzero(counts == 0))
         raise InputError(f"{dataset.name} has no training images of {lacking}: add some, or take the class away")
-    return dataset
+
+
+def epochs_for(settings: NetworkSettings, dataset: data.Dataset) -> int:
+    """The epochs that were asked for, or those that suit data set and network."""
+    return training.default_epochs(dataset.name, settings.model) if settings.epochs is None else settings.epochs
 
 
 def trained_network(
@@ -192,7 +205,7 @@ def trained_network(
         fingerprint=dataset.fingerprint,
         model=settings.model,
         seed=settings.train_seed,
-        epochs=training.default_epochs(dataset.name, settings.model) if settings.epochs is None else settings.epochs,
+        epochs=epochs_for(settings, dataset),
         augmentation={None: usual, "none": None}.get(augmentation, augmentation),
     )
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
@@ -357,15 +370,22 @@ def _parse(settings_type: Any, argv: Sequence[str]) -> list[str]:
         print(_help(settings_type))
         sys.exit(0)
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
     except flags.Error as error:
         sys.exit(_complain(" ".join(str(error).split()), 2))
+    used = (*(field.name for field in fields(settings_type)), *_OF_JOBS)
+    for flag in flags.FLAGS.flags_by_module_dict()[__name__]:
+        if flag.present and flag.name not in used:
+            close = difflib.get_close_matches(flag.name, used, n=1)
+            hint = f" (did you mean --{close[0]}?)" if close else ""
+            sys.exit(_complain(f"--{flag.name} is no flag of this experiment{hint}: see --help", 2))
+    return rest
 
 
 def _help(settings_type: Any) -> str:
     """The experiment's docstring and its flags in the order of definition, with their defaults."""
     lines = [(sys.modules["__main__"].__doc__ or "").strip(), "", "Flags:"]
-    several = ("coordinator", "num_processes", "process_id") if settings_type is Settings else ()
+    several = _OF_JOBS if settings_type is Settings else ()
     for name in (*(field.name for field in fields(settings_type)), *several):
         flag = flags.FLAGS[name]
         default = getattr(settings_type, "DEFAULTS", {}).get(name, flag.default)

@@ -59,7 +59,7 @@ def run(settings: Settings) -> None:
         raise InputError(f"image_size is {settings.image_size}: expected 8 to 512, such as 64")
     with common.reporting(out_dir) as report:
         dataset = data.load(settings.dataset, settings.data_dir, report)
-        if settings.image_size not in (None, *dataset.image_shape[:2]):
+        if settings.image_size and dataset.image_shape[:2] != (settings.image_size, settings.image_size):
             dataset = dataset.resized(settings.image_size)
         spec = AdversarialSpec(
             dataset.name,
@@ -72,10 +72,12 @@ def run(settings: Settings) -> None:
             code_size=settings.code_size,
         )
         epochs = _EPOCHS if settings.epochs is None else settings.epochs
-        trained = adversarial.fit(spec, dataset, epochs, out_dir / "state", report)
+        adversarial.networks(spec, dataset.image_shape)  # says what cannot be trained before the judge is
         judge = None
         if dataset.num_classes > 1:
+            common.see_classes(dataset)
             judge = common.trained_network(replace(settings, epochs=None, train_seed=0), dataset, report)
+        trained = adversarial.fit(spec, dataset, epochs, out_dir / "state", report)
 
     count = min(_COMPARED, len(dataset.test.labels), len(dataset.train.labels))
     samples = trained.generate(count, settings.train_seed + 1)
@@ -161,13 +163,14 @@ def _draw(
     metrics: dict,
 ) -> None:
     what = f"{dataset.title} ({metrics['num_train']:,} images, {trained.steps:,} steps)"
-    shown = samples[: _ROWS * _COLUMNS]
-    rows = len(shown) // _COLUMNS
+    columns = min(_COLUMNS, len(samples))
+    rows = min(_ROWS, len(samples) // columns)
+    shown = samples[: rows * columns]
     captions: Sequence[Sequence[str]] = ()
     if answers is not None:
         told = [f"{dataset.class_names[int(p.argmax())]} {float(p.max()):.2f}" for p in answers]
-        captions = [told[row * _COLUMNS : (row + 1) * _COLUMNS] for row in range(rows)]
-    grid = shown[: rows * _COLUMNS].reshape(rows, _COLUMNS, *dataset.image_shape)
+        captions = [told[row * columns : (row + 1) * columns] for row in range(rows)]
+    grid = shown.reshape(rows, columns, *dataset.image_shape)
     title = f"Images of random codes by a GAN of {what}" + (f"; what {settings.model} calls them" if captions else "")
     common.save(figures.gallery(grid, [""] * rows, title, captions), out_dir / "samples.png")
     labels = [f"{steps:,} steps" for steps in trained.snapshots]

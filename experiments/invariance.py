@@ -85,13 +85,14 @@ def run(settings: Settings) -> None:
     out_dir = common.open_output(settings)
     with common.reporting(out_dir) as report:
         dataset = common.classes_to_tell(settings, report)
-        epochs = settings.epochs or training.default_epochs(dataset.name, settings.model)
+        epochs = common.epochs_for(settings, dataset)
         images, labels = dataset.test.images / np.float32(255), dataset.test.labels
         hits: dict[str, dict[str, int]] = {}
         curves: dict[str, figures.Curve] = {}
         for name in dict.fromkeys(settings.trained_on):
             trained_on = dataset if name == "original" else moved_dataset(dataset, name)
-            network = common.trained_network(replace(settings, epochs=epochs), trained_on, report)
+            augmentation = None if name == "original" else "none"  # flips and shifts would move images from their place
+            network = common.trained_network(replace(settings, epochs=epochs), trained_on, report, augmentation)
 
             def hits_at(places: Sequence[Place], network: common.Network = network) -> np.ndarray:
                 return interventions.hits(

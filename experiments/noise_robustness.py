@@ -75,7 +75,7 @@ def run(settings: Settings) -> None:
     seeds = [(settings.train_seed + i) % 2**32 for i in range(settings.num_train_seeds)]
     out_dir = common.open_output(settings)
     with common.reporting(out_dir) as report:
-        dataset = data.load(settings.dataset, settings.data_dir, report)
+        dataset = common.classes_to_tell(settings, report)
         pairs = list(itertools.product(dict.fromkeys(settings.models), dict.fromkeys(settings.conditions)))
         for model in settings.models:
             models.create(model, dataset.image_shape, dataset.num_classes)  # says before any training which there are

@@ -168,5 +168,13 @@ def test_a_folder_of_too_few_images_is_refused(settings: gan.Settings, tmp_path:
         Image.fromarray(np.full((16, 16), i, np.uint8)).save(tmp_path / "few" / f"{i}.png")
     with pytest.raises(InputError, match="15 training images, which makes no batch of 64"):
         gan.run(replace(settings, dataset=f"folder:{tmp_path / 'few'}"))
+    few = replace(settings, dataset=f"folder:{tmp_path / 'few'}", real_images=8)
+    gan.run(few)  # 4 test images
+    with Image.open(Path(settings.out_dir) / "samples.png") as image:
+        assert min(image.size) > 50
+    with pytest.raises(InputError, match="epochs is 0"):
+        gan.run(replace(few, epochs=0))
+    with pytest.raises(InputError, match="unknown model 'papercnn'"):
+        gan.run(replace(settings, model="papercnn"))
     with pytest.raises(InputError, match="image_size is 4"):
         gan.run(replace(settings, image_size=4))

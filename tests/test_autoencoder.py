@@ -55,9 +55,22 @@ def test_a_code_of_two_scales_is_decoded_to_both(
     assert found["test_mse"] < 0.4 * np.var(images, axis=0).mean()
 
 
+def test_a_folder_of_one_well_filled_class_is_enough(settings: autoencoder.Settings, tmp_path: Path) -> None:
+    for name, count in (("many", 40), ("few", 2)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.full((8, 8), 5 * i, np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
+    autoencoder.run(replace(settings, dataset=f"folder:{tmp_path / 'images'}", epochs=1))
+    assert (tmp_path / "reconstructions.png").stat().st_size > 0
+
+
 def test_wrong_input_is_named(settings: autoencoder.Settings) -> None:
     with pytest.raises(InputError, match=r"unknown autoencoder 'conv_vea' .did you mean 'conv_vae'"):
         autoencoder.run(replace(settings, autoencoders=("conv_vea",)))
+    with pytest.raises(InputError, match="autoencoders is empty"):
+        autoencoder.run(replace(settings, autoencoders=()))
+    with pytest.raises(InputError, match="epochs is 0"):
+        autoencoder.run(replace(settings, epochs=0))
     with pytest.raises(InputError, match=r"noise_weight is 1.0"):
         autoencoding.DenoisingSpec("digits", "", "conv_vae", noise_weight=1.0)
     module = generative.create("conv_autoencoder", (30, 30, 1))

@@ -70,7 +70,7 @@ def settings(network_settings: dict[str, Any], tmp_path: Path) -> backdoor.Setti
         patch_size=6,
         patch_top=1,
         patch_left=21,
-        num_seeds=3,
+        num_seeds=4,
         noise="matched",
         sampling="independent",
         num_samples=2_000,

@@ -1,14 +1,13 @@
 """Runs that are stopped go on, and end with the arrays of a run that was not."""
 
 import contextlib
-import gc
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,10 @@ from wna_jax.jobs import State, Store
 from wna_jax.progress import Progress
 
 # Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def _collect_garbage() -> Iterator[None]:
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collect_garbage"),
+]
 
 
 WHITE = noise.uniform((6, 6, 1))

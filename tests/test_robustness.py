@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from experiments import noise_robustness
 from wna_jax import data, models, robustness
 from wna_jax.errors import InputError
+from wna_jax.models import layers
 from wna_jax.progress import Progress
 
 GREY = jnp.full((40, 20, 20, 1), 0.5)
@@ -92,6 +94,22 @@ def test_a_stopped_study_goes_on_after_its_last_network(tmp_path: Path) -> None:
     np.testing.assert_array_equal(resumed.loss["validation"], whole.loss["validation"])
     with pytest.raises(InputError, match=r"epochs 1 \(now 2\)"):
         study(2, state_dir=tmp_path)
+
+
+def test_batch_normalisation_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = data.load("digits")
+    few = replace(digits, train=data.Split(*(part[:256] for part in digits.train)))
+    seen: list[dict] = []
+
+    def fold(parameters: dict, statistics: dict) -> dict:
+        seen.append(statistics)
+        return layers.fold_statistics(parameters, statistics)
+
+    monkeypatch.setattr(robustness, "fold_statistics", fold)
+    robustness.study("deep_cnn", few, [0], [0], epochs=1)
+    assert sorted(seen[0]) == ["bn2", "bn4", "bn6"]
+    robustness.study("logistic", few, [0], [0], epochs=1)
+    assert seen[1] == {}
 
 
 @pytest.mark.parametrize(

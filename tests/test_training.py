@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 
 from wna_jax import models, training
-from wna_jax.data import Dataset
+from wna_jax.data import Dataset, Split
 from wna_jax.errors import InputError
 from wna_jax.progress import Progress
 from wna_jax.training import TrainingSpec, fit
@@ -70,6 +72,11 @@ def test_a_network_of_batch_normalisation_and_dropout_learns_and_is_tested_as_it
     module = models.create("half_cifar_cnn", digits.image_shape, 10)
     logits = module.apply({"params": trained.parameters}, digits.test.images.astype(np.float32) / 255)
     assert trained.metrics["test_accuracy"] == np.mean(np.asarray(logits).argmax(axis=-1) == digits.test.labels)
+
+
+def test_seven_images_are_enough_to_train_on(digits: Dataset) -> None:
+    few = replace(digits, train=Split(*(part[:7] for part in digits.train)))
+    assert len(fit(spec(digits, epochs=1), few).metrics["epochs"]) == 1
 
 
 def test_wrong_input_is_named(digits: Dataset) -> None:

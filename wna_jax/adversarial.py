@@ -139,13 +139,15 @@ def fit(
     Raises:
         InputError: too few images, images that cannot be halved, a state of another spec, or divergence.
     """
+    if epochs < 1:
+        raise InputError(f"epochs is {epochs}: it must be above 0")
     images = dataset.train.images
     steps_an_epoch = len(images) // spec.batch_size
     total = epochs * steps_an_epoch
     if not total:
         raise InputError(
-            f"{dataset.name} has {len(images)} training images, which makes no batch of {spec.batch_size} in "
-            f"{epochs} epochs: add some, or lower the batch size"
+            f"{dataset.name} has {len(images)} training images, which makes no batch of {spec.batch_size}: "
+            "add some, or take fewer real images in a step"
         )
     generator, discriminator = networks(spec, dataset.image_shape)
     optimiser = optax.adam(spec.learning_rate, spec.beta1, spec.beta2)
@@ -169,7 +171,7 @@ def fit(
                 "as many, or give another output directory"
             )
         if store:
-            stack.callback(lambda: store.save(_state_of(course)))  # however this ends: `course` is always a whole one
+            stack.callback(lambda: _save_if_sound(store, course))  # however this ends: `course` is always a whole one
         for index in range(course.steps, total):
             epoch, i = divmod(index, steps_an_epoch)
             if i == 0 or index == course.steps:
@@ -183,7 +185,10 @@ def fit(
                 continue
             recent = np.mean(course.losses[-_STEPS_PER_REPORT:], axis=0)
             if not np.isfinite(recent).all():
-                raise InputError(f"training diverged at step {done}: a rate of {spec.learning_rate} is too high here")
+                raise InputError(
+                    f"training diverged at step {done}: a learning_rate of {spec.learning_rate} is too high here, "
+                    "give a lower one and another output directory"
+                )
             if store:
                 store.save_now_and_then(_state_of(course))
             figures = {"discriminator": float(recent[0]), "generator": float(recent[1])}
@@ -298,6 +303,11 @@ def _state_of(course: Course) -> State:
     players = [np.asarray(leaf) for leaf in jax.tree.leaves(course.players)]
     losses = np.asarray(course.losses, np.float32).reshape(-1, 2)
     return State(course.steps, players, [[losses], *([np.asarray(part) for part in look] for look in course.looks)])
+
+
+def _save_if_sound(store: Store, course: Course) -> None:
+    if np.isfinite(course.losses[-1:]).all():
+        store.save(_state_of(course))
 
 
 def _course_of(state: State, structure: Any) -> Course:

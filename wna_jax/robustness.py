@@ -18,11 +18,13 @@ from wna_jax import generator, models
 from wna_jax.data import Dataset, Split
 from wna_jax.errors import InputError
 from wna_jax.jobs import State, Store
+from wna_jax.models.layers import fold_statistics
 from wna_jax.progress import Progress, Report, silent
 from wna_jax.training import logits_function, one_cycle, to_unit_range
 
 _BATCH = 128
 _EVALUATION_BATCH = 500
+_STATISTICS = 1_000
 _KEPT = 5_000
 """Training images on which the loss in training noise is told."""
 
@@ -51,7 +53,7 @@ CONDITIONS: dict[str, Condition] = {
 }
 OPTIMISERS: dict[str, Callable[[int], optax.GradientTransformation]] = {
     "one_cycle": lambda steps: one_cycle(3e-3, steps),
-    "adam": lambda steps: optax.adam(1e-3),
+    "adam": lambda steps: optax.adam(1e-3, eps=1e-7),
     "rmsprop": lambda steps: optax.rmsprop(1e-3, decay=0.9, eps=1e-7),
     "adadelta": lambda steps: optax.adadelta(1e-3, rho=0.95, eps=1e-7),
 }
@@ -89,8 +91,9 @@ def study(
 ) -> Study:
     """Trains a network for every level and seed, and tests each at every level.
 
-    All networks of a seed see the same batches, each in noise of its own; validation and test images have noise of a
-    fixed seed.
+    All networks of a seed see the same batches, in noise that differs by its level alone; validation and test images
+    have noise of a fixed seed. Batch normalisation is by the statistics of 1,000 training images in the network's own
+    noise, once it is trained.
 
     Args:
         model: of the registry.
@@ -125,7 +128,7 @@ def study(
     change = CONDITIONS[condition]
 
     def mean_loss(parameters: Any, key: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
-        logits = module.apply({"params": parameters}, images, rngs={"dropout": key})
+        logits, _ = module.apply({"params": parameters}, images, rngs={"dropout": key}, mutable=["batch_statistics"])
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     size = len(dataset.train.labels)
@@ -145,6 +148,14 @@ def study(
         with jax.numpy_dtype_promotion("standard"):  # optax does not hold to the strict rules that we test under
             updates, state = rule.update(gradient, state, parameters)
         return optax.apply_updates(parameters, updates), state
+
+    @jax.jit
+    @jax.vmap
+    def folded(parameters: Any, level: jax.Array, number: jax.Array) -> Any:
+        """Batch normalisation by the statistics of some training images in the network's own noise."""
+        shown = change(jax.random.key(size), to_unit_range(train_images[:_STATISTICS]), level, number)
+        _, state = module.apply({"params": parameters}, shown, mutable=["batch_statistics"])
+        return fold_statistics(parameters, state.get("batch_statistics", {}))
 
     @jax.jit
     def judge(
@@ -190,6 +201,7 @@ def study(
                 if i % 20 == 0 or i + 1 == steps:
                     jax.block_until_ready(parameters)
                     report(Progress(job, shown, total, "images"))
+        parameters = folded(parameters, level, number)
         own = [np.stack(judged(parameters, split, level, number), axis=-1) for split in splits.values()]
         at = [judged(parameters, dataset.test, np.full_like(level, tested), number)[0] for tested in levels]
         return [np.stack(own), np.stack(at, axis=-1)]

@@ -75,7 +75,7 @@ def default_epochs(dataset_name: str, model_name: str) -> int:
 
     Dense and recurrent networks get three times as many: they need more, and an epoch of theirs costs a fraction.
     """
-    return _EPOCHS.get(dataset_name, 10) * (3 if model_name in ("logistic", "mlp", "rnn", "lstm") else 1)
+    return _EPOCHS.get(dataset_name, 10) * (3 if model_name in ("logistic", "mlp", "dropout_mlp", "rnn", "lstm") else 1)
 
 
 def default_augmentation(dataset_name: str) -> str | None:
@@ -328,7 +328,8 @@ def _with_statistics(module: nn.Module, parameters: Parameters, images_u8: np.nd
 
     Statistics of the parameters as they are, not a running mean of past ones (Wu & Johnson 2021, "precise" statistics).
     """
-    batches = np.split(images_u8[: len(images_u8) // 10 * 10][:5000], 10)
+    count = min(10, len(images_u8))
+    batches = np.split(images_u8[: count * min(500, len(images_u8) // count)], count)
     statistics = [_batch_statistics(module, parameters, batch) for batch in batches]
     return fold_statistics(parameters, jax.tree.map(lambda *parts: sum(parts) / len(parts), *statistics))
 

@@ -1,4 +1,4 @@
-"""Figures of what changes with a strength, of single values of groups, and grids of images and maps."""
+"""Figures of what changes with a strength, and of eigenvalues."""
 
 import math
 from collections.abc import Mapping, Sequence
