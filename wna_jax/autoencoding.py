@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,15 +117,21 @@ def reconstruction_error(
 ) -> float:
     """Mean squared error of a pixel in [0, 1] after encoding and decoding the images, shown with noise of a weight."""
 
-    @jax.jit
-    def squares(images: jax.Array, key: jax.Array) -> jax.Array:
-        units = to_unit_range(images)
-        rebuilt = jax.nn.sigmoid(module.apply({"params": parameters}, noisy(units, weight, key)))
-        return jnp.square(rebuilt - units).sum()
-
     starts = range(0, len(images_u8), _EVALUATION_BATCH)
-    sums = [squares(images_u8[start : start + _EVALUATION_BATCH], jax.random.key(start)) for start in starts]
+    sums = [
+        _square_errors(module, weight, parameters, images_u8[start : start + _EVALUATION_BATCH], jax.random.key(start))
+        for start in starts
+    ]
     return sum(map(float, sums)) / images_u8.size
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _square_errors(
+    module: generative.DenseAutoencoder, weight: float, parameters: Parameters, images_u8: jax.Array, key: jax.Array
+) -> jax.Array:
+    images = to_unit_range(images_u8)
+    rebuilt = jax.nn.sigmoid(module.apply({"params": parameters}, noisy(images, weight, key)))
+    return jnp.square(rebuilt - images).sum()
 
 
 def _make_step(
