@@ -50,8 +50,8 @@ def run(settings: Settings) -> None:
     out_dir = common.open_output(settings)
     with common.reporting(out_dir) as report:
         dataset = common.classes_to_tell(settings, report)
-        network = common.trained_network(settings, dataset, report)
         conditions, labels = _conditions(settings, dataset, report)
+        network = common.trained_network(settings, dataset, report)
         usual = training.default_augmentation(dataset.name) or "none"
         networks = {usual: network}
         if settings.augmentation != usual:

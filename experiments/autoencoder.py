@@ -183,13 +183,13 @@ def _draw(
     if settings.denoise:
         rows["as shown"] = shown[chosen]
     for name, coder in coders.items():
-        rows[f"{name}\nerror {metrics[name]['test_mse']:.4f}"] = coder.decode(coder.encode(shown[chosen]))
+        rows[f"{name}\nerror {metrics[name]['test_mse']:.2g}"] = coder.decode(coder.encode(shown[chosen]))
         if coder.decode_thumbnail:
             small = coder.decode_thumbnail(coder.encode(shown[chosen]))
             told = f"{small.shape[1]}x{small.shape[2]}"
             rows[f"test images,\n{told}"] = _enlarged(_thumbnails(test[chosen], small), test.shape)
             error = metrics[name]["thumbnail_test_mse"]
-            rows[f"{name}\n{told}, error {error:.4f}"] = _enlarged(small, test.shape)
+            rows[f"{name}\n{told}, error {error:.2g}"] = _enlarged(small, test.shape)
     noise = f", shown with {settings.denoise:g} noise" if settings.denoise else ""
     title = (
         f"Test images of {dataset.title}{noise} and their reconstructions; mean squared errors of {len(test):,} images"

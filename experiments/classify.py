@@ -3,7 +3,7 @@
   python -m experiments.classify                                             embedded digits, no download
   python -m experiments.classify --dataset=mnist --model=flat_cnn
   python -m experiments.classify --dataset=cifar10 --model=deep_cnn --epochs=100
-  python -m experiments.classify --dataset=mnist --noise=gaussian:0,1 --noise_weight=0.2    noisy test images as well
+  python -m experiments.classify --dataset=mnist --noise=gaussian:0,1    noisy test images as well (--noise_weight)
 
 The parameters are those of the epoch that is best on the validation images; the test images chose nothing. How sure an
 answer is, is told by its log odds, log p / (1 - p): in float32 many p are 1.
@@ -12,7 +12,7 @@ Writes to --out_dir: curves.png, confusion.png, answers.png (the surest right an
 predictions.npz (logits and labels of the test images), metrics.json, config.json and log.jsonl.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,32 +22,38 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from experiments import common
 from wna_jax import data, figures, models, statistics, templates, training
+from wna_jax.errors import InputError
 
 _SHOWN = 10
+_NOISE_WEIGHT = 0.2
 _CLEAN, _NOISY = "test", "noisy_test"
 
 
 @dataclass(frozen=True)
 class Settings(common.NetworkSettings):
-    """The flags of one run, as a value; without noise_weight no noisy images are classified."""
+    """The flags of one run, as a value; without noise no noisy images are classified."""
 
-    DEFAULTS: ClassVar[dict[str, Any]] = {"noise_weight": 0.0}
+    DEFAULTS: ClassVar[dict[str, Any]] = {"noise": None, "noise_weight": None}
 
-    noise: str
-    noise_weight: float
+    noise: str | None
+    noise_weight: float | None
     seed: int
 
 
 def run(settings: Settings) -> None:
     """One run of the experiment: settings -> files in settings.out_dir."""
+    if settings.noise is None and settings.noise_weight is not None:
+        raise InputError(f"noise_weight is {settings.noise_weight} of no noise: give --noise too, such as gaussian:0,1")
+    if settings.noise and settings.noise_weight is None:
+        settings = replace(settings, noise_weight=_NOISE_WEIGHT)
     out_dir = common.open_output(settings)
     with common.reporting(out_dir) as report:
         dataset = common.classes_to_tell(settings, report)
-        network = common.trained_network(settings, dataset, report)
         labels = dataset.test.labels
         shown = {_CLEAN: dataset.test.images / np.float32(255)}
-        if settings.noise_weight:
+        if settings.noise:  # first, as a wrong name is better said before the training
             shown[_NOISY] = common.noisy_images(settings, dataset, shown[_CLEAN], report)
+        network = common.trained_network(settings, dataset, report)
         logits = {name: training.predict(network.module, network.parameters, images) for name, images in shown.items()}
     metrics = {
         "parameters": models.parameter_count(network.parameters),
@@ -78,13 +84,19 @@ def _report(labels: np.ndarray, answers: np.ndarray, class_names: tuple[str, ...
 
 
 def class_report(labels: np.ndarray, answers: np.ndarray, class_names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Precision, recall, F1 and number of images of each class, and their means; a class never answered has 0."""
+    """Precision, recall, F1 and number of images of each class, and their means; a class never answered has 0.
+
+    A class without images has no recall and no F1 (None), and is not in the means.
+    """
     columns = precision_recall_fscore_support(labels, answers, labels=range(len(class_names)), zero_division=0)
-    rows = dict(zip(class_names, np.transpose(columns), strict=True)) | {"mean": np.mean(columns, axis=1)}
-    return {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f1), "images": float(count)}
-        for name, (p, r, f1, count) in rows.items()
+    rows = {
+        name: {"precision": float(p), "recall": float(r), "f1": float(f1), "images": int(count)}
+        if count
+        else {"precision": None, "recall": None, "f1": None, "images": 0}
+        for name, p, r, f1, count in zip(class_names, *columns, strict=True)
     }
+    seen = [row for row in rows.values() if row["images"]]
+    return rows | {"mean": {score: float(np.mean([row[score] for row in seen])) for score in seen[0]}}
 
 
 def log_odds(logits: np.ndarray) -> np.ndarray:
@@ -107,7 +119,7 @@ def _draw(
         ),
         out_dir / "curves.png",
     )
-    images = {_CLEAN: "test images", _NOISY: f"test images in {settings.noise_weight:g} {settings.noise} noise"}
+    images = {_CLEAN: "test images", _NOISY: f"test images in {settings.noise_weight} {settings.noise} noise"}
     confusions = {
         f"{n:,} {told}, {_told(metrics[name])} right": np.array(metrics[name]["confusion"])
         for name, told in images.items()
@@ -123,7 +135,7 @@ def _draw(
 
     def panel(i: int) -> figures.Panel:
         called, chance = names[answers[i]], special.expit(sure[i])
-        heading = f"1 - p = {special.expit(-sure[i]):.0e}" if answers[i] == labels[i] else f"p = {chance:.4f}"
+        heading = f"p = {chance:.4f}" if chance < 0.999 else f"1 - p = {special.expit(-sure[i]):.0e}"
         told = called if answers[i] == labels[i] else f"called {called}, is {names[labels[i]]}"
         return figures.Panel(dataset.test.images[i] / np.float32(255), heading, caption=told)
 
@@ -134,6 +146,7 @@ def _draw(
         "wrong,\nthe surest": [panel(i) for i in wrong[:_SHOWN]],
         "wrong,\nnext to those": [panel(i) for i in wrong[_SHOWN : 2 * _SHOWN]],
     }
+    rows = {label: row for label, row in rows.items() if any(row)}
     title = f"The surest answers of {what}: {len(right):,} right and {len(wrong):,} wrong of {n:,} test images"
     common.save(figures.panels(rows, title), out_dir / "answers.png")
 
@@ -154,7 +167,8 @@ def _summarise(out_dir: Path, metrics: dict[str, Any]) -> None:
             print(f"in noise        {_told(metrics[report])}")
         print(f"{'class':16s}{'precision':>10s}{'recall':>10s}{'F1':>10s}{'images':>10s}")
         for name, row in metrics[report]["classes"].items():
-            scores = "".join(f"{row[score]:10.4f}" for score in ("precision", "recall", "f1"))
+            values = [row[score] for score in ("precision", "recall", "f1")]
+            scores = "".join("      none" if value is None else f"{value:10.4f}" for value in values)
             print(f"{name:16s}{scores}{row['images']:10,.0f}")
     print(f"look at         {out_dir / 'curves.png'}")
 

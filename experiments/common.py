@@ -346,7 +346,7 @@ def _settings(experiment: str, settings_type: Any) -> Any:
     }
     values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     label = {"dataset": "", "model": "", "noise": "", "train_seed": "train", "seed": "seed"}
-    parts = [f"{text}{values[part]}" for part, text in label.items() if part in values]
+    parts = [f"{text}{values[part]}" for part, text in label.items() if values.get(part) is not None]
     others = [name for name in values if name in _CHOICES and not flags.FLAGS[name].using_default_value]
     parts += [f"{name}_{flags.FLAGS[name].serialize().partition('=')[2]}" for name in others]
     name = "-".join(parts)
@@ -372,7 +372,7 @@ def _parse(settings_type: Any, argv: Sequence[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
-        sys.exit(_complain(" ".join(str(error).split()), 2))
+        sys.exit(_complain(" ".join(str(error).split()) + ": see --help for the flags of this experiment", 2))
     used = (*(field.name for field in fields(settings_type)), *_OF_JOBS)
     for flag in flags.FLAGS.flags_by_module_dict()[__name__]:
         if flag.present and flag.name not in used:

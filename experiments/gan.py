@@ -14,6 +14,7 @@ losses.png, distance.png, samples.npz, metrics.json, config.json, log.jsonl and 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +82,7 @@ def run(settings: Settings) -> None:
 
     count = min(_COMPARED, len(dataset.test.labels), len(dataset.train.labels))
     samples = trained.generate(count, settings.train_seed + 1)
-    metrics = {
+    metrics: dict[str, Any] = {
         "num_train": len(dataset.train.labels),
         "epochs": epochs,
         "steps": trained.steps,
@@ -92,7 +93,10 @@ def run(settings: Settings) -> None:
         "sliced_wasserstein": _distances(dataset, trained, count, settings.train_seed),
         "sliced_wasserstein_by_step": trained.distances,
         "sliced_wasserstein_of_training_from_validation": _floor(dataset),
-        "last_losses": trained.losses[-100:].mean(axis=0).tolist(),
+        "mean_losses_of_last_steps": {
+            "steps": min(100, trained.steps),
+            **dict(zip(("discriminator", "generator"), trained.losses[-100:].mean(axis=0).tolist(), strict=True)),
+        },
         "judged": {},
     }
     answers = None
@@ -108,7 +112,7 @@ def run(settings: Settings) -> None:
     for name, (mean, spread) in metrics["sliced_wasserstein"].items():
         print(f"{name:10s} {mean:.4f} ± {spread:.4f} from test images (sliced Wasserstein distance)")
     for name, found in metrics["judged"].items():
-        print(f"{name:10s} {found['confident']:.1%} called with confidence > {_SURE}; classes {found['counts']}")
+        print(f"{name:10s} {found['confident']:.1%} called with confidence > {_SURE}; these by class {found['counts']}")
     print(f"look at    {out_dir / 'samples.png'}")
 
 

@@ -153,14 +153,16 @@ def _draw(
         }
 
     axis = "level of the noise, in pixel ranges"
-    title = f"{what}: trained and tested in noise of the same level; bands: all seeds"
+    title = f"{what}: trained and tested in noise of the same level; bands: all seeds; dotted: chance"
     chance = 1 / dataset.num_classes
     common.save(
         figures.curves(panels("accuracy"), axis, "accuracy", title, level=chance, x_scale="symlog"),
         out_dir / "accuracy.png",
     )
     common.save(
-        figures.curves(panels("loss"), axis, "loss (nats)", title, x_scale="symlog", y_limits=(0, None)),
+        figures.curves(
+            panels("loss"), axis, "loss (nats)", title, x_scale="symlog", y_scale="log", y_limits=(None, None)
+        ),
         out_dir / "loss.png",
     )
     names = [f"{level:g}" for level in next(iter(studies.values())).levels]

@@ -37,8 +37,9 @@ def test_scores_of_each_class_are_those_of_their_definition() -> None:
     report = classify.class_report(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ("a", "b", "c"))
     assert report["a"] == {"precision": 1, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "images": 3}
     assert report["b"] == {"precision": 0.5, "recall": 1, "f1": pytest.approx(2 / 3), "images": 1}
-    assert report["c"] == {"precision": 0, "recall": 0, "f1": 0, "images": 0}
-    assert report["mean"]["precision"] == 0.5
+    assert report["c"] == {"precision": None, "recall": None, "f1": None, "images": 0}
+    assert report["mean"]["precision"] == 0.75  # of a and b
+    assert report["mean"]["images"] == 2
 
 
 def test_log_odds_tell_answers_apart_whose_probability_rounds_to_one() -> None:

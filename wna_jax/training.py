@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -193,8 +193,8 @@ def descend(
         judge: parameters -> parameters to be used elsewhere, and figures of the epoch.
         score: a row of the history -> number; the largest is the best, the first of equals.
         report: called every few steps with the figures.
-        state_dir: keeps the training after an epoch, if the last save is some seconds ago; a training of the same spec
-            goes on from there. Nobody deletes it here.
+        state_dir: keeps the training after an epoch, if the last save is some seconds ago, and when it is interrupted;
+            a training of the same spec goes on from there. Nobody deletes it here.
 
     Raises:
         InputError: the loss is no number.
@@ -208,6 +208,8 @@ def descend(
         state = store.load() if store else None
         if state:
             course = _course_of(state, start)
+        if store:
+            stack.enter_context(_saved_when_interrupted(store, lambda: course))
         for epoch in range(len(course.history), spec.epochs):
             started = time.perf_counter()
             of_steps: list[dict[str, jax.Array]] = []
@@ -241,6 +243,16 @@ def descend(
                         store.save_now_and_then(_state_of(course))
                 report(Progress(f"training {spec.model}", done * batch_size, total * batch_size, "images", figures))
     return course
+
+
+@contextlib.contextmanager
+def _saved_when_interrupted(store: Store, course: Callable[[], Descent]) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if course().history:
+            store.save(_state_of(course()))
+        raise
 
 
 def _state_of(course: Descent) -> State:

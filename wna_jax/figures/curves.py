@@ -32,6 +32,7 @@ def curves(
     *,
     level: float | None = None,
     x_scale: str = "linear",
+    y_scale: str = "linear",
     y_limits: tuple[float | None, float | None] = (-0.03, 1.03),
 ) -> Figure:
     """Shares, such as accuracies, as functions of one strength, with their intervals; panels side by side.
@@ -42,14 +43,18 @@ def curves(
         y_label: what has the share.
         title: what was done.
         level: a dotted line to compare with, such as chance.
-        x_scale: as matplotlib calls it: linear, log, symlog.
+        x_scale: as matplotlib calls it: linear, log, symlog (with ticks at what was measured).
+        y_scale: likewise.
         y_limits: of shares by default; None for what the values need.
     """
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
-    figure = sheet(4.6 * len(panels) + 0.6, 3.9, title)
-    for column, (ax, (heading, panel)) in enumerate(
-        zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True)
-    ):
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = sheet(4.6 * columns + 0.6, 3.4 * rows + 0.5, title)
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax, (heading, panel) in zip(axes.flat, panels.items(), strict=False):
         for name, curve in panel.items():
             colour = COLOURS[names.index(name) % len(COLOURS)]
             ax.plot(curve.x, curve.y, "o-", markersize=3, linewidth=1.3, color=colour, label=name)
@@ -62,17 +67,21 @@ def curves(
         if x_scale == "symlog":
             ax.set_xscale(x_scale, linthresh=0.1)
             ax.set_xlim(left=-0.01)
+            measured = sorted({x for curve in panel.values() for x in curve.x})
+            ax.set_xticks(measured, [f"{x:g}" for x in measured], minor=False)
+            ax.set_xticks([], minor=True)
         else:
             ax.set_xscale(x_scale)
-        ax.set_ylim(*y_limits)
         ax.set_title(heading, loc="left", fontsize=9, parse_math=False)
         ax.set_xlabel(x_label, fontsize=8)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-        if column == 0:
-            ax.set_ylabel(y_label, fontsize=8)
+    for ax in axes[:, 0]:
+        ax.set_yscale(y_scale)
+        ax.set_ylabel(y_label, fontsize=8)
+        ax.set_ylim(*y_limits)  # shared, and so once all is drawn
     handles = {h.get_label(): h for ax in figure.axes for h in ax.get_legend_handles_labels()[0]}
-    figure.legend(handles=handles.values(), loc="outside lower left", ncols=2 * len(panels), fontsize=7, frameon=False)
+    figure.legend(handles=handles.values(), loc="outside lower left", ncols=2 * columns, fontsize=7, frameon=False)
     return figure
 
 

@@ -1,6 +1,7 @@
 """Figures of templates as classifiers: accuracies and confusion matrices."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -65,7 +66,8 @@ def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str], t
         class_names: K names.
         title: what is seen.
     """
-    shares = {name: counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) for name, counts in matrices.items()}
+    images = {name: np.ma.masked_equal(counts.sum(axis=1, keepdims=True), 0) for name, counts in matrices.items()}
+    shares = {name: np.ma.filled(counts / images[name], np.nan) for name, counts in matrices.items()}
     return tables(shares, class_names, title, "true class", "answer")
 
 
@@ -75,7 +77,7 @@ def tables(
     """Square tables of shares, such as accuracies, side by side, in per cent.
 
     Args:
-        shares: [K, K] by what is written above each.
+        shares: [K, K] by what is written above each; a row of NaN is said to have no images.
         names: of the K rows, and of the columns.
         title: what is seen.
         row_label: what rows are.
@@ -84,7 +86,7 @@ def tables(
     columns = min(2, len(shares))
     lines = math.ceil(len(shares) / columns)
     side = 0.32 * len(names) + 0.9
-    figure = sheet(columns * side + 0.6, lines * (side + 0.3) + 0.4, title)
+    figure = sheet(columns * side + 0.6, lines * (side + 0.4) + 0.6, title)
     axes = figure.subplots(lines, columns, squeeze=False)
     for ax in axes.flat[len(shares) :]:
         ax.set_visible(False)
@@ -94,7 +96,9 @@ def tables(
         for (i, j), value in np.ndenumerate(percent):
             if value > 0.5:
                 ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color="w" if value > 55 else "k")
-        ax.set_title(name, fontsize=8, loc="left", parse_math=False)
+        for i in np.flatnonzero(np.isnan(percent).all(axis=1)):
+            ax.text((len(names) - 1) / 2, i, "no images", ha="center", va="center", fontsize=6.5, color=QUIET)
+        ax.set_title(textwrap.fill(name, int(13 * side)), fontsize=8, loc="left", parse_math=False)
         slant = 60 if max(map(len, names)) > 4 else 0
         ax.set_xticks(range(len(names)), names, fontsize=7, rotation=slant, ha="right" if slant else "center")
         ax.set_yticks(range(len(names)), names, fontsize=7)
