@@ -138,7 +138,7 @@ def _levels(texts: tuple[str, ...]) -> list[float]:
 def _draw(
     settings: Settings, out_dir: Path, dataset: data.Dataset, studies: Mapping[str, robustness.Study], epochs: int
 ) -> None:
-    trained = f"{epochs} epochs of {settings.optimiser}, {settings.num_train_seeds} seeds"
+    trained = f"{settings.optimiser}, epochs: {epochs}, seeds: {settings.num_train_seeds}"
     what = f"{' and '.join(settings.models)} on {dataset.title}, {trained}"
 
     def panels(values: str) -> dict[str, dict[str, figures.Curve]]:
@@ -153,10 +153,12 @@ def _draw(
         }
 
     axis = "level of the noise, in pixel ranges"
-    title = f"{what}: trained and tested in noise of the same level; bands: all seeds; dotted: chance"
+    title = f"{what}: trained and tested in noise of the same level; bands: all seeds"
     chance = 1 / dataset.num_classes
     common.save(
-        figures.curves(panels("accuracy"), axis, "accuracy", title, level=chance, x_scale="symlog"),
+        figures.curves(
+            panels("accuracy"), axis, "accuracy", f"{title}; dotted: chance", level=chance, x_scale="symlog"
+        ),
         out_dir / "accuracy.png",
     )
     common.save(
