@@ -134,7 +134,7 @@ def test_big_counts_and_sums_stay_exact(tmp_path: Path) -> None:
     assert (big + big).count.tolist() == [2**32 + 2, 2**54 + 2]
 
 
-KILLS = int(os.environ.get("WNA_JAX_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("WNA_JAX_TEST_KILLS", "2"))
 JOB = """
 import sys
 from pathlib import Path

@@ -72,6 +72,10 @@ def test_training_in_noise_helps_in_noise(both: tuple[robustness.Study, robustne
 
 def test_a_stopped_study_goes_on_after_its_last_network(tmp_path: Path) -> None:
     digits = data.load("digits")
+    train, validation, test = (
+        data.Split(split.images[:100], split.labels[:100]) for split in (digits.train, digits.validation, digits.test)
+    )
+    digits = replace(digits, train=train, validation=validation, test=test)
 
     def study(epochs: int = 1, **more: Any) -> robustness.Study:
         return robustness.study("logistic", digits, [0, 1], [0, 3], epochs=epochs, together=False, **more)
