@@ -245,6 +245,7 @@ def convergence(
     for ax in axes.flat[: len(curves)]:
         ax.set_xlabel("samples N", fontsize=8)
         ax.tick_params(labelbottom=True)
+        ax.tick_params(which="minor", labelbottom=False)
     return figure
 
 
