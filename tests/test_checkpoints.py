@@ -79,6 +79,23 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     assert [path.name for path in tmp_path.iterdir()] == [path_of(spec, tmp_path).name]
 
 
+def test_two_jobs_at_the_same_training_do_not_share_its_state(
+    digits: Dataset, spec: TrainingSpec, tmp_path: Path
+) -> None:
+    folders: list[Path | None] = []
+
+    def train(spec: TrainingSpec, dataset: Dataset, report: Any, state_dir: Path | None) -> Trained:
+        folders.append(state_dir)
+        if len(folders) == 1:
+            load_or_train(spec, dataset, tmp_path, True, report, train)
+        return training.fit(spec, dataset, report, state_dir)
+
+    load_or_train(spec, digits, tmp_path, train=train)
+    assert folders[0] is not None
+    assert folders[1] is None
+    assert [path.name for path in tmp_path.iterdir()] == [path_of(spec, tmp_path).name]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -1,11 +1,12 @@
 """Train once, analyse many: parameters on disk together with the spec that made them."""
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ from wna_jax.data import Dataset
 from wna_jax.errors import InputError, damage_said
 from wna_jax.progress import Report, silent
 from wna_jax.training import Parameters, Trained, TrainingSpec, default_augmentation, fit
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _LONGEST = 150
 _WAY_OUT = "pass --retrain to replace it, or another --checkpoint_dir"
@@ -82,7 +88,7 @@ def load_or_train(
     directory: Path,
     retrain: bool = False,
     report: Report = silent,
-    train: Callable[[TrainingSpec, Dataset, Report, Path], Trained] = fit,
+    train: Callable[[TrainingSpec, Dataset, Report, Path | None], Trained] = fit,
 ) -> tuple[Trained, bool]:
     """Gives the network of a spec: from its checkpoint where there is one, else trained now and saved.
 
@@ -112,8 +118,25 @@ def load_or_train(
         raise InputError(
             f"the checkpoint directory {path.parent} cannot be written ({error.strerror}): choose another"
         ) from error
-    unfinished = path.with_name(f".unfinished-{_hash(json.dumps(asdict(spec)))}")
-    trained = train(spec, dataset, report, unfinished)
-    save(path, spec, trained)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    with _state_folder(path.with_name(f".unfinished-{_hash(json.dumps(asdict(spec)))}")) as unfinished:
+        trained = train(spec, dataset, report, unfinished)
+        save(path, spec, trained)
     return trained, False
+
+
+@contextlib.contextmanager
+def _state_folder(folder: Path) -> Iterator[Path | None]:
+    """The folder for the state of a training, deleted when that went well; None while another job is at the same one.
+
+    Jobs that were started together may need the same network: the later ones train it for themselves.
+    """
+    with folder.with_suffix(".lock").open("w") as lock:
+        try:
+            if fcntl and jax.process_count() == 1:  # the processes of one job share the folder
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield None
+            return
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+        Path(lock.name).unlink(missing_ok=True)

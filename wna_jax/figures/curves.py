@@ -35,7 +35,7 @@ def curves(
     y_scale: str = "linear",
     y_limits: tuple[float | None, float | None] = (-0.03, 1.03),
 ) -> Figure:
-    """Shares, such as accuracies, as functions of one strength, with their intervals; panels side by side.
+    """Shares, such as accuracies, as functions of one strength, with their intervals; three panels a row.
 
     Args:
         panels: by the panel's title, the curves by their names; a name has one colour in all panels.
