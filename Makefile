@@ -1,10 +1,12 @@
 # make demo: install into .venv and run the main job on data that needs no download.
-# make test: the same set-up, then all tests. Another Python: make demo PYTHON=python3.12
+# make test, make check, make docs: the same set-up, then the tests, the checks, or the pages in site/.
+# Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 VENV = .venv/.installed
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: $(VENV)
 	.venv/bin/python -m experiments.noise_maps --dataset=digits --num_samples=300000 --out_dir=runs/demo
@@ -17,12 +19,19 @@ check: $(VENV)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
 $(VENV): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP) '.[dev]'
+	@touch $@
+
+.venv/.docs: $(VENV)
+	$(PIP) '.[docs]'
 	@touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

@@ -1,1 +1,1 @@
-"""One absl entry point an experiment: python -m experiments.NAME --help."""
+"""The experiments: each is a choice of settings, and a `run` from settings to results."""

@@ -1,8 +1,8 @@
 """What do the units of each layer answer to images of each class, and to the same images in noise?
 
 Mean activations of test images of each class, as maps and as bars, for images as they are and for
-t = (1 - w) s + w z, noise z of weight w, on one scale; the way of one image through all layers; and the same bars for a
-network that was trained with augmentation (a checkpoint of its own).
+t = (1 - w) s + w z, noise z of weight w, on one scale; one image in all layers; and the same bars for a network that
+was trained with augmentation (a checkpoint of its own).
 
   python -m experiments.activations --dataset=mnist
 
@@ -10,146 +10,112 @@ Writes to --out_dir, for each layer with feature maps: LAYER_maps.png and LAYER_
 activations.npz, metrics.json, config.json and log.jsonl.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from absl import flags
+from matplotlib.figure import Figure
 
-from experiments import common
-from wna_jax import augmentation, data, figures, training, units
-from wna_jax.progress import Report
-
-flags.DEFINE_string(
-    "augmentation",
-    "shift",
-    f"of the training of a second network: {', '.join(augmentation.NAMES)}, several joined by _, or none",
-)
+from experiments import launch, networks
+from experiments.launch import Result
+from experiments.settings import NoiseSettings, setting
+from wna_jax import data, figures
+from wna_jax.networks import Network, augmentation, training, units
+from wna_jax.runs.files import as_file_name
+from wna_jax.runs.progress import Report, silent
 
 _AS_THEY_ARE, _NOISY = "as they are", "in noise"
+_Layers = Mapping[str, Mapping[str, np.ma.MaskedArray]]
+"""Mean activations by layer, and by condition: as they are, in noise."""
 
 
-@dataclass(frozen=True)
-class Settings(common.NetworkSettings):
-    """The flags of one run, as a value."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(NoiseSettings):
+    """The settings of one run."""
 
-    noise: str
-    noise_weight: float
-    augmentation: str
-    layers: tuple[str, ...] | None
-    images_a_class: int
-    seed: int
+    noise_weight: float = setting(0.2, "Weight of the noise in noisy images.", at_least=0, at_most=1, names_folder=True)
+    augmentation: str = setting(
+        "shift",
+        f"Augmentation in the training of a second network: {', '.join(augmentation.NAMES)}, several joined by _, or "
+        "none.",
+        names_folder=True,
+    )
+    layers: tuple[str, ...] | None = setting(
+        None, "The layers to look at. By default all that have feature maps.", names_folder=True
+    )
+    images_a_class: int = setting(200, "Test images of each class, at most.", at_least=1)
 
 
-def run(settings: Settings) -> None:
-    """One run of the experiment: settings -> files in settings.out_dir."""
-    out_dir = common.open_output(settings)
-    with common.reporting(out_dir) as report:
-        dataset = common.classes_to_tell(settings, report)
-        conditions, labels = _conditions(settings, dataset, report)
-        network = common.trained_network(settings, dataset, report)
-        usual = training.default_augmentation(dataset.name) or "none"
-        networks = {usual: network}
-        if settings.augmentation != usual:
-            networks[settings.augmentation] = common.trained_network(settings, dataset, report, settings.augmentation)
-        layers = common.chosen_layers(settings.layers, network, units.spatial_layers, with_maps=True)
-        means = {
-            name: {
-                layer: {
-                    condition: units.mean_activations(
-                        units.layer_activations(each.module, each.parameters, layer),
-                        images,
-                        labels,
-                        dataset.num_classes,
-                        report,
-                    )
-                    for condition, images in conditions.items()
-                }
-                for layer in layers
-            }
-            for name, each in networks.items()
-        }
-    bars = {
-        name: {
-            layer: {condition: maps.mean(axis=(1, 2)) for condition, maps in of_layer.items()}
-            for layer, of_layer in of_network.items()
-        }
-        for name, of_network in means.items()
+def run(settings: Settings, report: Report = silent) -> Result:
+    """Mean activations of both networks, and their figures."""
+    dataset = networks.load_classes(settings, report)
+    labels = dataset.test.labels
+    first = np.sort(np.concatenate([np.flatnonzero(labels == k)[: settings.images_a_class] for k in np.unique(labels)]))
+    images, labels = dataset.test_images[first], labels[first]
+    conditions = {_AS_THEY_ARE: images, _NOISY: networks.noisy_images(settings, dataset, images, report)}
+    usual = training.default_augmentation(dataset.name) or "none"
+    trained = {
+        name: networks.trained_network(settings, dataset, report, name)
+        for name in dict.fromkeys((usual, settings.augmentation))
     }
-    metrics: dict[str, Any] = {
-        "test_accuracy": {name: each.metrics["test_accuracy"] for name, each in networks.items()},
-        "images_a_class": dict(
-            zip(dataset.class_names, np.bincount(labels, minlength=dataset.num_classes).tolist(), strict=True)
-        ),
+    network = trained[usual].network
+    layers = networks.chosen_layers(settings.layers, network, units.spatial_layers, with_maps=True)
+
+    def mean(network: Network, layer: str, images: np.ndarray) -> np.ma.MaskedArray:
+        activations = units.layer_activations(network, layer)
+        return units.mean_activations(activations, images, labels, dataset.num_classes, report)
+
+    means = {
+        name: {layer: {c: mean(each.network, layer, shown) for c, shown in conditions.items()} for layer in layers}
+        for name, each in trained.items()
+    }
+    bars = _of_each(lambda maps: maps.mean(axis=(1, 2)), means)
+    metrics = {
+        "test_accuracy": {name: each.test_accuracy for name, each in trained.items()},
+        "images_a_class": {name: int((labels == k).sum()) for k, name in enumerate(dataset.class_names)},
         "noise_weight": settings.noise_weight,
-        "mean_activation": {
-            name: {
-                layer: {condition: float(values.mean()) for condition, values in of_layer.items()}
-                for layer, of_layer in of_network.items()
-            }
-            for name, of_network in bars.items()
-        },
-        "largest_mean_activation": {
-            layer: {condition: float(values.max()) for condition, values in of_layer.items()}
-            for layer, of_layer in bars[usual].items()
-        },
+        "mean_activation": _of_each(lambda values: float(values.mean()), bars),
+        "largest_mean_activation": _of_each(lambda values: float(values.max()), bars[usual]),
     }
-    common.write_json(out_dir / "metrics.json", metrics)
-    common.write_config(out_dir, settings)
-    arrays: dict[str, Any] = {
-        "-".join((common.as_file_name(layer), condition.replace(" ", "_"), name)): maps.filled(np.nan)
+    arrays = {
+        "-".join((as_file_name(layer), condition.replace(" ", "_"), name)): maps.filled(np.nan)
         for name, of_network in means.items()
         for layer, of_layer in of_network.items()
         for condition, maps in of_layer.items()
     }
-    common.write_arrays(out_dir / "activations.npz", **arrays)
-    _draw(settings, out_dir, dataset, means[usual], bars, usual)
-    _draw_walk(settings, out_dir, dataset, network, conditions, labels)
-    for name, of_network in metrics["mean_activation"].items():
-        accuracy = metrics["test_accuracy"][name]
-        print(f"augmentation {name}: test accuracy {accuracy:.2%}")
-        for layer, of_layer in of_network.items():
-            print(f"  {layer:12s}" + ", ".join(f"{condition} {value:.4f}" for condition, value in of_layer.items()))
-    print(f"look at         {out_dir / 'walk.png'}")
+    drawn = _figures(settings, dataset, means[usual], bars, bars[usual])
+    first_shown = {condition: shown[0] for condition, shown in conditions.items()}
+    drawn["walk.png"] = partial(_walk, settings, dataset, network, first_shown, labels[0])
+    return Result(metrics, list(_summary(settings, metrics)), drawn, {"activations.npz": arrays})
 
 
-def _conditions(settings: Settings, dataset: data.Dataset, report: Report) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The test images on the [0, 1] scale, as they are and in noise, and their labels; at most so many of a class."""
-    labels = dataset.test.labels
-    rank = np.empty(len(labels), np.int64)
-    for k in range(dataset.num_classes):
-        rank[labels == k] = np.arange(np.count_nonzero(labels == k))
-    chosen = rank < settings.images_a_class
-    images = dataset.test.images[chosen] / np.float32(255)
-    noisy = common.noisy_images(settings, dataset, images, report)
-    return {_AS_THEY_ARE: images, _NOISY: noisy}, labels[chosen]
+def _of_each(function: Callable[[Any], Any], nested: Mapping[str, Any]) -> dict[str, Any]:
+    """The function of every value of nested dictionaries."""
+    return {
+        key: _of_each(function, value) if isinstance(value, Mapping) else function(value)
+        for key, value in nested.items()
+    }
 
 
-def _draw(
-    settings: Settings,
-    out_dir: Path,
-    dataset: data.Dataset,
-    means: Mapping[str, Mapping[str, np.ma.MaskedArray]],
-    bars: Mapping[str, Mapping[str, Mapping[str, np.ma.MaskedArray]]],
-    usual: str,
-) -> None:
-    what = f"{settings.model} on {dataset.title}, up to {settings.images_a_class} test images a class"
+def _figures(
+    settings: Settings, dataset: data.Dataset, means: _Layers, bars: Mapping[str, _Layers], usual: _Layers
+) -> dict[str, Callable[[], Figure]]:
+    what = f"{settings.model} on {dataset.title}, up to {settings.images_a_class} test images per class"
     noisy = f"noisy: {settings.noise_weight:g} {settings.noise} noise"
+    drawn: dict[str, Callable[[], Figure]] = {}
     for layer, of_layer in means.items():
-        file = common.as_file_name(layer)
         title = f"Mean activations of {layer} of {what}; {noisy}"
-        common.save(figures.activation_maps(of_layer, dataset.class_names, title), out_dir / f"{file}_maps.png")
-        panels = {
-            class_name: {condition: values[k] for condition, values in bars[usual][layer].items()}
+        by_class = {
+            class_name: {condition: values[k] for condition, values in usual[layer].items()}
             for k, class_name in enumerate(dataset.class_names)
         }
-        common.save(figures.activation_bars(panels, title), out_dir / f"{file}_bars.png")
+        file = as_file_name(layer)
+        drawn[f"{file}_maps.png"] = partial(figures.activation_maps, of_layer, dataset.class_names, title)
+        drawn[f"{file}_bars.png"] = partial(figures.activation_bars, by_class, title)
     if len(bars) > 1:
-        trained = {
+        by_network = {
             f"{layer}, {condition}": {
                 f"augmentation in training: {name}": of[layer][condition].mean(axis=0) for name, of in bars.items()
             }
@@ -160,36 +126,35 @@ def _draw(
             f"Mean activations of networks that differ in their training's augmentation, {what}; {noisy}. "
             "Unit i of one network has nothing to do with unit i of the other, but that both began alike"
         )
-        common.save(figures.activation_bars(trained, title, columns=len(means)), out_dir / "augmentation.png")
+        drawn["augmentation.png"] = partial(figures.activation_bars, by_network, title, columns=len(means))
+    return drawn
 
 
-def _draw_walk(
-    settings: Settings,
-    out_dir: Path,
-    dataset: data.Dataset,
-    network: common.Network,
-    conditions: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-) -> None:
-    """The first test image, as it is and in noise, through all layers."""
-    layers = {}
-    for layer in units.layer_names(network.module, network.parameters, dataset.image_shape):
-        activations = jax.jit(units.layer_activations(network.module, network.parameters, layer))
-        layers[layer] = {
-            condition: np.squeeze(np.asarray(activations(jnp.asarray(images[:1])))[0])
-            for condition, images in conditions.items()
-        }
-    answers = {
-        condition: dataset.class_names[int(np.argmax(network.logits_function(jnp.asarray(images[:1]))[0]))]
-        for condition, images in conditions.items()
+def _walk(
+    settings: Settings, dataset: data.Dataset, network: Network, images: Mapping[str, np.ndarray], label: int
+) -> Figure:
+    """The first test image, as it is and in noise, in all layers."""
+    shown = np.stack(list(images.values()))
+    answers = training.predict(network, shown).argmax(axis=-1)
+    layers = {
+        name: training.predict(units.layer_activations(network, name), shown) for name in units.layer_names(network)
     }
-    title = (
-        f"A test image of {dataset.class_names[labels[0]]} on its way through {settings.model} on {dataset.title}: "
-        "positive part of each layer's output"
+    called = [f"{condition}, called {dataset.class_names[k]}" for condition, k in zip(images, answers, strict=True)]
+    return figures.walk(
+        dict(zip(called, shown, strict=True)),
+        {name: dict(zip(called, map(np.squeeze, activations), strict=True)) for name, activations in layers.items()},
+        f"A test image of {dataset.class_names[label]} on its way through {settings.model} on {dataset.title}: "
+        "positive part of each layer's output",
     )
-    shown = {f"{condition}, called {answers[condition]}": images[0] for condition, images in conditions.items()}
-    common.save(figures.walk(shown, layers, title), out_dir / "walk.png")
+
+
+def _summary(settings: Settings, metrics: Mapping[str, Any]) -> Iterator[str]:
+    for name, of_network in metrics["mean_activation"].items():
+        yield f"augmentation {name}: test accuracy {metrics['test_accuracy'][name]:.2%}"
+        for layer, of_layer in of_network.items():
+            yield f"  {layer:12s}" + ", ".join(f"{condition} {value:.4f}" for condition, value in of_layer.items())
+    yield f"look at         {settings.folder / 'walk.png'}"
 
 
 if __name__ == "__main__":
-    common.main(run, Settings)
+    launch.main(run, Settings)

@@ -2,7 +2,7 @@
 
 Images A are mixed with a pattern P_c of a target class c, x' = (1 - g) A + g P_c (or otherwise: --mix), and the share
 of x' that the network calls c is averaged over the targets. A are noise images or test images. P_c, stretched to
-[0, 1], is
+[0, 1], is one of
 
   decision      the class's decision map (bias map) in that noise; a class that no noise is called has none
   probability   its probability map
@@ -12,32 +12,28 @@ of x' that the network calls c is averaged over the targets. A are noise images 
 
   python -m experiments.black_box_attack --dataset=mnist --noise=uniform
 
-Writes to --out_dir: success.png, examples.png, metrics.json, config.json and log.jsonl; state/ lets an interrupted run
-go on.
+Writes to --out_dir: success.png, examples.png, metrics.json, config.json, log.jsonl and state/ (to go on from).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
+from matplotlib.figure import Figure
 
-from experiments import common
-from wna_jax import data, figures, interventions, maps, noise, responses, reverse_correlation, statistics
-from wna_jax.errors import InputError, unknown_name
+from experiments import launch, networks
+from experiments.launch import Result
+from experiments.settings import LoopSettings, setting
+from wna_jax import correlation, data, figures, maps, noise, responses
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Report, silent
+from wna_jax.studies import interventions
 
 _PATTERNS = ("decision", "probability", "mean", "authors_png")
-flags.DEFINE_list("pattern", ",".join(_PATTERNS), f"what is mixed in, comma-separated: {', '.join(_PATTERNS)}")
-flags.DEFINE_enum(
-    "mix", "blend", list(interventions.MIXES), "blend (1-g)A+gP, add A+gP or multiply A(1+gP), clipped to [0, 1]"
-)
-flags.DEFINE_integer("num_images", 10_000, "noise images and, at most, test images that are attacked", lower_bound=1)
-
 _STRENGTHS = [i / 10 for i in range(11)]
+_FORMULAS = {"blend": "(1 − g) A + g P", "add": "A + g P", "multiply": "A (1 + g P)"}
 _PUBLISHED = {  # arXiv 1912.12106's notebooks, MNIST, blend
     "noise images": {
         "authors_png": (0.1, 0.1127, 0.1274, 0.1492, 0.1738, 0.2075, 0.2708, 0.4286, 0.6663, 0.7427, 0.9),
@@ -50,194 +46,183 @@ _PUBLISHED = {  # arXiv 1912.12106's notebooks, MNIST, blend
 }
 
 
-@dataclass(frozen=True)
-class Settings(common.NetworkSettings):
-    """The flags of one run, as a value."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(LoopSettings):
+    """The settings of one run."""
 
-    pattern: tuple[str, ...]
-    mix: str
-    num_images: int
-    noise: str
-    num_samples: int
-    """For the maps."""
-    batch_size: int | None
-    seed: int
+    pattern: tuple[str, ...] = setting(
+        _PATTERNS, f"What is mixed in: {', '.join(_PATTERNS)}.", choices=_PATTERNS, names_folder=True
+    )
+    mix: str = setting(
+        "blend",
+        "How it is mixed in: blend (1-g)A+gP, add A+gP or multiply A(1+gP). The last two are clipped to [0, 1].",
+        choices=tuple(interventions.MIXES),
+        names_folder=True,
+    )
+    num_images: int = setting(10_000, "Noise images and, at most, test images that are attacked.", at_least=1)
+    num_samples: int = setting(1_000_000, "How many noise samples to draw for the maps.", at_least=1)
 
 
-def run(settings: Settings) -> None:
-    """One run of the experiment: settings -> files in settings.out_dir."""
-    for name in settings.pattern:
-        if name not in _PATTERNS:
-            raise unknown_name("pattern", name, _PATTERNS)
-    if not settings.pattern:
-        raise InputError(f"no pattern given: choose from {', '.join(_PATTERNS)}")
-    out_dir = common.open_output(settings)
-    with common.reporting(out_dir) as report:
-        dataset = common.classes_to_tell(settings, report)
-        background = noise.create(settings.noise, dataset)
-        network = common.trained_network(settings, dataset, report)
-        moments = reverse_correlation.reverse_correlate(
-            background,
-            responses.of_classifier(network.logits_function),
-            settings.num_samples,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            sampling="auto",
-            state_dir=out_dir / "state",
-            identity={"noise": settings.noise, "data": dataset.fingerprint, "network": network.fingerprint},
-            report=report,
-        )
-        all_patterns = patterns(moments, background, dataset)
-        chosen = {name: all_patterns[name] for name in dict.fromkeys(settings.pattern)}
-        attacked = {
-            "noise images": np.asarray(
-                # Of another seed than the maps, which would else be made of these very images.
-                reverse_correlation.draw_samples(background, settings.num_images, seed=(settings.seed + 1) % 2**32)
-            ),
-            "test images": dataset.test.images[: settings.num_images] / np.float32(255),
-        }
-        mix = interventions.MIXES[settings.mix]
+class Attack(NamedTuple):
+    """Images of one source, attacked by one kind of pattern."""
 
-        def change(inputs: tuple[jax.Array, jax.Array], strength: jax.Array) -> jax.Array:
-            return mix(*inputs, strength)
+    images: np.ndarray
+    patterns: dict[int, np.ndarray]
+    """By target class."""
+    hits: np.ndarray
+    """How many images are called the target, [targets, strengths]."""
 
-        hits = {
-            source: {
-                name: {
-                    target: interventions.hits(
-                        network.logits_function,
-                        change,
-                        _STRENGTHS,
-                        (images, np.broadcast_to(pattern, images.shape)),
-                        np.full(len(images), target),
-                        report,
-                    )
-                    for target, pattern in by_target.items()
-                }
-                for name, by_target in chosen.items()
-            }
-            for source, images in attacked.items()
-        }
+    @property
+    def success(self) -> np.ndarray:
+        """The share of images that are called the target, as a mean over the targets, [strengths]."""
+        return self.hits.mean(axis=0) / len(self.images)
 
+
+def run(settings: Settings, report: Report = silent) -> Result:
+    """Noise through the network to maps, which are mixed into images to make the network answer their class."""
+    dataset = networks.load_classes(settings, report)
+    stimulus = networks.create_noise(settings, dataset, report)
+    trained = networks.trained_network(settings, dataset, report)
+    moments = correlation.reverse_correlate(
+        stimulus,
+        responses.of_classifier(trained.network),
+        settings.num_samples,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        state_dir=settings.folder / "state",
+        identity=networks.identity(settings, dataset, trained.network),
+        report=report,
+    )
+    every_kind = patterns(moments, stimulus, dataset)
+    chosen = {kind: every_kind[kind] for kind in dict.fromkeys(settings.pattern)}
+    if not any(chosen.values()):
+        raise InputError(f"no class has a map of the pattern {', '.join(chosen)}: add --pattern=probability")
+    other_seed = (settings.seed + 1) % 2**32  # the attacked images are none of those that the maps are made of
+    attacked = {
+        "noise images": np.asarray(correlation.draw_samples(stimulus, settings.num_images, seed=other_seed)),
+        "test images": dataset.test_images[: settings.num_images],
+    }
+
+    def attack(images: np.ndarray, by_target: dict[int, np.ndarray]) -> Attack:
+        changes = {k: _mixed_with(settings, pattern) for k, pattern in by_target.items()}
+        hits = [
+            interventions.hits(trained.network, change, _STRENGTHS, images, np.full(len(images), k), report)
+            for k, change in changes.items()
+        ]
+        return Attack(images, by_target, np.stack(hits))
+
+    attacks = {
+        source: {kind: attack(images, by_target) for kind, by_target in chosen.items() if by_target}
+        for source, images in attacked.items()
+    }
+    names = dataset.class_names
     metrics = {
-        "test_accuracy": network.metrics["test_accuracy"],
+        "test_accuracy": trained.test_accuracy,
         "num_samples": settings.num_samples,
         "counts": moments["decision"].count.tolist(),
         "strengths": _STRENGTHS,
         "images": {source: len(images) for source, images in attacked.items()},
         "classes_without_pattern": {
-            name: [dataset.class_names[k] for k in range(dataset.num_classes) if k not in by_target]
-            for name, by_target in chosen.items()
+            kind: [name for k, name in enumerate(names) if k not in by_target] for kind, by_target in chosen.items()
         },
         "success": {
             source: {
-                name: {
-                    "mean": _mean(by_target, len(attacked[source])).tolist(),
+                kind: {
+                    "mean": found.success.tolist(),
                     "by_target": {
-                        dataset.class_names[k]: (counts / len(attacked[source])).tolist()
-                        for k, counts in by_target.items()
+                        names[k]: (hits / len(found.images)).tolist()
+                        for k, hits in zip(found.patterns, found.hits, strict=True)
                     },
                 }
-                for name, by_target in of_source.items()
-                if by_target
+                for kind, found in of_source.items()
             }
-            for source, of_source in hits.items()
+            for source, of_source in attacks.items()
         },
     }
-    common.write_json(out_dir / "metrics.json", metrics)
-    common.write_config(out_dir, settings)
-    _draw(settings, out_dir, dataset, network, chosen, attacked, hits)
-    _summarise(out_dir, metrics)
+    return Result(
+        metrics,
+        list(_summary(settings, metrics)),
+        {
+            "success.png": lambda: _draw_success(settings, dataset, attacks),
+            "examples.png": lambda: _draw_examples(settings, dataset, trained.network, attacks),
+        },
+    )
 
 
 def patterns(
-    moments: Mapping[str, reverse_correlation.Moments], background: noise.Noise, dataset: data.Dataset
+    moments: Mapping[str, correlation.Moments], stimulus: noise.Noise, dataset: data.Dataset
 ) -> dict[str, dict[int, np.ndarray]]:
     """The patterns [H, W, C] of each kind by target class; a class without a map has none."""
-    means = [dataset.train.images[dataset.train.labels == k].mean(axis=0) for k in range(dataset.num_classes)]
-    centred = {
-        name: maps.classification_images(moments[name], background).images for name in ("decision", "probability")
-    }
+    images = {kind: maps.classification_images(moments[kind], stimulus).images for kind in ("decision", "probability")}
+    images["mean"] = np.ma.masked_array(dataset.class_means)
     found = {
-        name: {
-            k: image.filled().astype(np.float32) for k, image in enumerate(maps.min_max(images)) if np.ma.count(image)
-        }
-        for name, images in (centred | {"mean": np.ma.masked_array(means)}).items()
+        kind: {k: image.filled().astype(np.float32) for k, image in enumerate(maps.min_max(of_kind)) if image.count()}
+        for kind, of_kind in images.items()
     }
     squeezed = {k: figures.colour_mapped(image).astype(np.float32) for k, image in found["probability"].items()}
     return found | {"authors_png": squeezed}
 
 
-def _mean(by_target: Mapping[int, np.ndarray], num_images: int) -> np.ndarray:
-    return np.mean(list(by_target.values()), axis=0) / num_images
+def _mixed_with(settings: Settings, pattern: np.ndarray) -> interventions.Change:
+    return interventions.mixed_with(pattern, interventions.MIXES[settings.mix])
 
 
-def _draw(
-    settings: Settings,
-    out_dir: Path,
-    dataset: data.Dataset,
-    network: common.Network,
-    chosen: Mapping[str, Mapping[int, np.ndarray]],
-    attacked: Mapping[str, np.ndarray],
-    hits: Mapping[str, Mapping[str, Mapping[int, np.ndarray]]],
-) -> None:
-    panels: dict[str, dict[str, figures.Curve]] = {}
-    for source, of_source in hits.items():
-        curves = panels[f"{source} (n = {len(attacked[source]):,})"] = {}
-        for name, by_target in of_source.items():
-            if by_target:
-                share = _mean(by_target, len(attacked[source]))
-                # All targets share the images: the share of hits of an image varies no more than one hit or miss would.
-                interval = statistics.wilson_interval(share * len(attacked[source]), len(attacked[source]))
-                targets = f", {len(by_target)} of {dataset.num_classes} targets" * (
-                    len(by_target) < dataset.num_classes
-                )
-                comparable = dataset.name == "mnist" and settings.mix == "blend" and settings.noise == "uniform"
-                published = _PUBLISHED[source].get(name) if comparable and not targets else None
-                curves[f"{name}{targets}"] = figures.Curve(_STRENGTHS, share, interval, published)
-    what = f"{settings.model} on {dataset.title}"
-    formula = {"blend": "(1 − g) A + g P", "add": "A + g P", "multiply": "A (1 + g P)"}[settings.mix]
-    common.save(
-        figures.curves(
-            panels,
-            "weight g of the pattern",
-            "called the target, mean over targets",
-            f"Attack of {what} by {formula}: maps of {settings.num_samples:,} images of {settings.noise} noise",
-            level=1 / dataset.num_classes,
-        ),
-        out_dir / "success.png",
+def _draw_success(settings: Settings, dataset: data.Dataset, attacks: Mapping[str, Mapping[str, Attack]]) -> Figure:
+    is_papers = (dataset.name, settings.mix, settings.noise) == ("mnist", "blend", "uniform")
+
+    def curve(source: str, kind: str, found: Attack) -> tuple[str, figures.Curve]:
+        targets, n = len(found.patterns), len(found.images)
+        is_complete = targets == dataset.num_classes
+        published = _PUBLISHED[source].get(kind) if is_papers and is_complete else None
+        name = kind if is_complete else f"{kind}, {targets} of {dataset.num_classes} targets"
+        # All targets share the images: the share of hits of an image varies no more than a single hit or miss would.
+        return name, figures.Curve.of_counts(_STRENGTHS, n * found.success, n, published)
+
+    return figures.curves(
+        {
+            f"{source} (n = {len(next(iter(of_source.values())).images):,})": dict(
+                curve(source, kind, found) for kind, found in of_source.items()
+            )
+            for source, of_source in attacks.items()
+        },
+        "weight g of the pattern",
+        "called the target, mean over targets",
+        f"Attack on {settings.model} on {dataset.title} by {_FORMULAS[settings.mix]}: maps of "
+        f"{settings.num_samples:,} images of {settings.noise} noise",
+        level=1 / dataset.num_classes,
     )
 
-    shared = set.intersection(*(set(by_target) for by_target in chosen.values())) if all(chosen.values()) else {0}
-    target = min(shared or {0})
-    rows, labels, captions = [], [], []
-    for source, images in attacked.items():
-        for name, by_target in chosen.items():
-            if target in by_target:
-                mix = interventions.MIXES[settings.mix]
-                image, pattern = jnp.asarray(images[0]), jnp.asarray(by_target[target])
-                steps = jnp.stack([mix(image, pattern, jnp.float32(g)) for g in _STRENGTHS])
-                rows.append(np.asarray(steps))
-                labels.append(f"{source[:-1]},\n{name}")
-                answers = np.asarray(network.logits_function(steps)).argmax(axis=-1)
-                captions.append(
-                    [f"g = {g:g}: {dataset.class_names[k]}" for g, k in zip(_STRENGTHS, answers, strict=True)]
-                )
-    title = f"One image and the patterns of {dataset.class_names[target]}, and what {what} calls it"
-    common.save(figures.gallery(np.stack(rows), labels, title, captions), out_dir / "examples.png")
+
+def _draw_examples(
+    settings: Settings, dataset: data.Dataset, network: networks.Network, attacks: Mapping[str, Mapping[str, Attack]]
+) -> Figure:
+    """The first image of each source with the patterns of one class, if possible one that all kinds have."""
+    shown = {f"{source[:-1]},\n{kind}": found for source, of in attacks.items() for kind, found in of.items()}
+    targets = [set(found.patterns) for found in shown.values()]
+    target = min(set.intersection(*targets) or set.union(*targets))
+    rows, captions = {}, []
+    for label, found in shown.items():
+        if target in found.patterns:
+            change = _mixed_with(settings, found.patterns[target])
+            steps = jnp.stack([change(jnp.asarray(found.images[0]), jnp.float32(g)) for g in _STRENGTHS])
+            answers = [dataset.class_names[k] for k in network(steps).argmax(axis=-1)]
+            captions.append([f"g = {g:g}: {answer}" for g, answer in zip(_STRENGTHS, answers, strict=True)])
+            rows[label] = np.asarray(steps)
+    title = f"One image and the patterns of {dataset.class_names[target]}, and what {settings.model} on "
+    return figures.gallery(np.stack(list(rows.values())), list(rows), f"{title}{dataset.title} calls it", captions)
 
 
-def _summarise(out_dir: Path, metrics: dict[str, Any]) -> None:
-    print(f"test accuracy   {metrics['test_accuracy']:.2%}")
-    for name, lacking in metrics["classes_without_pattern"].items():
+def _summary(settings: Settings, metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield f"test accuracy   {metrics['test_accuracy']:.2%}"
+    for kind, lacking in metrics["classes_without_pattern"].items():
         if lacking:
-            print(f"left out        {name}: no map of {', '.join(lacking)}")
-    print(f"{'success at g':31s}" + "".join(f"{g:7.1f}" for g in metrics["strengths"]))
+            yield f"left out        {kind}: no map of {', '.join(lacking)}"
+    yield f"{'success at g':31s}" + "".join(f"{g:7.1f}" for g in _STRENGTHS)
     for source, of_source in metrics["success"].items():
-        for name, values in of_source.items():
-            print(f"{source + ', ' + name:31s}" + "".join(f"{value:7.3f}" for value in values["mean"]))
-    print(f"look at         {out_dir / 'success.png'}")
+        for kind, values in of_source.items():
+            yield f"{source + ', ' + kind:31s}" + "".join(f"{value:7.3f}" for value in values["mean"])
+    yield f"look at         {settings.folder / 'success.png'}"
 
 
 if __name__ == "__main__":
-    common.main(run, Settings)
+    launch.main(run, Settings)

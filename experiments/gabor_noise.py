@@ -1,79 +1,73 @@
 """How much of the images do Gabor atoms and their principal components hold, and what does their noise look like?
 
   python -m experiments.gabor_noise                      embedded digits, no download
-  python -m experiments.gabor_noise --dataset=cifar10    each channel by itself
+  python -m experiments.gabor_noise --dataset=cifar10    each colour channel separately
 
 Writes to --out_dir: gabor_noise.png (images, their reconstructions, noise), metrics.json, config.json and log.jsonl.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from experiments import common
+from experiments import launch
+from experiments.launch import Result
+from experiments.settings import DataSettings, setting
 from wna_jax import data, figures
+from wna_jax.correlation import draw_samples
 from wna_jax.noise import gabor
-from wna_jax.reverse_correlation import draw_samples
+from wna_jax.runs.progress import Report, silent
 
 _SHOWN = 10
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The flags of one run, as a value."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(DataSettings):
+    """The settings of one run."""
 
-    dataset: str
-    data_dir: str | None
-    seed: int
-    out_dir: str
+    seed: int = setting(0, "Random seed of the noise.", at_least=0, at_most=2**32 - 1)
 
 
-def run(settings: Settings) -> None:
-    """One run of the experiment: settings -> files in settings.out_dir."""
-    out_dir = common.open_output(settings)
-    with common.reporting(out_dir) as report:
-        dataset = data.load(settings.dataset, settings.data_dir, report)
+def run(settings: Settings, report: Report = silent) -> Result:
+    """Fits the components, reconstructs held-out images, and draws noise."""
+    dataset = data.load(settings.dataset, settings.data_dir, report)
     train, held_out = dataset.train.images, dataset.validation.images[:1000]
-    channels = range(dataset.image_shape[2])
-    fitted = [gabor.fit(train[..., c]) for c in channels]
-    filtered = [gabor.fit_filtered(train[: gabor.FILTERED_IMAGES, ..., c]) for c in channels]
-    rebuilt = np.stack(
-        [gabor.reconstruct(part, held_out[..., c], train[..., c]) for c, part in zip(channels, fitted, strict=True)],
-        axis=-1,
-    )
+    fitted, filtered = gabor.fit_channels(dataset), gabor.fit_filtered_channels(dataset)
+    channels = [gabor.reconstruct(part, held_out[..., c], train[..., c]) for c, part in enumerate(fitted)]
+    rebuilt = np.stack(channels, axis=-1)
     difference = (rebuilt - held_out).reshape(len(held_out), -1)
-    metrics: dict[str, Any] = {
+    norm = float(np.linalg.norm(difference, axis=1).mean())
+    lost = float((difference**2).sum() / ((held_out - train.mean(axis=0)) ** 2).sum())
+    explained = [part.explained_variance for part in fitted]
+    metrics = {
         "components": [len(part.basis) for part in fitted],
-        "explained_variance": [part.explained_variance for part in fitted],
+        "explained_variance": explained,
         "explained_variance_of_filter_responses": [part.explained_variance for part in filtered],
-        "reconstruction_error": {
-            "images": len(held_out),
-            "mean_norm": float(np.linalg.norm(difference, axis=1).mean()),
-            "share_of_variance": float((difference**2).sum() / ((held_out - train.mean(axis=0)) ** 2).sum()),
-        },
+        "reconstruction_error": {"images": len(held_out), "mean_norm": norm, "share_of_variance": lost},
     }
-    common.write_json(out_dir / "metrics.json", metrics)
-    common.write_config(out_dir, settings)
-    noises = [
-        gabor.of_principal_images("gabor_pca", dataset, fitted),
-        gabor.of_principal_images("gabor_pca:no_mean", dataset, fitted, keep_mean=False),
-        gabor.of_principal_images("gabor_filtered", dataset, filtered),
+    shares = ", ".join(f"{share:.3f}" for share in explained)
+
+    def gallery() -> Figure:
+        noises = [
+            gabor.of_principal_images("gabor_pca", dataset, fitted),
+            gabor.of_principal_images("gabor_pca:no_mean", dataset, fitted, keep_mean=False),
+            gabor.of_principal_images("gabor_filtered", dataset, filtered),
+        ]
+        drawn = [np.asarray(draw_samples(stimulus, _SHOWN, seed=settings.seed)) for stimulus in noises]
+        labels = ["held-out image", "reconstruction", *(stimulus.name for stimulus in noises)]
+        count = len(fitted[0].basis)
+        title = f"{dataset.title}: {count} principal components of Gabor weights hold {shares} of their variance"
+        return figures.gallery(np.stack([held_out[:_SHOWN] / 255, rebuilt[:_SHOWN] / 255, *drawn]), labels, title)
+
+    summary = [
+        f"explained variance  {shares} of the weights",
+        f"reconstruction      {lost:.2%} of held-out variance is lost",
+        f"mean |error|        {norm:.0f} of an image, on the scale 0 to 255",
+        f"look at             {settings.folder / 'gabor_noise.png'}",
     ]
-    drawn = [np.asarray(draw_samples(stimulus, _SHOWN, seed=settings.seed)) for stimulus in noises]
-    rows = np.stack([held_out[:_SHOWN] / 255, rebuilt[:_SHOWN] / 255, *drawn])
-    shares = ", ".join(f"{share:.3f}" for share in metrics["explained_variance"])
-    title = (
-        f"{dataset.title}: {len(fitted[0].basis)} principal components of Gabor weights hold {shares} of their variance"
-    )
-    labels = ["held-out image", "reconstruction", *(stimulus.name for stimulus in noises)]
-    common.save(figures.gallery(rows, labels, title), out_dir / "gabor_noise.png")
-    error = metrics["reconstruction_error"]
-    print(f"explained variance  {shares} of the weights")
-    print(f"reconstruction      {error['share_of_variance']:.2%} of held-out variance is lost")
-    print(f"mean |error|        {error['mean_norm']:.0f} of an image, on the scale 0 to 255")
-    print(f"look at             {out_dir / 'gabor_noise.png'}")
+    return Result(metrics, summary, {"gabor_noise.png": gallery})
 
 
 if __name__ == "__main__":
-    common.main(run, Settings)
+    launch.main(run, Settings)

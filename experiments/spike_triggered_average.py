@@ -2,7 +2,7 @@
 
 Noise in the size of a unit's receptive field, which is found by asking the network, is averaged by the unit's
 activation after ReLU. In a layer without padding every position of the feature map is a sample, in one pass for all
-units. Told are the receptive field of the layer, each unit's firing rate (the share of samples with an activation above
+units. Reports the receptive field of the layer, each unit's firing rate (the share of samples with an activation above
 0), the reliability of its average, and for the first layer the correlation of average and learned weights. Natural
 images (windows of training images) are averaged likewise; as their pixels depend on each other, the average is shown
 as it is and with the images' covariance taken out.
@@ -11,283 +11,194 @@ as it is and with the images' covariance taken out.
   python -m experiments.spike_triggered_average --dataset=mnist --layers=conv1 --noise=uniform
 
 Writes to --out_dir, for each layer: LAYER_average.png, LAYER_weights.png (the first), LAYER_natural.png and LAYER.npz;
-and metrics.json, config.json and log.jsonl; state/ lets an interrupted run go on.
+and metrics.json, config.json and log.jsonl; state/ lets an interrupted run resume.
 """
 
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from absl import flags
+from matplotlib.figure import Figure
 
-from experiments import common
-from wna_jax import data, figures, maps, noise, receptive_fields, reverse_correlation, statistics, units
-from wna_jax.errors import InputError
-from wna_jax.progress import Report, Stopwatch
-
-flags.DEFINE_integer("natural_samples", 200_000, "how many windows of training images; 0: none", lower_bound=0)
-flags.DEFINE_float("ridge", 0.01, "for taking out the covariance of natural images, as a share of a pixel's variance")
+from experiments import launch, networks
+from experiments.launch import Result
+from experiments.settings import SamplingSettings, setting
+from wna_jax import figures, statistics
+from wna_jax.figures import Panel
+from wna_jax.networks import units
+from wna_jax.runs.files import as_file_name
+from wna_jax.runs.progress import Report, silent
+from wna_jax.studies import spike_triggered
+from wna_jax.studies.spike_triggered import Layer
 
 _COLUMNS = 10
 _SHOWN = 60
 _SHOWN_NATURAL = 20
-_RARE = 0.001
-"""Firing rate below which a unit is listed as rarely firing."""
 
 
-@dataclass(frozen=True)
-class Settings(common.NetworkSettings):
-    """The flags of one run, as a value."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(SamplingSettings):
+    """The settings of one run."""
 
-    layers: tuple[str, ...] | None
-    noise: str
-    sampling: reverse_correlation.Sampling
-    num_samples: int
-    """For each layer."""
-    natural_samples: int
-    ridge: float
-    batch_size: int | None
-    seed: int
-
-
-class Layer(NamedTuple):
-    """What was found out about the units of one layer."""
-
-    field: receptive_fields.ReceptiveField
-    averages: maps.ClassificationImages
-    """In noise, of what a unit sees."""
-    z: np.ma.MaskedArray
-    reliability: np.ma.MaskedArray
-    rates: np.ndarray
-    """Share of the samples with an activation, [units]."""
-    weights: np.ndarray | None
-    """[units, H, W, C] of a first layer of convolutions."""
-    natural: maps.ClassificationImages | None
-    whitened: maps.ClassificationImages | None
-    samples_per_second: float | None
-    sampling: str
-
-
-def run(settings: Settings) -> None:
-    """One run of the experiment: settings -> files in settings.out_dir."""
-    if not 0 <= settings.ridge < np.inf:
-        raise InputError(f"ridge is {settings.ridge}: expected a number of at least 0, such as 0.01")
-    out_dir = common.open_output(settings)
-    with common.reporting(out_dir) as report:
-        dataset = common.classes_to_tell(settings, report)
-        network = common.trained_network(settings, dataset, report)
-        found = {
-            name: _look_at(settings, name, dataset, network, out_dir, report)
-            for name in common.chosen_layers(settings.layers, network, units.spatial_layers)
-        }
-    metrics = {
-        "test_accuracy": network.metrics["test_accuracy"],
-        "num_samples": settings.num_samples,
-        "layers": {name: _metrics_of(layer) for name, layer in found.items()},
-    }
-    common.write_json(out_dir / "metrics.json", metrics)
-    common.write_config(out_dir, settings)
-    for name, layer in found.items():
-        _write_arrays(out_dir / f"{common.as_file_name(name)}.npz", layer)
-        _draw(settings, out_dir, dataset, name, layer)
-        _summarise(name, layer)
-    print(f"look at         {out_dir / f'{common.as_file_name(next(iter(found)))}_average.png'}")
-
-
-def _look_at(
-    settings: Settings, name: str, dataset: data.Dataset, network: common.Network, out_dir: Path, report: Report
-) -> Layer:
-    activations = units.layer_activations(network.module, network.parameters, name)
-    view = receptive_fields.units_of(activations, dataset.image_shape)
-    size = view.noise_shape[:2]
-    white = noise.create(settings.noise, dataset)
-    white = white if view.noise_shape == white.shape else white.resized(size)
-    stopwatch = Stopwatch(report)
-    parts = reverse_correlation.reverse_correlate_in_parts(
-        white,
-        view.respond,
-        settings.num_samples,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        sampling=settings.sampling,
-        state_dir=out_dir / "state" / common.as_file_name(name),
-        identity={"network": network.fingerprint, "data": dataset.fingerprint, "layer": name},
-        report=stopwatch,
+    layers: tuple[str, ...] | None = setting(
+        None, "The layers whose units to look at. By default all that have feature maps.", names_folder=True
     )
-    moments = parts.first + parts.second
-    averages = view.crop(maps.classification_images(moments, white))
-    natural, whitened = None, None
-    if settings.natural_samples:
-        windows = noise.natural(dataset, size)
-        of_windows = reverse_correlation.reverse_correlate(
-            windows,
-            view.respond,
-            settings.natural_samples,
+    num_samples: int = setting(1_000_000, "How many noise samples to draw for each layer.", at_least=1)
+    natural_samples: int = setting(200_000, "How many windows of training images to average; 0 for none.", at_least=0)
+    ridge: float = setting(
+        0.01, "The ridge for taking out natural images' covariance, as a share of a pixel's variance.", at_least=0
+    )
+
+
+def run(settings: Settings, report: Report = silent) -> Result:
+    """The averages of the units of all layers, in noise and in natural images."""
+    dataset = networks.load_classes(settings, report)
+    trained = networks.trained_network(settings, dataset, report)
+    names = networks.chosen_layers(settings.layers, trained.network, units.spatial_layers)
+    stimulus = networks.create_noise(settings, dataset, report)
+    layers = {
+        name: spike_triggered.look_at(
+            trained.network,
+            name,
+            stimulus,
+            settings.num_samples,
+            natural_images=dataset if settings.natural_samples else None,
+            natural_samples=settings.natural_samples,
+            ridge=settings.ridge,
             seed=settings.seed,
             batch_size=settings.batch_size,
-            sampling="independent",
             report=report,
+            sampling=settings.sampling,
+            state_dir=settings.folder / "state" / as_file_name(name),
+            identity=networks.identity(settings, dataset, trained.network, layer=name),
         )
-        natural = view.crop(maps.classification_images(of_windows, windows))
-        covariance = noise.covariance(windows)
-        whitened = view.crop(maps.whitened_images(of_windows, windows, covariance, settings.ridge))
-    return Layer(
-        view.field,
-        averages,
-        statistics.z_map(averages),
-        statistics.split_half(parts.first, parts.second, white).reliability,
-        moments.count / moments.num_samples,
-        _first_weights(network, name, dataset.image_shape),
-        natural,
-        whitened,
-        stopwatch.rate,
-        "independent" if moments.field_sums is None else "field",
+        for name in names
+    }
+    metrics = {
+        "test_accuracy": trained.test_accuracy,
+        "num_samples": settings.num_samples,
+        "layers": {name: _metrics(layer) for name, layer in layers.items()},
+    }
+    drawn: dict[str, Callable[[], Figure]] = {}
+    for name, layer in layers.items():
+        drawn |= _figures(settings, as_file_name(name), f"{name} of {settings.model} on {dataset.title}", layer)
+    return Result(
+        metrics,
+        [
+            *itertools.chain(*map(_summary, names, layers.values())),
+            f"look at         {settings.folder / next(iter(drawn))}",
+        ],
+        drawn,
+        {f"{as_file_name(name)}.npz": _arrays(layer) for name, layer in layers.items()},
     )
 
 
-def _first_weights(network: common.Network, name: str, image_shape: tuple[int, int, int]) -> np.ndarray | None:
-    """Kernels [units, H, W, C] of the first layer, if it is a convolution; what they weigh are pixels."""
-    first = units.layer_names(network.module, network.parameters, image_shape)[0]
-    kernel = np.asarray(network.parameters.get(name, {}).get("kernel", ()))
-    return np.moveaxis(kernel, -1, 0) if name == first and kernel.ndim == 4 else None
-
-
-def _correlations(layer: Layer) -> np.ma.MaskedArray:
-    """Pearson's r of each unit's average with its weights; masked for units that never fire."""
-    assert layer.weights is not None
-    return statistics.map_correlation(layer.averages.images, np.ma.masked_array(layer.weights))
-
-
-def _metrics_of(layer: Layer) -> dict[str, Any]:
-    metrics: dict[str, Any] = {
+def _metrics(layer: Layer) -> dict[str, Any]:
+    return {
         "receptive_field": layer.field._asdict(),
         "sampling": layer.sampling,
         "samples_per_second": layer.samples_per_second,
         "firing_rates": layer.rates.tolist(),
-        "dead_units": np.flatnonzero(layer.rates == 0).tolist(),
-        "rarely_firing_units": np.flatnonzero((layer.rates > 0) & (layer.rates < _RARE)).tolist(),
+        "dead_units": layer.dead.tolist(),
+        "rarely_firing_units": layer.rare.tolist(),
         "reliability": layer.reliability.tolist(),
-        "significant_pixels": _significant(layer).sum(axis=(1, 2, 3)).tolist(),
+        "significant_pixels": layer.significant.sum(axis=(1, 2, 3)).tolist(),
+        **({} if layer.weights is None else {"correlation_with_weights": layer.correlation.tolist()}),
     }
-    if layer.weights is not None:
-        metrics["correlation_with_weights"] = _correlations(layer).tolist()
-    return metrics
 
 
-def _significant(layer: Layer) -> np.ndarray:
-    return statistics.significant_pixels(layer.z, num_maps=len(layer.z))
-
-
-def _write_arrays(path: Path, layer: Layer) -> None:
-    """Averages and errors of the units that fired (`units`), and what natural images gave."""
+def _arrays(layer: Layer) -> dict[str, Any]:
+    """Averages and errors of the units that fired (`units`)."""
     fired = np.flatnonzero(layer.rates)
     arrays: dict[str, Any] = {"units": fired, "firing_rates": layer.rates}
-    averages = {"": layer.averages, "natural_": layer.natural, "natural_whitened_": layer.whitened}
-    for kind, of_kind in averages.items():
-        if of_kind is not None:
-            arrays[f"{kind}average"] = of_kind.images[fired].filled(np.nan)
-            arrays[f"{kind}standard_error"] = of_kind.standard_error[fired].filled(np.nan)
-    common.write_arrays(path, **arrays)
+    kinds = {"": layer.averages, "natural_": layer.natural, "natural_whitened_": layer.whitened}
+    for kind, averages in kinds.items():
+        if averages is not None:
+            arrays[f"{kind}average"] = averages.images[fired].filled(np.nan)
+            arrays[f"{kind}standard_error"] = averages.standard_error[fired].filled(np.nan)
+    return arrays
 
 
-def _draw(settings: Settings, out_dir: Path, dataset: data.Dataset, name: str, layer: Layer) -> None:
-    order = np.argsort(-layer.rates, kind="stable")
-    what = f"{name} of {settings.model} on {dataset.title}"
-    (height, width), count = layer.field.size, len(layer.rates)
-    dead = np.count_nonzero(layer.rates == 0)
-    significant = np.any(_significant(layer), axis=-1)
-    average = {
-        f"{label} by\nfiring rate": [
-            figures.Panel(layer.z[unit], _heading(layer, unit), True, significant[unit], _reliability(layer, unit))
-            for unit in some
-        ]
-        for label, some in _lines(order[:_SHOWN])
-    }
-    common.save(
-        figures.panels(
-            average,
+def _figures(settings: Settings, file: str, what: str, layer: Layer) -> dict[str, Callable[[], Figure]]:
+    z, by_rate = layer.z, np.argsort(-layer.rates, kind="stable")
+
+    def heading(unit: int) -> str:
+        rate = layer.rates[unit]
+        return f"{unit}: {100 * rate:.{1 if rate >= 0.01 else 3}f}%" if rate else f"{unit}: never"
+
+    def reliability(unit: int) -> str:
+        value, fires = layer.reliability[unit], layer.rates[unit] > 0
+        return "too few samples" if fires and not z[unit].count() else "" if np.ma.is_masked(value) else f"{value:.3f}"
+
+    def average() -> Figure:
+        (height, width), outlined = layer.field.size, np.any(layer.significant, axis=-1)
+        return figures.panels(
+            {
+                f"{label} by\nfiring rate": [Panel(z[u], heading(u), True, outlined[u], reliability(u)) for u in some]
+                for label, some in _lines(by_rate[:_SHOWN])
+            },
             f"Spike-triggered averages of {what}: {settings.num_samples:,} samples of {settings.noise} noise, "
             f"receptive field {height}x{width}",
-            f"{count} units, of which {dead} never fire. Above each: unit and the share of samples at which it fires; "
-            "below: reliability (split half). Red: brightness there drives the unit. Outlined: p < .05 over all units.",
-        ),
-        out_dir / f"{common.as_file_name(name)}_average.png",
-    )
-    if layer.weights is not None:
-        r = _correlations(layer)
-        rows: dict[str, list[figures.Panel]] = {}
-        scales: dict[str, str] = {}
-        for label, some in _lines(np.arange(count)):
-            rows[f"weights\n{label}"] = [figures.Panel(layer.weights[unit], f"unit {unit}", True) for unit in some]
-            rows[f"average\n{label}"] = [
-                figures.Panel(layer.averages.images[unit], _heading(layer, unit), True, caption=_correlation(r[unit]))
-                for unit in some
-            ]
-            scales |= {f"weights\n{label}": "weight", f"average\n{label}": "intensity"}
-        title = f"Learned weights and spike-triggered averages of {what}, with their correlation"
-        common.save(figures.panels(rows, title, units=scales), out_dir / f"{common.as_file_name(name)}_weights.png")
-    if layer.natural is not None and layer.whitened is not None:
-        rows = {}
-        of_images, whitened = (statistics.z_map(of) for of in (layer.natural, layer.whitened))
-        for label, some in _lines(order[:_SHOWN_NATURAL]):
-            rows[f"noise\n{label}"] = [figures.Panel(layer.z[unit], f"unit {unit}", True) for unit in some]
-            rows[f"images\n{label}"] = [figures.Panel(of_images[unit], "", True) for unit in some]
-            rows[f"covariance\nremoved {label}"] = [figures.Panel(whitened[unit], "", True) for unit in some]
-        common.save(
-            figures.panels(
-                rows,
-                f"Averages of {what} in noise and over {settings.natural_samples:,} windows of training images",
-                "The units that fire most in noise. Neighbouring pixels of images are alike, which smears the average; "
-                f"below it with their covariance removed (ridge {settings.ridge:g}).",
-            ),
-            out_dir / f"{common.as_file_name(name)}_natural.png",
+            f"{len(z)} units, of which {len(layer.dead)} never fire. Above each: unit and the share of samples at "
+            "which it fires; below: reliability (split half). Red: brightness there drives the unit. Outlined: p < .05 "
+            "over all units.",
         )
+
+    def weights() -> Figure:
+        rows, r, averages = {}, layer.correlation, layer.averages.images
+        for label, some in _lines(np.arange(len(z))):
+            rows[f"weights\n{label}"] = [Panel(layer.weights[u], f"unit {u}", True) for u in some]  # type: ignore[index]
+            captions = ["" if np.ma.is_masked(r[u]) else f"r = {r[u]:.4f}" for u in some]
+            rows[f"average\n{label}"] = [
+                Panel(averages[u], heading(u), True, None, caption) for u, caption in zip(some, captions, strict=True)
+            ]
+        title = f"Learned weights and spike-triggered averages of {what}, with their correlation"
+        scales = {row: "weight" if row.startswith("weights") else "intensity" for row in rows}
+        return figures.panels(rows, title, units=scales)
+
+    def natural() -> Figure:
+        of_images, whitened = (statistics.z_map(of) for of in (layer.natural, layer.whitened) if of)
+        rows = {}
+        for label, some in _lines(by_rate[:_SHOWN_NATURAL]):
+            rows[f"noise\n{label}"] = [Panel(z[u], f"unit {u}", True) for u in some]
+            rows[f"images\n{label}"] = [Panel(of_images[u], "", True) for u in some]
+            rows[f"covariance\nremoved {label}"] = [Panel(whitened[u], "", True) for u in some]
+        return figures.panels(
+            rows,
+            f"Averages of {what} in noise and over {settings.natural_samples:,} windows of training images",
+            "The units that fire most in noise. Neighbouring pixels of images are alike, which smears the average; "
+            f"below it with their covariance removed (ridge {settings.ridge:g}).",
+        )
+
+    return {
+        f"{file}_average.png": average,
+        **({} if layer.weights is None else {f"{file}_weights.png": weights}),
+        **({} if layer.natural is None else {f"{file}_natural.png": natural}),
+    }
 
 
 def _lines(chosen: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """Units cut into lines of a figure, with their ranks."""
-    return [
-        (f"{i + 1} to {min(i + _COLUMNS, len(chosen))}", chosen[i : i + _COLUMNS])
-        for i in range(0, len(chosen), _COLUMNS)
-    ]
+    starts = range(0, len(chosen), _COLUMNS)
+    return [(f"{i + 1} to {min(i + _COLUMNS, len(chosen))}", chosen[i : i + _COLUMNS]) for i in starts]
 
 
-def _heading(layer: Layer, unit: int) -> str:
-    rate = layer.rates[unit]
-    return f"{unit}: {100 * rate:.{1 if rate >= 0.01 else 3}f}%" if rate else f"{unit}: never"
-
-
-def _reliability(layer: Layer, unit: int) -> str:
-    value = layer.reliability[unit]
-    if layer.rates[unit] and not np.ma.count(layer.z[unit]):
-        return "too few samples"
-    return "" if value is np.ma.masked else f"{value:.3f}"
-
-
-def _correlation(r: Any) -> str:
-    return "" if r is np.ma.masked else f"r = {r:.4f}"
-
-
-def _summarise(name: str, layer: Layer) -> None:
-    field, dead = layer.field, np.flatnonzero(layer.rates == 0)
-    rare = np.flatnonzero((layer.rates > 0) & (layer.rates < _RARE))
-    height, width = field.size
-    print(f"{name}")
-    print(f"  receptive field {height}x{width} pixels, jump {field.jump[0]}, first at {field.start[0]}, {field.units}")
-    rate = "" if layer.samples_per_second is None else f", {layer.samples_per_second:,.0f} samples a second"
-    print(f"  firing rates    {layer.rates.min():.3g} to {layer.rates.max():.3g} ({layer.sampling}{rate})")
-    print(f"  never fire      {len(dead)} of {len(layer.rates)}: {', '.join(map(str, dead)) or 'none'}")
-    print(f"  rarely fire     {', '.join(f'{u} ({layer.rates[u]:.2g})' for u in rare) or 'none'}")
-    reliable = layer.reliability.filled(0) >= figures.RELIABLE
-    print(f"  reliable        {reliable.sum()} of {len(layer.rates) - len(dead)} averages (split half >= .9)")
-    if layer.weights is not None:
-        r = _correlations(layer)
-        if r.count():
-            print(
-                f"  weights         r from {r.min():.4f} to {r.max():.4f} with the averages of {r.count()} firing units"
-            )
+def _summary(name: str, layer: Layer) -> Iterator[str]:
+    field, rates, r = layer.field, layer.rates, layer.correlation
+    speed = "" if layer.samples_per_second is None else f", {layer.samples_per_second:,.0f} samples per second"
+    reliable = np.count_nonzero(layer.reliability.filled(0) >= figures.RELIABLE)
+    size = "x".join(map(str, field.size))
+    yield name
+    yield f"  receptive field {size} pixels, jump {field.jump[0]}, first at {field.start[0]}, {field.units}"
+    yield f"  firing rates    {rates.min():.3g} to {rates.max():.3g} ({layer.sampling}{speed})"
+    yield f"  never fire      {len(layer.dead)} of {len(rates)}: {', '.join(map(str, layer.dead)) or 'none'}"
+    yield f"  rarely fire     {', '.join(f'{unit} ({rates[unit]:.2g})' for unit in layer.rare) or 'none'}"
+    yield f"  reliable        {reliable} of {len(rates) - len(layer.dead)} averages (split half >= {figures.RELIABLE})"
+    if r.count():
+        yield f"  weights         r from {r.min():.4f} to {r.max():.4f} with the averages of {r.count()} firing units"
 
 
 if __name__ == "__main__":
-    common.main(run, Settings)
+    launch.main(run, Settings)

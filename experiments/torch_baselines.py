@@ -19,16 +19,16 @@ Job = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 _CLASSES, _WINDOW, _STRIDE = 10, 28, 4
-_BLOCK, _SLICE = 100_000, 10_000  # of the authors: images held in memory, images a network pass
+_BLOCK, _SLICE = 100_000, 10_000  # the authors' images in memory and images per network pass
 
 
 def build(name: str, parameters: Mapping[str, Any], probe_nhwc: np.ndarray) -> tuple[Job, dict[str, Any]]:
-    """A variant, ready to run, and what is to be known of it.
+    """A variant, ready to run, and facts about it.
 
     Args:
         name: authors_style, tuned_torch, compiled_torch or field_torch.
         parameters: of our paper_cnn, as NumPy arrays.
-        probe_nhwc: images whose logits are told: on the CPU, to check the weights, and as the variant runs.
+        probe_nhwc: images whose logits are among the facts: on the CPU, to check the weights, and as the variant runs.
     """
     net = network(parameters, dense=name != "field_torch", pool_first=name != "authors_style")
     probe = torch.from_numpy(probe_nhwc.transpose(0, 3, 1, 2).copy())
@@ -51,7 +51,7 @@ def build(name: str, parameters: Mapping[str, Any], probe_nhwc: np.ndarray) -> t
 
 
 def device_memory() -> int | None:
-    """The most bytes that tensors took on the GPU; None without one."""
+    """The peak of bytes of tensors on the GPU; None without one."""
     return torch.cuda.max_memory_allocated() if _DEVICE == "cuda" else None
 
 
@@ -60,8 +60,8 @@ def network(parameters: Mapping[str, Any], dense: bool, pool_first: bool) -> nn.
 
     Args:
         parameters: of our paper_cnn, as NumPy arrays.
-        dense: the first dense layer as such, for single images; else as a convolution, for fields.
-        pool_first: pooling before ReLU, which gives the same values for less work.
+        dense: make the dense layers linear layers, for single images; else convolutions, for fields.
+        pool_first: put pooling before ReLU, which gives the same values for less work.
     """
     last = [nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, _CLASSES)]
     if not dense:
@@ -77,7 +77,7 @@ def network(parameters: Mapping[str, Any], dense: bool, pool_first: bool) -> nn.
 
 
 def authors_sums(net: nn.Module, images_nchw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A block in the authors' style: slices of 10,000 with autograd on, then ten masked gathers on the host."""
+    """One block in the authors' style: slices of 10,000 with autograd on, then ten masked gathers on the host."""
     predictions = torch.cat([net(part.to(_DEVICE)).max(dim=1).indices for part in images_nchw.split(_SLICE)]).cpu()
     masks = [predictions == k for k in range(_CLASSES)]
     sums = [images_nchw[mask].sum(dim=0).flatten() for mask in masks]
@@ -86,7 +86,7 @@ def authors_sums(net: nn.Module, images_nchw: torch.Tensor) -> tuple[torch.Tenso
 
 @torch.inference_mode()
 def tuned_sums(net: nn.Module, images_nchw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch without gradients, summed up by one matrix product."""
+    """One batch without gradients, summed by one matrix product."""
     return _product(net(images_nchw).argmax(dim=1), images_nchw.flatten(1))
 
 
@@ -145,7 +145,7 @@ def _loop(batch_sums: Callable[[int], tuple[torch.Tensor, torch.Tensor]], batch_
 
 
 def _fastest(make: Callable[[int], Job], batch_sizes: Sequence[int]) -> tuple[Job, int]:
-    """The job with the batch size that takes the least time, of three tries each after a warm-up."""
+    """The job with the fastest batch size: the best of three tries each, after a warm-up."""
 
     def seconds(job: Job) -> float:
         started = time.perf_counter()

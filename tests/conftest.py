@@ -1,14 +1,26 @@
-"""All tests run on the CPU backend, with JAX's strictest type and rank rules."""
+"""All tests run on the CPU backend, with JAX's strictest type and rank rules; core functions with checked shapes."""
 
+import contextlib
+import fcntl
 import gc
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from jaxtyping import install_import_hook
+
+CHECKED = [f"wna_jax.{name}" for name in ("correlation.fields", "correlation.program", "responses")]
+with install_import_hook(CHECKED, "beartype.beartype"):
+    import wna_jax  # noqa: F401 - before anything else imports it
 
 import jax
 import pytest
+from PIL import Image
 
-from wna_jax import data, models
-from wna_jax.training import TrainingSpec, fit, logits_function
+from wna_jax import data
+from wna_jax.networks import Network, checkpoints, models
+from wna_jax.networks.training import TrainingSpec
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -23,27 +35,67 @@ def collect_garbage() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all workers of a test run: what one of them has trained or compiled serves the others."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs(shared_folder: Path) -> None:
+    """Programs are compiled once for all workers."""
+    jax.config.update("jax_compilation_cache_dir", str(shared_folder / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
 def digits() -> data.Dataset:
     return data.load("digits")
 
 
 @pytest.fixture(scope="session")
-def network(digits: data.Dataset) -> Callable[[jax.Array], jax.Array]:
-    """The paper's network, trained on digits: images -> logits."""
+def network(digits: data.Dataset, shared_folder: Path) -> Network:
+    """The paper's network, trained on digits by the first worker that needs it."""
     spec = TrainingSpec("digits", digits.fingerprint, "paper_cnn", epochs=8)
-    module = models.create("paper_cnn", digits.image_shape, digits.num_classes)
-    return logits_function(module, fit(spec, digits).parameters)
+    with one_at_a_time(shared_folder / "network.lock"):
+        trained, _ = checkpoints.load_or_train(spec, digits, shared_folder / "network")
+    return Network(models.create("paper_cnn", digits.image_shape, digits.num_classes), trained.parameters)
 
 
 @pytest.fixture(scope="session")
-def network_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The flags of `NetworkSettings`, but for out_dir: a small network that is trained in a second, once."""
+def network_settings(shared_folder: Path, digits: data.Dataset) -> dict[str, Any]:
+    """Settings of `NetworkSettings`, but for out_dir: a small network that is trained in a second, once."""
+    spec = TrainingSpec("digits", digits.fingerprint, "logistic", epochs=5)
+    with one_at_a_time(shared_folder / "logistic.lock"):
+        checkpoints.load_or_train(spec, digits, shared_folder / "checkpoints")
     return {
         "dataset": "digits",
-        "data_dir": None,
         "model": "logistic",
         "epochs": 5,
-        "train_seed": 0,
-        "checkpoint_dir": str(tmp_path_factory.mktemp("checkpoints")),
-        "retrain": False,
+        "checkpoint_dir": str(shared_folder / "checkpoints"),
     }
+
+
+@pytest.fixture(scope="session")
+def small_digits(shared_folder: Path, digits: data.Dataset) -> str:
+    """The name of a data set, a folder of all digits at 18x18 pixels: fits that take seconds at 28x28 take none."""
+    folder = shared_folder / "digits_18"
+    with one_at_a_time(shared_folder / "digits_18.lock"):
+        if not folder.exists():
+            small = digits.resized(18)
+            for part in ("train", "validation", "test"):
+                images, labels = getattr(small, part)
+                for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+                    (folder / str(label)).mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(image[..., 0]).save(folder / str(label) / f"{part}_{i}.png")
+    return f"folder:{folder}"

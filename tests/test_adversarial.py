@@ -11,12 +11,13 @@ from jax import lax
 from PIL import Image
 
 from experiments import gan
-from wna_jax import adversarial, data
-from wna_jax.adversarial import AdversarialSpec, sliced_wasserstein
+from wna_jax import data
 from wna_jax.data.dataset import Source, Split, assemble
-from wna_jax.errors import InputError
-from wna_jax.models.layers import DoublingConvolution, HalvingConvolution, space_to_depth
-from wna_jax.progress import Progress
+from wna_jax.networks import gans as adversarial
+from wna_jax.networks.gans import AdversarialSpec, sliced_wasserstein
+from wna_jax.networks.models.layers import DoublingConvolution, HalvingConvolution, space_to_depth
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Progress
 
 # Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
 pytestmark = [

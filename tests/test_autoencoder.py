@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from experiments import autoencoder
-from wna_jax import autoencoding
 from wna_jax.data import Dataset
-from wna_jax.errors import InputError
-from wna_jax.models import generative
+from wna_jax.networks import autoencoders as autoencoding
+from wna_jax.networks.models import generative
+from wna_jax.runs.errors import InputError
 
 
 @pytest.fixture

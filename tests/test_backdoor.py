@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,10 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import backdoor
-from wna_jax import backdoors, data, interventions
-from wna_jax.errors import InputError
-from wna_jax.training import to_unit_range
+from experiments import launch
+from experiments.backdoor import Settings, run
+from wna_jax import data, noise
+from wna_jax.networks import models
+from wna_jax.networks.training import to_unit_range
+from wna_jax.runs.errors import InputError
+from wna_jax.studies import backdoors, interventions
+from wna_jax.studies.backdoors import Backdoor
 
 LETTER = interventions.c_patch((6, 6, 1), 6, 0, 0)
 
@@ -59,39 +62,46 @@ def test_mean_gradients_are_those_of_images_that_are_called_right(digits: data.D
             np.testing.assert_allclose(found[k], expected, rtol=0.01, atol=0.01)
 
 
-@pytest.fixture
-def settings(network_settings: dict[str, Any], tmp_path: Path) -> backdoor.Settings:
-    return backdoor.Settings(
+def test_another_network_of_the_architecture_compiles_nothing(
+    digits: data.Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    backdoor = Backdoor(8, 9, interventions.c_patch(digits.image_shape))
+    stimulus, few = noise.matched(digits), data.Split(digits.train.images[:500], digits.train.labels[:500])
+
+    def examine(seed: int) -> None:
+        network = models.untrained("logistic", digits.image_shape, 10, seed)
+        backdoors.examine(network, backdoor, stimulus, digits, few, 500, seed=seed, sampling="independent")
+
+    examine(0)
+    with jax.log_compiles():
+        examine(1)
+    assert not [record.getMessage() for record in caplog.records if "Compiling" in record.getMessage()]
+
+
+@pytest.fixture(scope="module")
+def settings(network_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(
         **network_settings,
-        out_dir=str(tmp_path),
-        source="8",
-        target="9",
+        out_dir=str(tmp_path_factory.mktemp("backdoor")),
         num_poisoned=60,
-        patch_size=6,
-        patch_top=1,
-        patch_left=21,
         num_seeds=4,
-        noise="matched",
         sampling="independent",
         num_samples=2_000,
-        batch_size=None,
-        seed=0,
     )
 
 
-def test_a_backdoor_works_and_shows_in_the_maps_of_a_linear_network(
-    settings: backdoor.Settings, tmp_path: Path
-) -> None:
-    backdoor.run(settings)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+def test_a_backdoor_works_and_shows_in_the_maps_of_a_linear_network(settings: Settings) -> None:
+    metrics = launch.execute(run, settings).metrics
     assert min(metrics["clean_accuracy"]["poisoned"]) > 0.85
     assert min(metrics["attack_success"]["poisoned"]) > 0.7 > 0.4 > max(metrics["attack_success"]["clean"])
     for name in ("probability", "held-out gradient", "training gradient"):
         scores = metrics["patch_score"][name]["scores"]
         assert min(scores["poisoned"]) > max(scores["clean"]), name
     assert metrics["by_samples"][-1]["samples"] == 2_000
+    assert json.loads((settings.folder / "metrics.json").read_text()) == metrics
     for name in ("maps.png", "scores.png", "detection.png", "maps.npz"):
-        assert (tmp_path / name).stat().st_size > 0
+        assert (settings.folder / name).stat().st_size > 0
+    assert not list(settings.folder.glob(".partial*"))
 
 
 @pytest.mark.parametrize(
@@ -103,6 +113,6 @@ def test_a_backdoor_works_and_shows_in_the_maps_of_a_linear_network(
         ({"source": "eight"}, "unknown class 'eight'"),
     ],
 )
-def test_wrong_input_is_said(settings: backdoor.Settings, change: dict[str, Any], said: str) -> None:
+def test_wrong_input_is_said(settings: Settings, change: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        backdoor.run(replace(settings, **change))
+        run(replace(settings, **change))

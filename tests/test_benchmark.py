@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from experiments import benchmark
-from wna_jax import models, noise, responses, training
-from wna_jax.reverse_correlation import draw_samples, reverse_correlate
+from wna_jax import noise, responses
+from wna_jax.correlation.loop import draw_samples, reverse_correlate
+from wna_jax.networks import models, training
 
 WHITE = noise.uniform((28, 28, 1))
 MODULE = models.create("paper_cnn", (28, 28, 1), 10)

@@ -1,36 +1,35 @@
-import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from experiments import black_box_attack
+from experiments import black_box_attack, launch
+from experiments.black_box_attack import Settings
+from experiments.launch import Result
 from wna_jax import figures
-from wna_jax.errors import InputError
+from wna_jax.runs.errors import InputError
 
 
-@pytest.fixture
-def settings(network_settings: dict[str, Any], tmp_path: Path) -> black_box_attack.Settings:
-    return black_box_attack.Settings(
+@pytest.fixture(scope="module")
+def settings(network_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(
         **network_settings,
-        out_dir=str(tmp_path),
+        out_dir=str(tmp_path_factory.mktemp("black_box_attack")),
         pattern=("decision", "probability", "mean"),
-        mix="blend",
         num_images=100,
         noise="uniform",
         num_samples=3_000,
-        batch_size=None,
-        seed=0,
     )
 
 
-def test_success_runs_from_chance_to_that_of_the_patterns_themselves(
-    settings: black_box_attack.Settings, tmp_path: Path
-) -> None:
-    black_box_attack.run(settings)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+@pytest.fixture(scope="module")
+def result(settings: Settings) -> Result:
+    return launch.execute(black_box_attack.run, settings)
+
+
+def test_success_runs_from_chance_to_that_of_the_patterns_themselves(result: Result) -> None:
+    metrics = result.metrics
     for source, by_pattern in metrics["success"].items():
         for name, success in by_pattern.items():
             assert len(success["by_target"]) + len(metrics["classes_without_pattern"][name]) == 10
@@ -42,8 +41,13 @@ def test_success_runs_from_chance_to_that_of_the_patterns_themselves(
         assert by_pattern["probability"]["mean"][-1] > 0.8
     empty = [str(k) for k in np.flatnonzero(np.array(metrics["counts"]) == 0)]
     assert metrics["classes_without_pattern"]["decision"] == empty
-    for name in ("success.png", "examples.png", "config.json"):
-        assert (tmp_path / name).stat().st_size > 0
+
+
+@pytest.mark.usefixtures("result")
+def test_it_writes_its_files(settings: Settings) -> None:
+    for name in ("success.png", "examples.png", "metrics.json", "config.json", "log.jsonl"):
+        assert (settings.folder / name).stat().st_size > 0
+    assert not list(settings.folder.glob(".partial*"))
 
 
 def test_the_authors_route_through_a_picture_squeezes_maps_to_the_range_that_they_got() -> None:
@@ -53,8 +57,18 @@ def test_the_authors_route_through_a_picture_squeezes_maps_to_the_range_that_the
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"pattern": ("bias",)}, "unknown pattern 'bias'"), ({"pattern": ()}, "no pattern given")],
+    [
+        ({"pattern": ("bias",)}, "unknown pattern 'bias'"),
+        ({"pattern": ()}, "pattern is empty: choose from decision"),
+        ({"mix": "stir"}, "unknown mix 'stir'"),
+    ],
 )
-def test_wrong_input_is_said(settings: black_box_attack.Settings, change: dict[str, Any], said: str) -> None:
+def test_wrong_input_is_said(settings: Settings, change: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        black_box_attack.run(replace(settings, **change))
+        replace(settings, **change)
+
+
+def test_a_pattern_that_no_class_has_is_said(settings: Settings) -> None:
+    """All of one constant image are called one class, which so has no contrast."""
+    with pytest.raises(InputError, match=r"no class has a map of the pattern decision: add --pattern=probability"):
+        black_box_attack.run(replace(settings, pattern=("decision",), num_samples=1, out_dir=f"{settings.folder}/one"))

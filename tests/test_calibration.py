@@ -1,10 +1,11 @@
-"""Do the tests reject as often as they say? Counted over runs of the whole loop, with networks that have no template.
+"""Do the tests reject as often as they say? Counted over runs with networks that have no template.
 
 A rate of .05 over 400 runs has a standard error of .0109; the margins are three of these, with fixed seeds.
 """
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +14,23 @@ import pytest
 from scipy import stats
 
 from wna_jax import ClassificationImages, classification_images, noise, responses, reverse_correlate, statistics
-from wna_jax.reverse_correlation import Sampling
-from wna_jax.sampling import overlap
+from wna_jax.correlation import Sampling
+from wna_jax.correlation.fields import find_field, independent, overlap
+from wna_jax.correlation.program import Program
+from wna_jax.runs.batches import widened
 
 RUNS, RATE = 400, 0.05
 MARGIN = 3 * np.sqrt(RATE * (1 - RATE) / RUNS)
 WHITE = noise.gaussian((8, 8, 1), 0.4, 0.2)
 FILTERS = jax.random.normal(jax.random.key(3), (8, 8, 1, 3)) / 8
 SAMPLES = {"independent": 3_000, "field": 24 * 1024}
+OF_NEIGHBOURS: dict[str, Callable] = {
+    "tfce": statistics.tfce,
+    "cluster mass": functools.partial(statistics.cluster_mass, threshold=2.0),
+    "smoothed": functools.partial(statistics.smooth, deviation=1.0),
+}
+
+Network = Callable[[jax.Array], jax.Array]
 
 
 def network(images: jax.Array, even: bool) -> jax.Array:
@@ -47,15 +57,45 @@ def with_its_opposite(images: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def runs_of(logits: Callable[[jax.Array], jax.Array], name: str, how: Sampling) -> list[ClassificationImages]:
-    respond = responses.of_classifier(logits, [name])
-    return [
-        classification_images(
-            reverse_correlate(WHITE, respond, SAMPLES[how], seed=seed, sampling=how, batch_size=SAMPLES[how])[name],
-            WHITE,
-        )
-        for seed in range(RUNS)
-    ]
+def runs_of(logits: Network, how: Sampling, runs: int = RUNS) -> dict[str, list[ClassificationImages]]:
+    """Maps of both responses for many seeds. A run is one batch of the loop's program, which is set up once for all."""
+    respond = responses.of_classifier(logits)
+    geometry = find_field(WHITE, respond) if how == "field" else independent(WHITE)
+    assert not isinstance(geometry, str)
+    program = Program.of(WHITE, respond, geometry, SAMPLES[how] // geometry.windows)
+    maps: dict[str, list[ClassificationImages]] = {name: [] for name in respond.names}
+    for seed in range(runs):
+        sums = program(np.uint32(seed), np.uint32(0), np.uint32(0), np.int32(SAMPLES[how]))
+        moments: Any = jax.tree.map(widened, sums)
+        k = len(moments.count) // len(maps)
+        for i, name in enumerate(maps):
+            maps[name].append(classification_images(moments.of_responses(slice(i * k, (i + 1) * k)), WHITE))
+    return maps
+
+
+@pytest.mark.parametrize("how", ["independent", "field"])
+def test_a_run_is_that_of_the_loop(how: Sampling) -> None:
+    n = SAMPLES[how]
+    moments = reverse_correlate(
+        WHITE, responses.of_classifier(with_its_opposite), n, seed=7, sampling=how, batch_size=n
+    )
+    for name, maps in runs_of(with_its_opposite, how, 100).items():
+        np.testing.assert_array_equal(maps[7].images, classification_images(moments[name], WHITE).images)
+
+
+@functools.cache
+def nulls_of(logits: Network | None, name: str) -> list[np.ndarray]:
+    """999 null maps, of independent samples or of the windows of fields."""
+    if logits is None:
+        return list(statistics.null_z_maps(WHITE.shape, 999))
+    shared = overlap(WHITE, responses.of_classifier(logits))[name]
+    return list(statistics.null_z_maps((3, *WHITE.shape), 999, overlap=shared))
+
+
+@functools.cache
+def critical_values(logits: Network | None, name: str, test: str) -> np.ndarray:
+    largest = statistics.permutation_max(nulls_of(logits, name), OF_NEIGHBOURS[test])
+    return np.sort(largest, axis=0)[-50]  # the 50th of 1,000 has p = .05
 
 
 @pytest.mark.parametrize(
@@ -68,44 +108,29 @@ def runs_of(logits: Callable[[jax.Array], jax.Array], name: str, how: Sampling) 
         (sees_no_pixel, "probability", "field"),
     ],
 )
-def test_tests_at_05_reject_in_05_of_runs_where_there_is_nothing(
-    logits: Callable[[jax.Array], jax.Array], name: str, how: Sampling
-) -> None:
-    z = np.ma.stack([statistics.z_map(maps) for maps in runs_of(logits, name, how)])  # [runs, 3, 8, 8, 1]
+def test_tests_at_05_reject_in_05_of_runs_where_there_is_nothing(logits: Network, name: str, how: Sampling) -> None:
+    z = np.ma.stack([statistics.z_map(maps) for maps in runs_of(logits, how)[name]])  # [runs, 3, 8, 8, 1]
     assert z.count() == z.size
-    if how == "independent":
-        nulls = list(statistics.null_z_maps(WHITE.shape, 999))
-        info = statistics.info_val(z)
-    else:
-        shared = overlap(WHITE, responses.of_classifier(logits, [name]))[name]
-        nulls = list(statistics.null_z_maps(z.shape[1:], 999, overlap=shared))
-        info = statistics.info_val(z, nulls)
+    of = (logits, name) if how == "field" else (None, "")
+    info = statistics.info_val(z, nulls_of(*of) if how == "field" else None)
     rejected = {"pixels": statistics.significant_pixels(z).any(axis=(2, 3, 4))}
-    of_neighbours: dict[str, Callable] = {
-        "tfce": statistics.tfce,
-        "cluster mass": functools.partial(statistics.cluster_mass, threshold=2.0),
-        "smoothed": functools.partial(statistics.smooth, deviation=1.0),
-    }
-    for test, statistic in of_neighbours.items():
+    for test, statistic in OF_NEIGHBOURS.items():
         largest = np.abs(statistic(z)).max(axis=(2, 3, 4))
-        critical = np.sort(statistics.permutation_max(nulls, statistic), axis=0)[-50]  # the 50th of 1,000 has p = .05
-        rejected[test] = np.asarray(largest >= critical)
+        rejected[test] = np.asarray(largest >= critical_values(*of, test))
     for test, hits in rejected.items():
         np.testing.assert_allclose(hits.mean(axis=0), RATE, atol=MARGIN + 0.007, err_msg=test)  # .007: of 999 nulls
     assert (info > 1.96).mean() == pytest.approx(0.026, abs=0.016)
     pixels = statistics.p_values(z)[:, :, ::3, ::3, 0].reshape(RUNS, -1)
-    assert stats.kstest(np.ravel(pixels), "uniform").statistic < 1.7 / np.sqrt(
-        RUNS
-    )  # classes' maps depend on each other
+    # 1 / sqrt(runs), not pixels: the maps of the classes depend on each other.
+    assert stats.kstest(np.ravel(pixels), "uniform").statistic < 1.7 / np.sqrt(RUNS)
 
 
 def test_findings_as_a_whole_reject_in_05_of_runs() -> None:
     """Each test over all three maps together, in fields; 150 runs of 59 nulls, margin 2.8 standard errors."""
-    respond = responses.of_classifier(sees_no_pixel, ["decision"])
-    shared = overlap(WHITE, respond, seed=2**30)["decision"]
+    shared = overlap(WHITE, responses.of_classifier(sees_no_pixel), seed=2**30)["decision"]
     found = [
         statistics.findings(maps, permutations=59, seed=seed, overlap=shared)
-        for seed, maps in enumerate(runs_of(sees_no_pixel, "decision", "field")[:150])
+        for seed, maps in enumerate(runs_of(sees_no_pixel, "field")["decision"][:150])
     ]
     for test in found[0].significant:
         rate = np.mean([np.any(each.significant[test]) for each in found])
@@ -118,12 +143,7 @@ def test_findings_as_a_whole_reject_in_05_of_runs() -> None:
 def test_a_planted_template_is_found_with_the_power_of_theory(how: Sampling) -> None:
     """Pixel v of the map of a linear unit against its opposite is s sqrt(2 / pi) w_v / |w|; it passes the threshold t
     with probability Phi(|E z_v| - t)."""
-    respond = responses.of_classifier(with_its_opposite, ["decision"])
-    n = SAMPLES[how]
-    runs = [
-        reverse_correlate(WHITE, respond, n, seed=seed, sampling=how, batch_size=n)["decision"] for seed in range(100)
-    ]
-    maps = [classification_images(run, WHITE) for run in runs]
+    maps = runs_of(with_its_opposite, how, 100)["decision"]
     z = np.ma.stack([statistics.z_map(m)[0] for m in maps])
     template = np.asarray(FILTERS[..., 0])
     signal = 0.2 * np.sqrt(2 / np.pi) * template / np.linalg.norm(template)

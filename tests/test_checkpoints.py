@@ -8,12 +8,14 @@ import jax
 import numpy as np
 import pytest
 
-from wna_jax import autoencoding, jobs, training
-from wna_jax.checkpoints import fingerprint, load_or_train, path_of, save
 from wna_jax.data import Dataset
-from wna_jax.errors import InputError
-from wna_jax.progress import Progress
-from wna_jax.training import Trained, TrainingSpec
+from wna_jax.networks import autoencoders as autoencoding
+from wna_jax.networks import training
+from wna_jax.networks.checkpoints import fingerprint, load_or_train, path_of, save
+from wna_jax.networks.training import Trained, TrainingSpec
+from wna_jax.runs import store as jobs
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Progress
 
 # Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
 pytestmark = [
@@ -141,7 +143,7 @@ def test_parameters_that_changed_on_disk_are_refused(digits: Dataset, spec: Trai
     changed = jax.tree.map(lambda leaf: leaf + 0, trained.parameters)
     changed["fc1"]["bias"][0] += 1e-3
     genuine = fingerprint(trained.parameters)
-    with mock.patch("wna_jax.checkpoints.fingerprint", return_value=genuine):
+    with mock.patch("wna_jax.networks.checkpoints.fingerprint", return_value=genuine):
         save(path_of(spec, tmp_path), spec, Trained(changed, trained.metrics))
     with pytest.raises(InputError, match=r"is damaged .*not those that were saved.*: pass --retrain"):
         load_or_train(spec, digits, tmp_path)

@@ -5,18 +5,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import augmentation, classify
+from experiments import classify
+from experiments.launch import Result, execute
+from wna_jax import statistics
 from wna_jax.data import Dataset
-from wna_jax.errors import InputError
+from wna_jax.runs.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def finished(network_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    folder = tmp_path_factory.mktemp("classify")
+    noisy: dict[str, Any] = {"noise": "gaussian:0,1", "noise_weight": 0.3}
+    return execute(classify.run, classify.Settings(**network_settings, **noisy, out_dir=str(folder))), folder
 
 
 def test_a_report_agrees_with_the_predictions_beside_it(
-    network_settings: dict[str, Any], digits: Dataset, tmp_path: Path
+    finished: tuple[Result, Path], network_settings: dict[str, Any], digits: Dataset
 ) -> None:
-    noisy: dict[str, Any] = {"noise": "gaussian:0,1", "noise_weight": 0.3, "seed": 0}
-    classify.run(classify.Settings(**network_settings, **noisy, out_dir=str(tmp_path)))
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    with np.load(tmp_path / "predictions.npz") as arrays:
+    metrics = json.loads((finished[1] / "metrics.json").read_text())
+    with np.load(finished[1] / "predictions.npz") as arrays:
         answers = {name: arrays[f"logits_{name}"].argmax(axis=1) for name in ("test", "noisy_test")}
         labels = arrays["labels"]
     np.testing.assert_array_equal(labels, digits.test.labels)
@@ -29,52 +36,39 @@ def test_a_report_agrees_with_the_predictions_beside_it(
         assert report["classes"]["8"]["precision"] == pytest.approx(np.mean(labels[of == 8] == 8))
     assert metrics["noisy_test"]["accuracy"] < metrics["test"]["accuracy"] - 0.02
     assert len(metrics["epochs"]) == network_settings["epochs"]
+
+
+def test_it_writes_its_files_whole(finished: tuple[Result, Path]) -> None:
+    result, folder = finished
     for name in ("curves.png", "confusion.png", "answers.png", "config.json"):
-        assert (tmp_path / name).stat().st_size > 0
+        assert (folder / name).stat().st_size > 0
+    assert not list(folder.glob(".partial*"))
+    assert sum(line.startswith("class ") for line in result.summary) == 2  # a table each without and with noise
+
+
+def test_a_weight_of_no_noise_is_refused(network_settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"noise_weight is 0\.3 of no noise: give --noise too"):
+        classify.run(classify.Settings(**network_settings, noise_weight=0.3))
 
 
 def test_scores_of_each_class_are_those_of_their_definition() -> None:
-    report = classify.class_report(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), ("a", "b", "c"))
-    assert report["a"] == {"precision": 1, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "images": 3}
-    assert report["b"] == {"precision": 0.5, "recall": 1, "f1": pytest.approx(2 / 3), "images": 1}
-    assert report["c"] == {"precision": None, "recall": None, "f1": None, "images": 0}
-    assert report["mean"]["precision"] == 0.75  # of a and b
-    assert report["mean"]["images"] == 2
+    report = statistics.classification_report(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 3)
+    classes = report.as_json(("a", "b", "c"))["classes"]
+    assert classes["a"] == {"precision": 1, "recall": pytest.approx(2 / 3), "f1": pytest.approx(0.8), "images": 3}
+    assert classes["b"] == {"precision": 0.5, "recall": 1, "f1": pytest.approx(2 / 3), "images": 1}
+    assert classes["c"] == {"precision": None, "recall": None, "f1": None, "images": 0}
+    assert classes["mean"]["precision"] == 0.75  # of a and b
+    assert classes["mean"]["images"] == 2
+    assert report.table(("a", "b", "c"))[3].split() == ["c", "none", "none", "none", "0"]
+    assert str(report).startswith("75.00% (")
+
+
+def test_a_class_that_is_never_answered_scores_zero() -> None:
+    report = statistics.classification_report(np.array([0, 1]), np.array([0, 0]), 2).as_json("ab")
+    assert report["classes"]["b"] == {"precision": 0, "recall": 0, "f1": 0, "images": 1}
+    assert report["confusion"] == [[1, 0], [1, 0]]
 
 
 def test_log_odds_tell_answers_apart_whose_probability_rounds_to_one() -> None:
-    np.testing.assert_allclose(classify.log_odds(np.array([[60, 0, 0], [50, 0, 0]])), [60 - np.log(2), 50 - np.log(2)])
-
-
-@pytest.fixture
-def study(network_settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    own: dict[str, Any] = {"num_train_seeds": 2, "noise": "gaussian:0.5,0.25", "noise_weight": 0.0, "seed": 0}
-    return network_settings | own | {"out_dir": str(tmp_path)}
-
-
-def test_augmentations_are_compared_with_none_on_equal_terms(study: dict[str, Any], tmp_path: Path) -> None:
-    augmentation.run(augmentation.Settings(**study, augmentations=("zoom_blur",)))
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    accuracy, gain = metrics["accuracy"], metrics["gain_over_none"]
-    assert list(accuracy["test"]) == ["none", "zoom_blur"]
-    assert accuracy["noisy test"] == accuracy["test"]  # noise of weight 0
-    assert gain["test"]["none"]["values"] == [0, 0]
-    first, second = (np.array(accuracy["test"][name]["values"]) for name in ("none", "zoom_blur"))
-    assert gain["test"]["zoom_blur"]["mean"] == pytest.approx(np.mean(second - first))
-    half_width = 12.7062 * np.std(second - first, ddof=1) / np.sqrt(2)  # t of one degree of freedom
-    assert gain["test"]["zoom_blur"]["high"] - np.mean(second - first) == pytest.approx(half_width, rel=1e-4)
-    validation = {name: of["mean"] for name, of in accuracy["validation"].items()}
-    assert metrics["best_on_validation"] == max(validation, key=validation.__getitem__)
-    confusion = np.array(metrics["confusion"]["zoom_blur"]["test"])
-    assert confusion.sum() == 2 * metrics["num_images"]["test"]
-    assert np.trace(confusion) / confusion.sum() == pytest.approx(accuracy["test"]["zoom_blur"]["mean"])
-    for name in ("accuracies.png", "examples.png", "confusion.png", "config.json"):
-        assert (tmp_path / name).stat().st_size > 0
-
-
-def test_an_unknown_augmentation_is_said_before_anything_is_trained(study: dict[str, Any], tmp_path: Path) -> None:
-    nowhere = tmp_path / "checkpoints"
-    settings = augmentation.Settings(**(study | {"checkpoint_dir": str(nowhere)}), augmentations=("shift", "warp"))
-    with pytest.raises(InputError, match="unknown augmentation 'warp': choose one of flip, shift, rotation"):
-        augmentation.run(settings)
-    assert not nowhere.exists()
+    odds = statistics.log_odds(np.array([[60, 0, 0], [50, 0, 0]]))
+    np.testing.assert_allclose(odds, [60 - np.log(2), 50 - np.log(2)])

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import hashlib
+import importlib.util
 import json
 import os
 import tarfile
@@ -18,8 +19,8 @@ from PIL import Image
 
 from wna_jax.data import Dataset, load, published
 from wna_jax.data.dataset import assemble
-from wna_jax.errors import InputError
-from wna_jax.progress import Progress, silent
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Progress, silent
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -113,17 +114,17 @@ def test_mean_and_deviation_are_those_of_the_train_pixels(tmp_path: Path) -> Non
     assert data.mean().dtype == data.deviation().dtype == np.float32
 
 
-def test_chosen_classes_are_those_of_the_whole_set_in_the_order_given() -> None:
-    whole, pair = load("digits"), load("digits:7,2")
+def test_chosen_classes_are_those_of_the_whole_set_in_the_order_given(digits: Dataset) -> None:
+    pair = load("digits:7,2")
     assert (pair.class_names, pair.num_classes) == (("7", "2"), 2)
     images, labels = everything(pair)
-    all_images, all_labels = everything(whole)
+    all_images, all_labels = everything(digits)
     for new, old in enumerate((7, 2)):
         chosen, expected = images[labels == new], all_images[all_labels == old]
         assert {image.tobytes() for image in chosen} == {image.tobytes() for image in expected}
         assert len(chosen) == len(expected)
     assert len(labels) == 179 + 177
-    assert pair.fingerprint != load("digits:2,7").fingerprint != whole.fingerprint
+    assert pair.fingerprint != load("digits:2,7").fingerprint != digits.fingerprint
 
 
 def test_chosen_classes_of_published_files_keep_their_splits(small_mnist: Path) -> None:
@@ -136,16 +137,16 @@ def test_chosen_classes_of_published_files_keep_their_splits(small_mnist: Path) 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("digits:5,12", ["unknown class of digits:5,12", "'12'", "choose one of 0, 1, 2"]),
-        ("digits:5,", ["unknown class", "''"]),
-        ("digits:5,5", ["digits:5,5", "given twice", "give each once"]),
+        ("mnist:5,12", ["unknown class of mnist:5,12", "'12'", "choose one of 0, 1, 2"]),
+        ("mnist:5,", ["unknown class", "''"]),
+        ("mnist:5,5", ["mnist:5,5", "given twice", "give each class once"]),
         ("digits:5", ["unknown data set 'digits:5'", "did you mean digits?", "as in mnist:5,6"]),
         ("digit:5,6", ["unknown data set 'digit'", "did you mean digits?"]),
     ],
 )
-def test_classes_that_cannot_be_chosen_are_named(name: str, words: list[str]) -> None:
+def test_classes_that_cannot_be_chosen_are_named(small_mnist: Path, name: str, words: list[str]) -> None:
     with refused(*words):
-        load(name)
+        load(name, small_mnist.parent)
 
 
 def test_classes_of_a_folder_can_be_chosen_and_commas_in_its_path_are_no_choice(tmp_path: Path) -> None:
@@ -222,11 +223,11 @@ def test_unknown_name_or_place_is_refused(name: str, data_dir: str | None, words
 
 def test_download_is_verified_and_kept(small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, table, cache = load("mnist", small_mnist.parent).fingerprint, {}, tmp_path / "cache" / "mnist"
-    for path in list(small_mnist.iterdir()):
-        server, raw = tmp_path / f"{path.name}.gz", gzip.compress(path.read_bytes())
+    for name in published.FILES["mnist"]:
+        server, raw = tmp_path / name, gzip.compress((small_mnist / name.removesuffix(".gz")).read_bytes())
         server.write_bytes(raw)
-        table[server.name] = published.Remote(server.as_uri(), len(raw), hashlib.sha256(raw).hexdigest())
-    monkeypatch.setattr(published, "published_files", lambda name: table)
+        table[name] = published.Remote(server.as_uri(), len(raw), hashlib.sha256(raw).hexdigest())
+    monkeypatch.setitem(published.FILES, "mnist", table)
     right = (tmp_path / f"{TEST_LABELS}.gz").read_bytes()
     (tmp_path / f"{TEST_LABELS}.gz").write_bytes(b"<html>please log in</html>")
     with refused("downloaded 26 bytes", f"expected {len(right)} bytes", "nothing was kept"):
@@ -256,7 +257,7 @@ def test_cifar_files_become_nhwc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             tar.add(folder, folder.name)
         with refused(str(archive), "checksum mismatch"):
             load("cifar10", tmp_path)
-        monkeypatch.setattr(published, "published_files", lambda name: {})
+        monkeypatch.setitem(published.FILES, "cifar10", {})
     data = load("cifar10", tmp_path)
     assert sizes(data) == [18, 2, 4]
     assert data.test.images[:, 0, 0].tolist() == [[1, 2, 3]] * 4
@@ -361,6 +362,17 @@ def test_prepared_directory_of_no_use_is_refused(tmp_path: Path) -> None:
         prepare(home / "both" / configuration / "1.0.0", {"train": 20})
     with refused("tfds:both/a/1.0.0, tfds:both/b/1.0.0"):
         load("both")
+
+
+@pytest.mark.parametrize("name", published.FILES)
+def test_published_files_are_those_of_tensorflow_datasets(name: str) -> None:
+    spec = importlib.util.find_spec("tensorflow_datasets")
+    assert spec is not None
+    assert spec.origin is not None
+    table = (Path(spec.origin).parent / "url_checksums" / f"{name}.txt").read_text()
+    rows = [row.split("\t") for row in table.splitlines()]
+    expected = {Path(url).name: published.Remote(url, int(size), sha256) for url, size, sha256, *_ in rows}
+    assert published.FILES[name] == expected
 
 
 MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

@@ -20,12 +20,15 @@ if int(count) > 1:
 assert jax.device_count() == int(devices) * int(count)
 import numpy as np
 from pathlib import Path
-from wna_jax import jobs, models, noise, responses, reverse_correlate
-jobs._SECONDS_BETWEEN_SAVES = 0.0 if int(own) == 0 else 1e9  # clocks differ: one would always save, the other never
-module = models.create("paper_cnn", (28, 28, 1), 10)
+from wna_jax import noise, responses, reverse_correlate
+from wna_jax.networks import Network, untrained
+from wna_jax.runs import store
+store._SECONDS_BETWEEN_SAVES = 0.0 if int(own) == 0 else 1e9  # clocks differ: one would always save, the other never
 with jax.default_device(jax.local_devices()[0]):
-    parameters = jax.tree.map(np.asarray, models.initial_parameters(module, jax.random.key(5)))
-respond = responses.of_classifier(lambda x: 4 * module.apply({"params": parameters}, x))
+    network = untrained("paper_cnn", (28, 28, 1), 10, 5)
+last = network.parameters["fc2"]
+network = Network(network.module, network.parameters | {"fc2": jax.tree.map(lambda leaf: 4 * leaf, last)})
+respond = responses.of_classifier(network)
 for sampling in ("independent", "field"):
     state = Path(out) / sampling
     moments = reverse_correlate(
@@ -63,6 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("devices")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["independent", "field"])
 @pytest.mark.parametrize(("devices", "processes"), [(2, 1), (8, 1), (1, 2)])
 def test_counts_are_equal_and_sums_to_rounding(folder: Path, sampling: str, devices: int, processes: int) -> None:

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import InputError, Moments, classification_images, ensembles, noise, responses, statistics
+from wna_jax import InputError, Moments, classification_images, noise, responses, statistics
+from wna_jax.correlation.loop import reverse_correlate, reverse_correlate_in_parts
 from wna_jax.noise import Noise
-from wna_jax.reverse_correlation import reverse_correlate, reverse_correlate_in_parts
+from wna_jax.studies import ensembles
 
 SHAPE = (10, 10, 2)
 NETWORKS = 3

@@ -1,59 +1,256 @@
-import dataclasses
+"""What all experiments share: settings that are flags, help, errors in one line, files from results."""
+
 import importlib
+import json
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
-from experiments import (
-    augmentation,
-    autoencoder,
-    backdoor,
-    black_box_attack,
-    classify,
-    common,
-    fgsm,
-    gan,
-    invariance,
-    noise_robustness,
-    signal_in_noise,
-)
+from experiments import launch, noise_maps, noise_robustness
+from experiments.__main__ import listing
+from experiments.launch import Result
+from experiments.settings import LoopSettings, Settings, rules_of, setting
+from wna_jax.runs.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted(listing())
+
+
+@pytest.fixture(autouse=True)
+def own_flags(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Flags are global in absl: every test has its own."""
+    before = set(flags.FLAGS)
+    yield
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
+def settings_type(name: str) -> type[Settings]:
+    return importlib.import_module(f"experiments.{name}").Settings
+
+
+def parsed(settings: type[Settings], *arguments: str) -> Any:
+    launch.parse(settings, ["experiment", *arguments])
+    return launch.settings_of(settings, "experiment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Settings):
+    """Settings of every type."""
+
+    sizes: tuple[float, ...] = setting((0.0, 0.5), "Sizes.", at_least=0, at_most=1, names_folder=True)
+    units: tuple[int, ...] | None = setting(None, "Units.", at_least=0)
+    kinds: tuple[str, ...] = setting(("a", "b"), "Kinds.", choices=("a", "b", "abc"), kind="kind")
+    count: int | None = setting(None, "How many.", at_least=1)
+    share: float = setting(0.25, "A share.", at_least=0, at_most=1)
+    fast: bool = setting(False, "Fast.")
+    dataset: str = setting("digits", "Data.")
+
+
+def test_there_are_all_experiments_and_each_says_in_a_line_what_it_asks() -> None:
+    assert len(EXPERIMENTS) == 21
+    for line in listing().values():
+        assert len(line) > 20
+    listed = subprocess.run([sys.executable, "-m", "experiments"], capture_output=True, text=True, cwd=ROOT, check=True)
+    for name, line in listing().items():
+        assert re.search(rf"^  {name} +{re.escape(line)}$", listed.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_help_of_an_experiment_names_every_flag_with_its_default(name: str) -> None:
+    settings = settings_type(name)
+    text = launch.help_text(settings, importlib.import_module(f"experiments.{name}").__doc__ or "")
+    for each in fields(settings):
+        assert f"  --{each.name}" in text
+        assert rules_of(each).help.endswith((".", ")")), each.name  # whole sentences
+    assert settings() == parsed(settings).__class__(), name
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_defaults_of_the_flags_are_those_of_the_settings(name: str) -> None:
+    settings = settings_type(name)
+    assert replace(parsed(settings), out_dir=None) == settings()
+
+
+def test_flags_become_settings_of_their_types() -> None:
+    arguments = ["--sizes=0.1,1", "--units=3,0", "--kinds=b", "--count=7", "--share=1", "--fast", "--out_dir=x"]
+    expected = Toy(sizes=(0.1, 1.0), units=(3, 0), kinds=("b",), count=7, share=1.0, fast=True, out_dir="x")
+    assert parsed(Toy, *arguments) == expected
+
+
+def test_the_output_folder_is_named_by_what_makes_another_experiment() -> None:
+    assert parsed(Toy).out_dir == "runs/experiment/digits"
+    assert Toy(sizes=(0.5,), count=3).placed("toy", ["sizes", "count"]).out_dir == "runs/toy/digits-sizes_0.5"
+    assert LoopSettings().placed("toy").out_dir == "runs/toy/digits-paper_cnn-matched-train0-seed0"
 
 
 @pytest.mark.parametrize(
-    "experiment",
+    ("arguments", "said"),
     [
-        *(augmentation, autoencoder, backdoor, black_box_attack, classify, fgsm, gan),
-        *(invariance, noise_robustness, signal_in_noise),
+        (["--sizes=0.1,x"], "sizes is '0.1,x': expected numbers separated by commas, such as 0.0,0.5"),
+        (["--sizes=0.1,2"], "sizes is 0.1,2.0: expected numbers from 0 to 1"),
+        (["--sizes=nan"], "sizes is nan: expected numbers from 0 to 1"),
+        (["--sizes="], "sizes is empty: give at least one"),
+        (["--units=1.5"], "units is '1.5': expected whole numbers separated by commas"),
+        (["--units=-1"], "units is -1: expected numbers of at least 0"),
+        (["--kinds=ab"], "unknown kind 'ab' (did you mean 'abc'?): choose one of a, b, abc"),
+        (["--kinds="], "kinds is empty: choose from a, b, abc"),
+        (["--count=0"], "count is 0: expected a number of at least 1"),
+        (["--share=-0.5"], "share is -0.5: expected a number from 0 to 1"),
+        (["--share=nan"], "share is nan: expected a number from 0 to 1"),
     ],
 )
-def test_every_setting_is_a_flag(experiment: Any) -> None:
-    assert {field.name for field in dataclasses.fields(experiment.Settings)} <= set(flags.FLAGS)
+def test_wrong_settings_are_named(arguments: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        parsed(Toy, *arguments)
 
 
-def test_a_flag_of_other_experiments_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with flagsaver.flagsaver(), pytest.raises(SystemExit) as stop:
-        common._parse(noise_robustness.Settings, ["noise_robustness", "--model=noise_cnn"])
+def test_settings_made_in_python_are_checked_too() -> None:
+    with pytest.raises(InputError, match="share is 2: expected a number from 0 to 1"):
+        Toy(share=2)
+    with pytest.raises(InputError, match=r"seed is -1: expected a number from 0 to 4,294,967,295"):
+        LoopSettings(seed=-1)
+    with pytest.raises(InputError, match=r"unknown sampling 'fields' \(did you mean 'field'\?\)"):
+        noise_maps.Settings(sampling="fields")
+
+
+@pytest.mark.parametrize(
+    ("settings", "argument", "said"),
+    [
+        (
+            noise_robustness.Settings,
+            "--model=noise_cnn",
+            "--model is no flag of this experiment (did you mean --models?)",
+        ),
+        (
+            noise_maps.Settings,
+            "--num_sample=5",
+            "--num_sample is no flag of this experiment (did you mean --num_samples?)",
+        ),
+        (noise_maps.Settings, "--num_samples=many", "flag --num_samples=many: invalid literal"),
+        (noise_maps.Settings, "--num_processes=0", "flag --num_processes=0"),
+    ],
+)
+def test_wrong_flags_end_with_a_line(
+    settings: type[Settings], argument: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        launch.parse(settings, ["experiment", argument])
     assert stop.value.code == 2
-    assert "--model is no flag of this experiment (did you mean --models?)" in capsys.readouterr().err
-    with flagsaver.flagsaver():
-        assert common._parse(classify.Settings, ["classify", "--model=noise_cnn"]) == ["classify"]
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert said in line
+    assert line.endswith("see --help for the flags of this experiment\n")
+
+
+def test_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        launch.parse(Toy, ["experiment", "--help"])
+    assert stop.value.code == 0
+    assert "--sizes" in capsys.readouterr().out
+
+
+def main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str, run: Any = noise_maps.run) -> Any:
+    """What a command ends with; the process itself is left as it is."""
+    for change in ("keep_freed_memory", "keep_compiled_programs"):
+        monkeypatch.setattr(f"wna_jax.runs.processes.{change}", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "noise_maps.py", raising=False)
+    short = ["--model=logistic", "--num_samples=100", f"--out_dir={tmp_path / 'out'}", f"--checkpoint_dir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["noise_maps", *short, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        launch.main(run, noise_maps.Settings)
+    return stop.value.code
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--dataset=mnits"], "unknown data set 'mnits' (did you mean mnist?)"),
+        (["--num_samples=0"], "num_samples is 0: expected a number of at least 1"),
+        (["--batch_size=-5"], "batch_size is -5: expected a number of at least 1"),
+        (["extra"], "unexpected argument 'extra'"),
+        (["--response="], "response is empty: give at least one"),
+        (["--model=resnet"], "unknown model 'resnet'"),
+        (["--noise=pink"], "unknown noise 'pink'"),
+        (["--response=decision,loudness"], "unknown response 'loudness'"),
+        (["--epochs=0"], "epochs is 0"),
+        (["--out_dir=FILE/below"], "cannot be written"),
+        (["--checkpoint_dir=FILE/below"], "cannot be written"),
+        (["--num_processes=2"], "give --coordinator too"),
+        (["--coordinator=localhost:1", "--num_processes=2", "--process_id=2"], "a process_id from 0 to num_processes"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    arguments = [argument.replace("FILE", str(tmp_path / "file")) for argument in arguments]
+    assert main(monkeypatch, tmp_path, *arguments) == 2
+    (last,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert said in last
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: the same command goes on with what is done"),
+        (OSError(28, "No space left on device", "maps.npz"), 1, "maps.npz cannot be read or written (No space left"),
+    ],
+)
+def test_what_the_world_does_to_a_run_is_one_line(
+    error: BaseException,
+    status: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(settings: Settings, report: Any) -> Result:
+        raise error
+
+    assert main(monkeypatch, tmp_path, run=run) == status
+    assert f"error: {said}" in capsys.readouterr().err
+
+
+def test_a_command_in_a_process_of_its_own(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.noise_maps", "--dataset=mnits", f"--out_dir={tmp_path}"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.strip().splitlines()[-1].startswith("error: unknown data set 'mnits'")
+    assert "Traceback" not in ended.stderr
+
+
+def test_metrics_and_arrays_are_written_before_a_figure_that_fails(tmp_path: Path) -> None:
+    def fails() -> Any:
+        raise ValueError("no such colour")
+
+    result = Result({"count": 3}, figures={"map.png": fails}, arrays={"maps.npz": {"a": [1, 2]}})
+    with pytest.raises(ValueError, match="no such colour"):
+        result.write(tmp_path, Toy())
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"count": 3}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "maps.npz", "metrics.json"]
 
 
 def test_every_printed_command_names_flags_of_its_experiment() -> None:
-    root = Path(__file__).parents[1]
     commands = [
         found
-        for path in (root / "README.md", root / "results" / "README.md", *(root / "experiments").glob("*.py"))
+        for path in (*ROOT.glob("*.md"), ROOT / "results" / "README.md", *(ROOT / "experiments").glob("*.py"))
         for found in re.finditer(r"python -m experiments\.(\w+)([^\n`]*)", path.read_text())
-        if (root / "experiments" / f"{found[1]}.py").exists()
+        if found[1] in EXPERIMENTS
     ]
     assert len(commands) > 80
     for command in commands:
-        experiment = importlib.import_module(f"experiments.{command[1]}")
-        settings = getattr(experiment, "Settings", common.Settings)
-        known = {field.name for field in dataclasses.fields(settings)} | {"help", *common._OF_JOBS}
+        known = {each.name for each in fields(settings_type(command[1]))} | {"help", *launch._PROCESS_FLAGS}
         assert set(re.findall(r"--(\w+)", command[2])) <= known, command[0]

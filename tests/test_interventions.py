@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import augmentation, data, interventions, noise
-from wna_jax.errors import InputError
-from wna_jax.reverse_correlation import reverse_correlate
-from wna_jax.sampling import draw_and_present
+from wna_jax import data, noise
+from wna_jax.correlation.fields import draw_and_present
+from wna_jax.correlation.loop import reverse_correlate
+from wna_jax.networks import augmentation
+from wna_jax.runs.errors import InputError
+from wna_jax.studies import interventions
 
 Network = Callable[[jax.Array], jax.Array]
 
@@ -24,7 +26,12 @@ def test_hits_count_the_wanted_answers_at_each_strength() -> None:
     wanted = np.ones(1201, np.int32)
     hits = interventions.hits(brightness, lambda x, g: x + g, [-2, 0, 0.25, 2], images, wanted)
     np.testing.assert_array_equal(hits, [0, 600, 900, 1201])
-    np.testing.assert_array_equal(interventions.hits(brightness, lambda x, g: x, [0], images, 0 * wanted), [601])
+    np.testing.assert_array_equal(
+        interventions.hits(brightness, interventions.unchanged, [0], images, 0 * wanted), [601]
+    )
+    assert interventions.accuracy(brightness, images, wanted) == 600 / 1201
+    by_two = interventions.hits(brightness, lambda x, g: x + g[0] - g[1], [(0, 2), (0.5, 0.25)], images, wanted)
+    np.testing.assert_array_equal(by_two, [0, 900])
 
 
 def test_a_signal_is_shown_in_the_noise_and_the_noise_alone_is_averaged_beside_it() -> None:
@@ -64,6 +71,10 @@ def test_mixes_are_the_pattern_or_the_image_at_their_ends() -> None:
         interventions.add(images / 2, pattern / 2, jnp.float32(0.9)), images / 2 + 0.45 * pattern[None], rtol=1e-6
     )
     np.testing.assert_array_equal(interventions.multiply(0 * images, pattern, jnp.float32(0.9)), 0 * images)
+    change = interventions.mixed_with(np.asarray(pattern), interventions.add)
+    np.testing.assert_array_equal(
+        change(images, jnp.float32(0.4)), interventions.add(images, pattern, jnp.float32(0.4))
+    )
 
 
 def test_the_loss_gradient_is_that_of_cross_entropy(network: Network, digits: data.Dataset) -> None:
@@ -87,16 +98,30 @@ def test_a_network_that_is_sure_of_its_answer_still_has_a_gradient() -> None:
 
 
 def test_fgsm_lowers_accuracy_more_than_random_steps_of_the_same_size(network: Network, digits: data.Dataset) -> None:
-    images, labels = digits.test.images / np.float32(255), digits.test.labels
+    images, labels = digits.test_images, digits.test.labels
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), images.shape)
     clean, attacked = interventions.hits(
-        network, lambda x, e: interventions.fgsm(network, x[0], x[1], e), [0, 0.1], (images, labels), labels
+        network, interventions.fgsm_change(network), [0, 0.1], (images, labels), labels
     )
-    (shaken,) = interventions.hits(
-        network, lambda x, e: jnp.clip(x[0] + e * x[1], 0, 1), [0.1], (images, signs), labels
-    )
+    (shaken,) = interventions.hits(network, interventions.random_signs, [0.1], (images, signs), labels)
     assert clean > 0.95 * len(labels)
     assert attacked < shaken - 0.2 * len(labels)
+
+
+def test_only_images_that_were_right_and_are_wrong_now_are_averaged() -> None:
+    """A network that calls an image of two pixels by the brighter one: a step of .2 turns those that differ by less."""
+    images = np.array([[0.5, 0.4], [0.9, 0.1], [0.4, 0.5], [0.3, 0.6]], np.float32).reshape(4, 1, 2, 1)
+    labels = np.array([0, 0, 1, 0], np.int32)
+
+    def brighter(images: jax.Array) -> jax.Array:
+        return 10 * images.reshape(len(images), 2)
+
+    means, counts = interventions.mean_adversarials(brighter, images, labels, 0.2)
+    np.testing.assert_array_equal(counts, [1, 1])  # the second is too far away, the last was wrong before
+    np.testing.assert_allclose(means[0].ravel(), [0.6, 0.3], atol=1e-6)
+    np.testing.assert_allclose(means[1].ravel(), [0.3, 0.6], atol=1e-6)
+    none, counts = interventions.mean_adversarials(brighter, images, labels, 0.0)
+    assert none.count() == counts.sum() == 0
 
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])

@@ -1,6 +1,3 @@
-import json
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,9 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import invariance
+from experiments import invariance as experiment
+from experiments import launch
+from experiments.invariance import Settings
+from experiments.launch import Result
 from wna_jax import data
-from wna_jax.errors import InputError
+from wna_jax.runs.errors import InputError
+from wna_jax.studies import invariance
 
 
 def test_places_are_where_they_say() -> None:
@@ -38,20 +39,37 @@ def test_a_moved_data_set_keeps_its_labels_and_its_test_images(digits: data.Data
     assert moved.train.images.sum() == pytest.approx(digits.train.images.sum() / 4, rel=0.01)
 
 
-def test_networks_know_what_they_were_trained_on(network_settings: dict[str, Any], tmp_path: Path) -> None:
-    settings = invariance.Settings(
-        **network_settings | {"epochs": 20, "checkpoint_dir": str(tmp_path)},
-        out_dir=str(tmp_path),
-        trained_on=("original", "upper_left"),
-    )
-    invariance.run(settings)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    original, upper_left = metrics["accuracy"]["original"], metrics["accuracy"]["upper_left"]
+@pytest.fixture(scope="module")
+def settings(network_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = str(tmp_path_factory.mktemp("invariance"))
+    own = {"epochs": 20, "checkpoint_dir": folder, "out_dir": folder}
+    return Settings(**network_settings | own, trained_on=("original", "upper_left"))
+
+
+@pytest.fixture(scope="module")
+def result(settings: Settings) -> Result:
+    return launch.execute(experiment.run, settings)
+
+
+def test_networks_know_what_they_were_trained_on(result: Result) -> None:
+    original, upper_left = result.metrics["accuracy"]["original"], result.metrics["accuracy"]["upper_left"]
     assert original["original"] > 0.85
     assert upper_left["upper_left"] > 0.6
     assert max(original["turned_90"], upper_left["lower_right"]) < 0.4
-    angles = metrics["curves"]["turned by degrees"]
+    angles = result.metrics["curves"]["turned by degrees"]
     assert angles["accuracy"][0] == pytest.approx(original["original"])
     assert angles["accuracy"][angles["x"].index(180)] == pytest.approx(original["turned_180"])
+
+
+@pytest.mark.usefixtures("result")
+def test_it_writes_its_files(settings: Settings) -> None:
+    for name in ("curves.png", "conditions.png", "metrics.json", "config.json", "log.jsonl"):
+        assert (settings.folder / name).stat().st_size > 0
+    assert not list(settings.folder.glob(".partial*"))
+
+
+def test_wrong_places_are_said() -> None:
     with pytest.raises(InputError, match="unknown place 'left'"):
-        invariance.run(replace(settings, trained_on=("left",)))
+        Settings(trained_on=("left",))
+    with pytest.raises(InputError, match="trained_on is empty: choose from original, upper_left, centre"):
+        Settings(trained_on=())

@@ -1,45 +1,33 @@
-import json
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import map_classifier
+from experiments import launch, map_classifier
+from experiments.launch import Result
 from wna_jax import data
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> map_classifier.Settings:
-    folder = tmp_path_factory.mktemp("runs")
-    return map_classifier.Settings(
-        dataset="digits",
-        data_dir=None,
-        model="logistic",
-        epochs=5,
-        noises=("matched", "gabor_pca"),
-        response=("decision", "probability"),
-        num_samples=2000,
-        batch_size=None,
-        seed=0,
-        train_seed=0,
-        out_dir=str(folder / "out"),
-        checkpoint_dir=str(folder / "checkpoints"),
-        retrain=False,
-    )
+def settings(
+    network_settings: dict[str, Any], small_digits: str, tmp_path_factory: pytest.TempPathFactory
+) -> map_classifier.Settings:
+    own = network_settings | {"dataset": small_digits, "out_dir": str(tmp_path_factory.mktemp("out"))}
+    return map_classifier.Settings(**own, noises=("matched", "gabor_pca"), num_samples=2000)
 
 
 @pytest.fixture(scope="module")
-def metrics(settings: map_classifier.Settings) -> dict:
-    map_classifier.run(settings)
-    return json.loads((Path(settings.out_dir) / "metrics.json").read_text())
+def result(settings: map_classifier.Settings) -> Result:
+    return launch.execute(map_classifier.run, settings)
 
 
-def test_every_noise_response_and_variant_is_reported_with_its_interval(metrics: dict, digits: data.Dataset) -> None:
-    kinds = {(row["noise"], row["response"], row["variant"]) for row in metrics["classifiers"]}
-    assert len(kinds) == len(metrics["classifiers"]) == 2 + 2 * 4 + 2 * 7  # class means; white; whitened as well
-    per_class = np.bincount(digits.test.labels, minlength=10)
-    for row in metrics["classifiers"]:
+def test_every_noise_response_and_variant_is_reported_with_its_interval(result: Result, small_digits: str) -> None:
+    rows = result.metrics["classifiers"]
+    kinds = {(row["noise"], row["response"], row["variant"]) for row in rows}
+    assert len(kinds) == len(rows) == 2 + 2 * 4 + 2 * 7  # class means; white; whitened as well
+    per_class = np.bincount(data.load(small_digits).test.labels, minlength=10)
+    for row in rows:
         low, high = row["interval_95"]
         assert 0 <= low < row["test_accuracy"] < high <= 1
         confusion = np.array(row["confusion"])
@@ -49,19 +37,19 @@ def test_every_noise_response_and_variant_is_reported_with_its_interval(metrics:
             assert not confusion[:, int(name)].any()
 
 
-def test_templates_of_a_linear_network_classify_far_above_chance(metrics: dict) -> None:
-    best = metrics["best_on_validation"]
+def test_templates_of_a_linear_network_classify_far_above_chance(result: Result) -> None:
+    best = result.metrics["best_on_validation"]
     assert set(best) == {"class means", "matched", "gabor_pca"}
     assert best["class means"]["test_accuracy"] > 0.8
     assert best["matched"]["test_accuracy"] > 0.5
     assert best["gabor_pca"]["test_accuracy"] > 0.5
 
 
-def test_files_are_whole(settings: map_classifier.Settings, metrics: dict) -> None:
-    folder = Path(settings.out_dir)
+def test_files_are_whole(settings: map_classifier.Settings, result: Result) -> None:
     for name in ("accuracies.png", "confusion.png"):
-        with Image.open(folder / name) as image:
+        with Image.open(settings.folder / name) as image:
             assert min(image.size) > 300
-    arrays = np.load(folder / "templates.npz")
-    assert len(arrays) == len(metrics["classifiers"])
-    assert arrays["gabor_pca-probability-whitened, ridge 0.1"].shape == (10, 28, 28, 1)
+    with np.load(settings.folder / "templates.npz") as arrays:
+        assert len(arrays) == len(result.metrics["classifiers"])
+        assert arrays["gabor_pca-probability-whitened, ridge 0.1"].shape == (10, 18, 18, 1)
+    assert not list(settings.folder.glob(".partial*"))

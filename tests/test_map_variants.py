@@ -1,14 +1,36 @@
-import json
-from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from PIL import Image
 
-from experiments import common, map_variants
-from wna_jax import data, noise, responses
+from experiments import launch, map_variants, networks
+from experiments.launch import Result
+from wna_jax import data, draw_samples, noise, responses
 from wna_jax.maps import three_levels
-from wna_jax.progress import silent
-from wna_jax.reverse_correlation import draw_samples
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import silent
+
+N, SURE = 2000, 0.4
+
+
+@pytest.fixture(scope="module")
+def settings(network_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> map_variants.Settings:
+    return map_variants.Settings(
+        **network_settings,
+        noise="uniform",
+        confidence=SURE,
+        sampling="independent",
+        num_samples=N,
+        seed=4,
+        out_dir=str(tmp_path_factory.mktemp("out")),
+    )
+
+
+@pytest.fixture(scope="module")
+def result(settings: map_variants.Settings) -> Result:
+    return launch.execute(map_variants.run, settings)
 
 
 def test_three_levels_are_those_of_the_paper() -> None:
@@ -17,37 +39,19 @@ def test_three_levels_are_those_of_the_paper() -> None:
     np.testing.assert_array_equal(three_levels(maps).filled(-1), [0, -1, 0.5, 0.5, 1, 1])
 
 
-def test_the_variants_are_those_of_the_samples_themselves(tmp_path: Path, digits: data.Dataset) -> None:
-    settings = map_variants.Settings(
-        dataset="digits",
-        data_dir=None,
-        model="logistic",
-        epochs=3,
-        noise="uniform",
-        confidence=0.4,
-        sampling="independent",
-        num_samples=2000,
-        batch_size=500,
-        seed=4,
-        train_seed=0,
-        out_dir=str(tmp_path / "out"),
-        checkpoint_dir=str(tmp_path / "checkpoints"),
-        retrain=False,
-    )
-    map_variants.run(settings)
-    arrays = np.load(tmp_path / "out" / "maps.npz")
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert (tmp_path / "out" / "map_variants.png").stat().st_size > 10_000
-
-    network = common.trained_network(settings, digits, silent)
-    samples = np.asarray(draw_samples(noise.uniform(digits.image_shape), 2000, seed=4), np.float64)
-    p = np.asarray(responses.probability(network.logits_function(jnp.asarray(samples, jnp.float32))), np.float64)
+def test_the_variants_are_those_of_the_samples_themselves(
+    settings: map_variants.Settings, result: Result, digits: data.Dataset
+) -> None:
+    network, arrays = networks.trained_network(settings, digits, silent).network, result.arrays["maps.npz"]
+    samples = np.asarray(draw_samples(noise.uniform(digits.image_shape), N, seed=4), np.float64)
+    p = np.asarray(responses.probability(network(jnp.asarray(samples, jnp.float32))), np.float64)
     won = p.argmax(axis=1)
-    sure = p.max(axis=1) > 0.4
-    assert metrics["confident"] == sure.sum()
+    sure = p.max(axis=1) > SURE
+    assert result.metrics["confident"] == sure.sum()
     k = int(np.bincount(won).argmax())
     own = samples[won == k]
     np.testing.assert_allclose(arrays[f"mean_map_{k}"], own.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(arrays[f"centred_map_{k}"], own.mean(axis=0) - samples.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(arrays[f"root_mean_square_map_{k}"], np.sqrt((own**2).mean(axis=0)), atol=1e-5)
     weighted = np.average(own, axis=0, weights=p[won == k].max(axis=1))
     np.testing.assert_allclose(arrays[f"weighted_by_confidence_map_{k}"], weighted, atol=1e-5)
@@ -62,3 +66,17 @@ def test_the_variants_are_those_of_the_samples_themselves(tmp_path: Path, digits
         "three_levels",
     }
     assert all(np.isin(arrays[name], (0, 0.5, 1)).all() for name in arrays if name.startswith("three"))
+    for right, count in result.metrics["called_by_their_own_class"].values():
+        assert 0 <= right <= count <= np.count_nonzero(np.bincount(won))
+
+
+def test_files_are_whole(settings: map_variants.Settings, result: Result) -> None:
+    with Image.open(settings.folder / "map_variants.png") as image:
+        assert min(image.size) > 300
+    assert {"metrics.json", "maps.npz", "config.json", "log.jsonl"} <= {path.name for path in settings.folder.iterdir()}
+    assert not list(settings.folder.glob(".partial*"))
+
+
+def test_a_confidence_that_is_no_probability_is_refused() -> None:
+    with pytest.raises(InputError, match=r"confidence is 1\.5: expected a number from 0 to 1"):
+        map_variants.Settings(confidence=1.5)

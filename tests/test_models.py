@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from wna_jax import models
-from wna_jax.errors import InputError
-from wna_jax.models.layers import convolution, depth_to_space, fold_statistics, max_pool, space_to_depth
+from wna_jax.networks import models
+from wna_jax.networks.models.layers import convolution, depth_to_space, fold_statistics, max_pool, space_to_depth
+from wna_jax.runs.errors import InputError
 
 COUNTS = {
     "logistic": 7_850,

@@ -4,8 +4,8 @@ import pytest
 
 from wna_jax import draw_samples, noise
 from wna_jax.data import Dataset
-from wna_jax.errors import InputError
 from wna_jax.noise import Noise
+from wna_jax.runs.errors import InputError
 
 CASES = [
     noise.uniform((6, 5, 2)),
@@ -74,7 +74,7 @@ def test_noise_is_created_by_name(digits: Dataset) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("unifrom", r"unknown noise 'unifrom' \(did you mean 'uniform'\?\): choose one of uniform, gaussian, matched"),
+        ("unifrom", r"unknown noise 'unifrom' \(did you mean 'uniform'\?\): choose one of uniform, gaussian, binary"),
         ("uniform:1", "unknown noise 'uniform:1'"),
         ("gaussian:1", "expected gaussian:MEAN,DEVIATION, such as"),
         ("gaussian:a,b", "expected gaussian:MEAN,DEVIATION, such as"),

@@ -1,17 +1,17 @@
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import noise_maps
-from experiments.common import Settings
+from experiments import launch, noise_maps
+from experiments.noise_maps import Settings
 from wna_jax import data
-from wna_jax.errors import InputError
+from wna_jax.runs.errors import InputError
 
 FIGURES = (
     "classification_images.png",
@@ -27,29 +27,20 @@ FIGURES = (
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("runs")
     return Settings(
-        dataset="digits",
-        data_dir=None,
         model="logistic",
         epochs=5,
-        noise="matched",
-        response=("decision", "probability"),
-        sampling="auto",
         num_samples=3000,
-        batch_size=None,
         permutations=19,
         gradient_samples=100,
-        seed=0,
-        train_seed=0,
         out_dir=str(folder / "first"),
         checkpoint_dir=str(folder / "checkpoints"),
-        retrain=False,
     )
 
 
 @pytest.fixture(scope="module")
 def first(settings: Settings) -> Path:
-    noise_maps.run(settings)
-    return Path(settings.out_dir)
+    launch.execute(noise_maps.run, settings)
+    return Path(settings.folder)
 
 
 def read(folder: Path, name: str) -> dict:
@@ -92,26 +83,24 @@ def test_it_leaves_its_flags_a_log_and_figures(first: Path, settings: Settings) 
 
 
 def test_a_second_run_with_another_noise_seed_does_not_train(first: Path, settings: Settings, tmp_path: Path) -> None:
-    noise_maps.run(replace(settings, seed=1, out_dir=str(tmp_path)))
-    assert read(tmp_path, "metrics.json")["network_was_loaded"]
-    assert {json.loads(line)["job"] for line in (tmp_path / "log.jsonl").read_text().splitlines()} == {
-        "noise",
-        "gradients",
-    }
-    assert read(tmp_path, "metrics.json")["counts"] != read(first, "metrics.json")["counts"]
+    jobs = set()
+    result = noise_maps.run(replace(settings, seed=1, out_dir=str(tmp_path)), lambda progress: jobs.add(progress.job))
+    assert result.metrics["network_was_loaded"]
+    assert jobs == {"noise", "gradients"}
+    assert result.metrics["counts"] != read(first, "metrics.json")["counts"]
 
 
 def test_the_same_flags_give_the_same_arrays_to_the_bit(first: Path, settings: Settings, tmp_path: Path) -> None:
-    noise_maps.run(replace(settings, out_dir=str(tmp_path)))
-    here, there = np.load(tmp_path / "maps.npz"), np.load(first / "maps.npz")
+    here = noise_maps.run(replace(settings, out_dir=str(tmp_path))).arrays["maps.npz"]
+    there = np.load(first / "maps.npz")
     assert set(here) == set(there)
     for name in here:
         np.testing.assert_array_equal(here[name], there[name])
 
 
 def test_one_response_is_enough(settings: Settings, first: Path, tmp_path: Path) -> None:
-    noise_maps.run(replace(settings, response=("probability",), num_samples=500, out_dir=str(tmp_path)))
-    assert sum(read(tmp_path, "metrics.json")["counts"]) == 500
+    result = noise_maps.run(replace(settings, response=("probability",), num_samples=500, out_dir=str(tmp_path)))
+    assert sum(result.metrics["counts"]) == 500
 
 
 def test_colour_images_of_a_folder_are_analysed_like_any_other(settings: Settings, tmp_path: Path) -> None:
@@ -122,8 +111,9 @@ def test_colour_images_of_a_folder_are_analysed_like_any_other(settings: Setting
         for i in range(20):
             pixels = random.integers(level - 50, level + 50, (16, 18, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(images / name / f"{i}.png")
-    noise_maps.run(replace(settings, dataset=f"folder:{images}", num_samples=500, out_dir=str(tmp_path / "out")))
-    assert read(tmp_path / "out", "metrics.json")["classes"] == ["dark", "light"]
+    of_folder = replace(settings, dataset=f"folder:{images}", num_samples=500, out_dir=str(tmp_path / "out"))
+    result = launch.execute(noise_maps.run, of_folder)
+    assert result.metrics["classes"] == ["dark", "light"]
     assert np.load(tmp_path / "out" / "maps.npz")["probability_sum"].shape == (2, 16, 18, 3)
 
 
@@ -134,51 +124,17 @@ def test_a_folder_of_one_class_is_refused(settings: Settings, tmp_path: Path) ->
         noise_maps.run(replace(settings, dataset=f"folder:{tmp_path}", out_dir=str(tmp_path / "out")))
 
 
-def run(*flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "experiments.noise_maps", *flags]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_help_names_every_flag_with_its_default() -> None:
-    shown = run("--help")
-    assert shown.returncode == 0
-    for flag in Settings.__dataclass_fields__:
-        assert f"  --{flag}" in shown.stdout
-    assert "[1000000]" in shown.stdout
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (["--dataset=mnits"], "unknown data set 'mnits' (did you mean mnist?)"),
-        (["--num_samples=0"], "num_samples"),
-        (["--batch_size=-5"], "batch_size"),
-        (["--num_sample=5"], "Unknown command line flag 'num_sample'"),
-        (["extra"], "unexpected argument 'extra'"),
-        (["--response="], "no response given"),
-        (["--model=resnet"], "unknown model 'resnet'"),
-        (["--noise=pink"], "unknown noise 'pink'"),
-        (["--response=decision,loudness"], "unknown response 'loudness'"),
-        (["--epochs=0"], "epochs is 0"),
-        (["--out_dir=FILE/below"], "cannot be written"),
-        (["--checkpoint_dir=FILE/below"], "cannot be written"),
-    ],
-)
-def test_wrong_input_is_one_line_and_status_2(tmp_path: Path, flags: list[str], said: str) -> None:
-    (tmp_path / "file").touch()
-    flags = [flag.replace("FILE", str(tmp_path / "file")) for flag in flags]
-    short = ["--model=logistic", "--num_samples=100", f"--out_dir={tmp_path / 'out'}", f"--checkpoint_dir={tmp_path}"]
-    ended = run(*short, *flags)
-    assert ended.returncode == 2, ended.stderr
-    last = ended.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    assert said in last
-    assert "Traceback" not in ended.stderr
-
-
 def test_any_number_of_samples_gives_maps(settings: Settings, tmp_path: Path) -> None:
     """One batch has no second half: its reliability is not known, and nothing else is lost."""
-    noise_maps.run(replace(settings, num_samples=100, out_dir=str(tmp_path)))
-    metrics = read(tmp_path, "metrics.json")
-    assert set(metrics["reliability"]["probability"]) == {None}
+    few = replace(settings, num_samples=100, out_dir=str(tmp_path))
+    result = launch.execute(noise_maps.run, few)
+    assert set(result.metrics["reliability"]["probability"]) == {None}
     assert (tmp_path / "classification_images.png").exists()
+
+
+def test_process_0_alone_writes(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    second: Any = replace(settings, num_samples=100, out_dir=str(tmp_path / "out"))
+    result = launch.execute(lambda settings, report: launch.Result({"all": "of it"}, ["line"]), second)
+    assert result.metrics == {"all": "of it"}
+    assert not list((tmp_path / "out").iterdir())

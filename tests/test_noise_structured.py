@@ -10,11 +10,12 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
-from wna_jax import autoencoding, data, draw_samples, noise
+from wna_jax import data, draw_samples, noise
 from wna_jax.data import Dataset
-from wna_jax.errors import InputError
+from wna_jax.networks import autoencoders
+from wna_jax.networks.training import TrainingSpec
 from wna_jax.noise import Noise, gabor
-from wna_jax.training import TrainingSpec
+from wna_jax.runs.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +172,7 @@ def test_too_many_components_are_refused(small: Dataset) -> None:
 @pytest.mark.parametrize("model", ["autoencoder", "vae", "conv_vae"])  # the others are in test_autoencoder
 def test_an_autoencoder_learns_the_images(digits: Dataset, model: str) -> None:
     spec = TrainingSpec("digits", digits.fingerprint, model, epochs=12)
-    trained = autoencoding.fit(spec, digits)
+    trained = autoencoders.fit(spec, digits)
     images = digits.validation.images / 255
     assert trained.metrics["validation_mse"] < 0.7 * np.mean((images - digits.train.images.mean(axis=0) / 255) ** 2)
 
@@ -180,7 +181,7 @@ def test_an_autoencoder_learns_the_images(digits: Dataset, model: str) -> None:
 def test_averaged_codes_are_those_of_the_images_shown(small: Dataset, text: str, tmp_path: Path) -> None:
     short = TrainingSpec("digits", small.fingerprint, text.partition(":")[0], epochs=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autoencoding, "default_spec", lambda *_: short)
+        patch.setattr(autoencoders, "default_spec", lambda *_: short)
         decoder = noise.decoder(text, small, tmp_path)
         again = noise.decoder(text, small, tmp_path)
     images, codes = noise.decoded(decoder), noise.codes(decoder)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from wna_jax.progress import Progress, show
+from wna_jax.runs.progress import Progress, show
 
 
 def test_each_report_is_a_line_and_each_job_a_bar(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:

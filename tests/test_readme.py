@@ -4,7 +4,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from wna_jax import models
+from wna_jax.networks import models
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

@@ -6,21 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import InputError, classification_images, models, noise, receptive_fields, reverse_correlate
-from wna_jax.receptive_fields import receptive_field, units_of
-from wna_jax.reverse_correlation import draw_samples
-from wna_jax.units import layer_activations
+from wna_jax import InputError
+from wna_jax.networks import Network, models
+from wna_jax.networks.units import layer_activations
+from wna_jax.studies.receptive_fields import receptive_field, units_of
 
 SHAPE = (28, 28, 1)
 
 
-def network(name: str, shape: tuple[int, int, int] = SHAPE) -> tuple[nn.Module, dict]:
-    module = models.create(name, shape, 10)
-    return module, jax.device_get(models.initial_parameters(module, jax.random.key(0)))
-
-
 def activations_of(name: str, layer: str, shape: tuple[int, int, int] = SHAPE) -> Callable:
-    return layer_activations(*network(name, shape), layer)
+    return layer_activations(models.untrained(name, shape, 10), layer)
 
 
 @pytest.mark.parametrize(
@@ -62,115 +57,6 @@ def test_a_unit_has_a_gradient_in_its_receptive_field_alone(name: str, layer: st
         field.crop((last + 1, 0), SHAPE)
 
 
-def test_the_average_of_a_linear_unit_is_its_kernel() -> None:
-    """A unit relu(w.x) in Gaussian noise has E[a x] / E[a] = s sqrt(pi / 2) w / |w|, at every position alike."""
-    activations = activations_of("paper_cnn", "conv1")
-    kernel = np.asarray(network("paper_cnn")[1]["conv1"]["kernel"])  # [5, 5, 1, 20], no bias yet
-    shape, respond, seen, _ = units_of(activations, SHAPE)
-    assert shape == (5, 5, 1)
-    assert seen == (slice(None), slice(None))
-    white = noise.gaussian(shape, 0.0, 1.0)
-    moments = reverse_correlate(white, respond, 500_000)
-    assert moments.field_sums is not None  # positions of one field are the samples
-    maps = classification_images(moments, white)
-    for k in range(20):
-        w = kernel[..., k]
-        np.testing.assert_allclose(maps.images[k], np.sqrt(np.pi / 2) * w / np.linalg.norm(w), atol=0.02)
-
-
-def test_a_padded_layer_is_seen_from_its_middle() -> None:
-    shape, respond, crop, _ = units_of(activations_of("net", "conv2"), SHAPE)
-    assert shape == SHAPE
-    assert crop == (slice(11, 19), slice(11, 19))
-    white = noise.gaussian(shape, 0.5, 0.3)
-    maps = classification_images(reverse_correlate(white, respond, 4000), white)
-    z = np.ma.abs(maps.images / maps.standard_error)
-    outside = np.ones(SHAPE[:2], bool)
-    outside[crop] = False
-    assert z[:, crop[0], crop[1]].mean() > 1.5
-    assert z[:, outside].mean() == pytest.approx(np.sqrt(2 / np.pi), abs=0.03)
-
-
-def energy(images: jax.Array) -> jax.Array:
-    """A unit of two quadrature features, the sum of their squares, and one that a third feature silences."""
-    pixels = images.reshape(len(images), -1)
-    match = pixels @ FEATURES.T
-    return jnp.stack([match[:, 0] ** 2 + match[:, 1] ** 2, jnp.exp(-2 * match[:, 2] ** 2)], axis=1)
-
-
-FEATURES = jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0][:3], jnp.float32)
-
-
-def covariances_of(respond: Callable, white: noise.Noise, count: int, **options: int) -> dict:
-    return reverse_correlate(white, receptive_fields.with_products(respond, white), count, **options)
-
-
-def test_products_are_those_of_the_samples_themselves() -> None:
-    white = noise.gaussian((3, 2, 1), 0.4, 0.2)
-    moments = covariances_of(energy_of_two, white, 600)
-    x = np.asarray(draw_samples(white, 600), np.float64)
-    w = np.asarray(energy_of_two(jnp.asarray(x, jnp.float32)), np.float64)
-    standard = (x.reshape(600, -1) - 0.4) / 0.2
-    direction = np.linalg.qr((w[:, 0] @ standard)[:, None], mode="complete")[0][:, 1:]
-    covariance = direction.T @ (standard.T @ (w[:, :1] * standard)) @ direction / w[:, 0].sum()
-    found = receptive_fields.spike_triggered_covariance(moments, 0, white, nulls=19)
-    np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(covariance), rtol=1e-4)
-    assert found.effective_samples == pytest.approx(w[:, 0].sum() ** 2 / (w[:, 0] ** 2).sum())
-
-
-def energy_of_two(images: jax.Array) -> jax.Array:
-    return jnp.stack([images[:, 0, 0, 0] ** 2, images[:, 1, 1, 0] ** 2], axis=1)
-
-
-def test_the_features_of_an_energy_unit_are_recovered_and_no_others() -> None:
-    white = noise.gaussian((8, 8, 1), 0.0, 1.0)
-    moments = covariances_of(energy, white, 20_000)
-    found = receptive_fields.spike_triggered_covariance(moments, 0, white)
-    assert (len(found.excitatory), len(found.suppressive)) == (2, 0)
-    seen = found.features[found.excitatory].reshape(2, -1)
-    overlap = np.linalg.svd(seen @ np.asarray(FEATURES[:2]).T)[1]
-    assert overlap.min() > 0.95
-    other = receptive_fields.spike_triggered_covariance(moments, 1, white)
-    assert (len(other.excitatory), len(other.suppressive)) == (0, 1)
-    assert abs(other.features[other.suppressive[0]].ravel() @ np.asarray(FEATURES[2])) > 0.95
-
-
-def test_a_unit_that_does_not_look_has_no_significant_feature_in_95_of_100_runs() -> None:
-    white = noise.gaussian((5, 5, 1), 0.3, 0.2)
-
-    def blind(images: jax.Array) -> jax.Array:
-        seen = jnp.abs(images.reshape(len(images), -1)[:, :4] - 0.3) / 0.2
-        return jnp.roll(nn.relu(seen), 1, axis=0)  # what it answers to another image
-
-    respond, hits = receptive_fields.with_products(blind, white), []
-    for seed in range(100):
-        moments = reverse_correlate(white, respond, 2000, seed=seed, batch_size=2000)
-        for unit in range(4):
-            found = receptive_fields.spike_triggered_covariance(moments, unit, white, nulls=199, seed=seed)
-            hits.append(len(found.excitatory) + len(found.suppressive) > 0)
-    assert np.mean(hits) == pytest.approx(0.05, abs=0.033)  # three standard errors of 400 runs
-
-
-def test_extremes_of_the_null_are_those_of_covariances_of_gaussian_samples() -> None:
-    low, high = receptive_fields._null_extremes(30, 200.0, 500, 0)
-    random = np.random.default_rng(1)
-    samples = random.standard_normal((500, 200, 30))
-    eigenvalues = np.linalg.eigvalsh(np.swapaxes(samples, 1, 2) @ samples / 200)
-    for ours, direct in ((low, eigenvalues[:, 0]), (high, eigenvalues[:, -1])):
-        assert ours.mean() == pytest.approx(direct.mean(), abs=5 * direct.std() / np.sqrt(250))
-        assert ours.std() == pytest.approx(direct.std(), rel=0.2)
-
-
-def test_wrong_units_are_named() -> None:
-    white = noise.gaussian((8, 8, 1), 0.0, 1.0)
-    silent = covariances_of(lambda x: jnp.zeros((len(x), 2)), white, 100)
-    for unit, said in ((2, "unit 2: expected one from 0 to 1"), (0, "unit 0 never fired")):
-        with pytest.raises(InputError, match=said):
-            receptive_fields.spike_triggered_covariance(silent, unit, white)
-    with pytest.raises(InputError, match="needs Gaussian noise"):
-        receptive_fields.with_products(energy, noise.stripes((8, 8, 1)))
-
-
 class Plain(nn.Module):
     """Convolutions as a user's own network has them."""
 
@@ -196,18 +82,9 @@ def test_strides_dilation_and_one_sided_padding_are_found(options: dict, length:
     """size, jump, start, units; padding as of `lax.padtype_to_pads`, (units - 1) stride + size - length, half first."""
     module, shape = Plain(options), (length, length, 1)
     parameters = module.init(jax.random.key(0), jnp.zeros((1, *shape)))["params"]
-    activations = layer_activations(module, parameters, "layer")
+    activations = layer_activations(Network(module, parameters), "layer")
     field = receptive_field(activations, shape)
     assert tuple(pair[0] for pair in field) == tuple(pair[1] for pair in field) == expected
     assert field.padded(shape) == (options.get("padding") != "VALID")
     view = units_of(activations, shape)
     assert view.respond(jnp.zeros((2, *view.noise_shape))).shape == (2, 3)
-
-
-def test_covariances_of_too_few_samples_or_of_other_noise_are_refused() -> None:
-    white = noise.gaussian((8, 8, 1), 0.0, 1.0)
-    moments = covariances_of(energy, white, 1000)
-    with pytest.raises(InputError, match="effective samples of 64 pixels: expected at least 20 a pixel, take 3 times"):
-        receptive_fields.spike_triggered_covariance(moments, 0, white)
-    with pytest.raises(InputError, match="needs Gaussian noise of independent pixels"):
-        receptive_fields.with_products(energy, noise.uniform((8, 8, 1)))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from wna_jax import data, noise, responses, reverse_correlate
-from wna_jax.errors import InputError
 from wna_jax.maps import gradient_images, regression_images
-from wna_jax.progress import Progress
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Progress
 
 LOGITS = jnp.array([[1.0, 3.0, 2.0], [0.0, -1.0, 0.0], [jnp.nan, 1.0, 2.0]])
 

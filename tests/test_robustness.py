@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import noise_robustness
-from wna_jax import data, models, robustness
-from wna_jax.errors import InputError
-from wna_jax.models import layers
-from wna_jax.progress import Progress
+from experiments import launch, noise_robustness
+from wna_jax.data import Dataset, Split
+from wna_jax.networks import models
+from wna_jax.networks.models import layers
+from wna_jax.networks.models.convolutional import PooledNetwork
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Progress
+from wna_jax.studies import robustness
 
 GREY = jnp.full((40, 20, 20, 1), 0.5)
 
@@ -41,14 +45,12 @@ def test_the_mistakes_are_those_of_the_studies() -> None:
 
 @pytest.mark.parametrize(("name", "count"), [("dropout_mlp", 669_706), ("noise_cnn", 1_199_882)])
 def test_the_networks_of_the_first_study_have_its_parameters(name: str, count: int) -> None:
-    module = models.create(name, (28, 28, 1), 10)
-    shapes = jax.eval_shape(lambda: models.initial_parameters(module, jax.random.key(0)))
-    assert models.parameter_count(shapes) == count  # noise_cnn: 320 + 18,496 + 9,216 x 128 + 128 + 1,290
+    shapes = jax.eval_shape(lambda: models.untrained(name, (28, 28, 1), 10))
+    assert shapes.parameter_count == count  # noise_cnn: 320 + 18,496 + 9,216 x 128 + 128 + 1,290
 
 
 @pytest.fixture(scope="module")
-def both() -> tuple[robustness.Study, robustness.Study]:
-    digits = data.load("digits")
+def both(digits: Dataset) -> tuple[robustness.Study, robustness.Study]:
     return tuple(  # type: ignore[return-value]
         robustness.study("dropout_mlp", digits, [0, 1], [0, 3], epochs=4, together=together)
         for together in (True, False)
@@ -70,15 +72,17 @@ def test_training_in_noise_helps_in_noise(both: tuple[robustness.Study, robustne
     assert both[0].loss["test"][1].mean() > both[0].loss["test"][0].mean()
 
 
-def test_a_stopped_study_goes_on_after_its_last_network(tmp_path: Path) -> None:
-    digits = data.load("digits")
-    train, validation, test = (
-        data.Split(split.images[:100], split.labels[:100]) for split in (digits.train, digits.validation, digits.test)
-    )
-    digits = replace(digits, train=train, validation=validation, test=test)
+def few(digits: Dataset, count: int) -> Dataset:
+    """The first images of each split."""
+    splits = {
+        name: Split(*(part[:count] for part in getattr(digits, name))) for name in ("train", "validation", "test")
+    }
+    return replace(digits, **splits)  # type: ignore[arg-type]
 
+
+def test_a_stopped_study_goes_on_after_its_last_network(digits: Dataset, tmp_path: Path) -> None:
     def study(epochs: int = 1, **more: Any) -> robustness.Study:
-        return robustness.study("logistic", digits, [0, 1], [0, 3], epochs=epochs, together=False, **more)
+        return robustness.study("logistic", few(digits, 100), [0, 1], [0, 3], epochs=epochs, together=False, **more)
 
     seen: list[float] = []
 
@@ -100,19 +104,19 @@ def test_a_stopped_study_goes_on_after_its_last_network(tmp_path: Path) -> None:
         study(2, state_dir=tmp_path)
 
 
-def test_batch_normalisation_is_that_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    digits = data.load("digits")
-    few = replace(digits, train=data.Split(*(part[:256] for part in digits.train)))
+def test_batch_normalisation_is_that_of_training(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict] = []
+    small = partial(PooledNetwork, blocks=((2, 2), (2, 2)), normalised=True, width=None)
+    monkeypatch.setitem(models._REGISTRY, "small", small)
 
     def fold(parameters: dict, statistics: dict) -> dict:
         seen.append(statistics)
         return layers.fold_statistics(parameters, statistics)
 
     monkeypatch.setattr(robustness, "fold_statistics", fold)
-    robustness.study("deep_cnn", few, [0], [0], epochs=1)
-    assert sorted(seen[0]) == ["bn2", "bn4", "bn6"]
-    robustness.study("logistic", few, [0], [0], epochs=1)
+    robustness.study("small", few(digits, 256), [0], [0], epochs=1)
+    assert sorted(seen[0]) == ["bn2", "bn4"]
+    robustness.study("logistic", few(digits, 256), [0], [0], epochs=1)
     assert seen[1] == {}
 
 
@@ -124,46 +128,46 @@ def test_batch_normalisation_is_that_of_training(monkeypatch: pytest.MonkeyPatch
         (([0.1], []), "0 seeds"),
     ],
 )
-def test_wrong_studies_are_named(arguments: tuple, said: str) -> None:
+def test_wrong_studies_are_named(digits: Dataset, arguments: tuple, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        robustness.study("logistic", data.load("digits"), *arguments)
+        robustness.study("logistic", digits, *arguments)
 
 
-def run(out_dir: Path, **changes: Any) -> dict:
-    own: dict[str, Any] = {
-        "dataset": "digits",
-        "data_dir": None,
-        "models": ("logistic",),
-        "epochs": 10,
-        "levels": ("0", "0.5"),
-        "conditions": ("each_image", "range_mistake", "one_number"),
-        "optimiser": "one_cycle",
-        "train_seed": 0,
-        "num_train_seeds": 2,
-    }
-    noise_robustness.run(noise_robustness.Settings(**(own | changes), out_dir=str(out_dir)))
-    return json.loads((out_dir / "metrics.json").read_text())
+def settings(**changes: Any) -> noise_robustness.Settings:
+    own: dict[str, Any] = {"models": ("logistic",), "epochs": 10, "levels": (0.0, 0.5), "num_train_seeds": 2}
+    return noise_robustness.Settings(**(own | changes))
 
 
 def test_the_range_mistake_leaves_nothing_to_learn(tmp_path: Path) -> None:
-    conditions = run(tmp_path)["conditions"]
+    conditions = launch.execute(noise_robustness.run, settings(out_dir=str(tmp_path))).metrics["conditions"]
+    assert json.loads((tmp_path / "metrics.json").read_text())["conditions"] == conditions
     test = {name: np.mean(of["accuracy"]["test"], axis=-1) for name, of in conditions.items()}
     assert test["each_image"][0] == test["range_mistake"][0] == test["one_number"][0] > 0.85
     assert test["range_mistake"][1] < 0.3 < test["each_image"][1]
     for name in ("accuracy", "loss", "transfer", "examples"):
-        assert (tmp_path / f"{name}.png").exists()
+        assert (tmp_path / f"{name}.png").stat().st_size > 0
+    assert not list(tmp_path.glob(".partial*"))
+    with np.load(tmp_path / "curves.npz") as arrays:
+        np.testing.assert_array_equal(arrays["levels"], [0, 0.5])
+        np.testing.assert_array_equal(arrays["one_number_test_loss"], conditions["one_number"]["loss"]["test"])
+        np.testing.assert_array_equal(arrays["each_image_transfer"].mean(axis=-1), conditions["each_image"]["transfer"])
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"levels": ("-1",)}, "levels is '-1'"),
-        ({"levels": ("loud",)}, "levels is 'loud'"),
+        ({"levels": (-1.0,)}, "levels is -1"),
         ({"conditions": ("each_pixel",)}, "unknown condition 'each_pixel'"),
-        ({"conditions": ()}, "conditions is empty"),
+        ({"conditions": ()}, "conditions is empty: choose from each_image"),
         ({"models": ("mpl",)}, "unknown model 'mpl'"),
+        ({"optimiser": "sgd"}, "unknown optimiser 'sgd'"),
     ],
 )
-def test_wrong_input_is_named(tmp_path: Path, changes: dict, said: str) -> None:
+def test_wrong_input_is_named(changes: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        run(tmp_path, **changes)
+        settings(**changes)
+
+
+def test_levels_that_are_no_numbers_are_named() -> None:
+    with pytest.raises(InputError, match=r"levels is 'loud': expected numbers separated by commas, such as 0\.0,0\.1"):
+        launch._items("levels", ["loud"], float, settings().levels[:1] + (0.1,))

@@ -1,4 +1,4 @@
-"""Golden numbers of the literature, and calibration: what the statistics promise, counted over many simulated runs.
+"""Published numbers, and calibration: what the statistics promise, counted over many simulated runs.
 
 A rate p over n runs has the standard error sqrt(p (1 - p) / n); `within` allows three of these, with fixed seeds.
 """
@@ -6,6 +6,7 @@ A rate p over n runs has the standard error sqrt(p (1 - p) / n); `within` allows
 import functools
 import itertools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -42,13 +43,20 @@ def draw(generator: np.random.Generator, count: int) -> np.ndarray:
     return generator.normal(0.2, 0.3, (count, *SHAPE))
 
 
-def blind_run(generator: np.random.Generator, count: int, graded: bool = False) -> ClassificationImages:
-    """Maps of a classifier that does not look: reverse correlation with nothing to find."""
+def blind_maps(generator: np.random.Generator, count: int, graded: bool = False) -> ClassificationImages:
+    """Maps of 100 blind classifiers, one per channel, which give the same answers to noise of their own."""
     if graded:
         weights = generator.dirichlet(4 * np.array(SHARES), count)
     else:
         weights = generator.multinomial(1, SHARES, count).astype(float)
-    return classification_images(moments_of(weights, draw(generator, count)), WHITE)
+    shape = (*SHAPE[:2], 100)
+    samples = generator.normal(0.2, 0.3, (count, *shape))
+    return classification_images(moments_of(weights, samples), noise.gaussian(shape, 0.2, 0.3))
+
+
+def runs_of(maps: list[np.ma.MaskedArray]) -> np.ma.MaskedArray:
+    """Maps [K, H, W, runs] -> [all runs, K, H, W, 1]."""
+    return np.moveaxis(np.ma.concatenate(maps, axis=-1), -1, 0)[..., None]
 
 
 def seeing_run(generator: np.random.Generator, count: int, template: np.ndarray) -> Moments:
@@ -113,7 +121,7 @@ def test_blind_networks_have_false_pixels_as_often_as_alpha_says(graded: bool) -
     One map of any class is a family by num_maps; Bonferroni's bound over 4 dependent maps is nearly reached.
     """
     generator = np.random.default_rng(1)
-    z_runs = np.ma.stack([statistics.z_map(blind_run(generator, 300, graded)) for _ in range(2000)])
+    z_runs = runs_of([statistics.z_map(blind_maps(generator, 300, graded)) for _ in range(20)])
     false = statistics.significant_pixels(z_runs).any(axis=(2, 3, 4)).mean(axis=0)
     assert false == pytest.approx(0.05, abs=within(0.05, 2000))
     any_map = statistics.significant_pixels(z_runs, num_maps=4).any(axis=(1, 2, 3, 4)).mean()
@@ -152,9 +160,7 @@ def test_a_planted_template_is_found_as_often_as_the_power_says() -> None:
 
 def test_a_contrast_of_two_blind_networks_is_calibrated_and_of_two_unlike_ones_is_found() -> None:
     generator = np.random.default_rng(3)
-    z_runs = np.ma.stack(
-        [statistics.contrast(blind_run(generator, 200), blind_run(generator, 500)).z for _ in range(1000)]
-    )
+    z_runs = runs_of([statistics.contrast(blind_maps(generator, 200), blind_maps(generator, 500)).z for _ in range(10)])
     assert z_runs.std(axis=(0, 2, 3, 4)).filled() == pytest.approx(1, abs=3 / np.sqrt(2 * 1000 * PIXELS))
     false = statistics.significant_pixels(z_runs).any(axis=(2, 3, 4)).mean(axis=0)
     assert false == pytest.approx(0.05, abs=within(0.05, 1000))
@@ -219,19 +225,18 @@ def test_cluster_mass_of_a_small_case_by_hand() -> None:
 
 
 def test_tfce_is_its_integral() -> None:
-    """A sum over heights of width .001, on two maps of two channels; the sum itself is good to about a thousandth."""
+    """Between two adjacent pixel values no cluster changes, so the integral is a sum over these intervals."""
     z = np.random.default_rng(7).standard_normal((2, 7, 8, 2)) + 0.5
     z[0, 3, 3, 0] = z[0, 3, 4, 0]  # equal neighbours
-    step = 0.001
     expected = np.zeros_like(z)
     for map_, channel, sign in itertools.product(range(2), range(2), (1, -1)):
         plane = sign * z[map_, ..., channel]
-        for height in np.arange(step / 2, plane.max(), step):
-            labels, _ = ndimage.label(plane > height)
+        for low, high in itertools.pairwise(np.unique([0, *plane[plane > 0]])):
+            labels, _ = ndimage.label(plane > low)
             extent = np.bincount(labels.ravel())
             extent[0] = 0
-            expected[map_, ..., channel] += sign * extent[labels] ** 0.5 * height**2 * step
-    np.testing.assert_allclose(statistics.tfce(z), expected, rtol=2e-3, atol=2e-3)
+            expected[map_, ..., channel] += sign * extent[labels] ** 0.5 * (high**3 - low**3) / 3
+    np.testing.assert_allclose(statistics.tfce(z), expected, rtol=1e-10)
 
 
 def test_permutation_tests_are_calibrated() -> None:
@@ -242,16 +247,14 @@ def test_permutation_tests_are_calibrated() -> None:
         "mass": functools.partial(statistics.cluster_mass, threshold=1.8),
         "tfce": statistics.tfce,
     }
-    smallest: dict[str, list[float]] = {name: [] for name in tests}
-    for _ in range(400):
-        samples = draw(generator, 100)
-        responses = generator.permuted(np.tile(np.arange(100) < 30, (40, 1)), axis=1).astype(float)
-        maps = np.tensordot(responses / 30 - 1 / 100, samples, 1) / (0.3 * np.sqrt(1 / 30 - 1 / 100))
-        for name, statistic in tests.items():
-            smallest[name].append(statistics.permutation_test(maps[0], maps[1:], statistic).min())
-    for name, p_values in smallest.items():
+    samples = draw(generator, 400 * 100).reshape(400, 100, PIXELS)
+    responses = generator.permuted(np.tile(np.arange(100) < 30, (400, 40, 1)), axis=2)
+    maps = (responses / 30 - 1 / 100) @ samples / (0.3 * np.sqrt(1 / 30 - 1 / 100))
+    z, *nulls = np.moveaxis(maps, 1, 0).reshape(40, 400, *SHAPE)  # each run is compared with its own permutations
+    for name, statistic in tests.items():
+        smallest = statistics.permutation_test(z, nulls, statistic).min(axis=(1, 2, 3))
         for alpha in (0.05, 0.2):
-            rate = np.mean(np.array(p_values) <= alpha + 1e-9)
+            rate = np.mean(smallest <= alpha + 1e-9)
             assert rate == pytest.approx(alpha, abs=within(alpha, 400)), name
 
 
@@ -300,6 +303,21 @@ def halves() -> list[tuple[Moments, Moments]]:
     return [(seeing_run(generator, 1000, TEMPLATE), seeing_run(generator, 1000, TEMPLATE)) for _ in range(200)]
 
 
+class Repeated(NamedTuple):
+    """What the halves of each of the 200 runs tell, and what is true: the correlation with the template."""
+
+    split: list[statistics.SplitHalf]
+    maps: list[ClassificationImages]
+    true: np.ma.MaskedArray
+
+
+@pytest.fixture(scope="module")
+def repeated(halves: list[tuple[Moments, Moments]]) -> Repeated:
+    maps = [classification_images(a + b, WHITE) for a, b in halves]
+    true = np.ma.stack([statistics.map_correlation(m.images[:1], TEMPLATE[None])[0] for m in maps])
+    return Repeated([statistics.split_half(a, b, WHITE) for a, b in halves], maps, true)
+
+
 def test_unequal_parts_give_the_same_n0_and_an_empty_one_none(halves: list[tuple[Moments, Moments]]) -> None:
     """3,000 and 1,000 samples, from runs whose true N0 is 618."""
     parts = [(a + b + c, d) for (a, b), (c, d) in zip(halves[::2], halves[1::2], strict=True)]
@@ -310,30 +328,25 @@ def test_unequal_parts_give_the_same_n0_and_an_empty_one_none(halves: list[tuple
     assert np.ma.getmaskarray(statistics.split_half(first, nothing, WHITE).reliability).all()
 
 
-def test_split_half_knows_the_correlation_with_the_true_template(halves: list[tuple[Moments, Moments]]) -> None:
-    """The truth is known here. r has deviations of .030 (expected) and .023 (true) a run, N0 of 30 %.
+def test_split_half_knows_the_correlation_with_the_true_template(repeated: Repeated) -> None:
+    """The truth is known here. r has deviations of .030 (expected) and .023 (true) per run, N0 of 30 %.
 
     So over 200 runs the mean r are known to .0021 and .0016, and the median N0 to 2.6 %: margins are three of these.
     """
-    results = [statistics.split_half(a, b, WHITE) for a, b in halves]
-    true = [
-        statistics.map_correlation(classification_images(a + b, WHITE).images[:1], TEMPLATE[None])[0] for a, b in halves
-    ]
-    expected = np.mean([r.expected_correlation[0] for r in results])
-    assert expected == pytest.approx(np.mean(true), abs=0.008)
-    assert np.median([r.n0[0] for r in results]) == pytest.approx(N0, rel=0.08)
-    assert statistics.predicted_correlation(2000, N0) == pytest.approx(np.mean(true), abs=0.005)
+    true = repeated.true.mean()
+    expected = np.mean([r.expected_correlation[0] for r in repeated.split])
+    assert expected == pytest.approx(true, abs=0.008)
+    assert np.median([r.n0[0] for r in repeated.split]) == pytest.approx(N0, rel=0.08)
+    assert statistics.predicted_correlation(2000, N0) == pytest.approx(true, abs=0.005)
     assert statistics.samples_for(expected, N0) == pytest.approx(2000, rel=0.08)
 
 
-def test_the_known_noise_gives_the_same_reliability_from_one_run(halves: list[tuple[Moments, Moments]]) -> None:
+def test_the_known_noise_gives_the_same_reliability_from_one_run(repeated: Repeated) -> None:
     """Means over 200 runs, of which the ratio of two noisy numbers is .003 to .008 above 1 at other seeds."""
-    maps = [classification_images(a + b, WHITE) for a, b in halves]
-    reliability = np.ma.stack([statistics.known_noise_reliability(m) for m in maps])[:, 0]
-    split = np.mean([statistics.split_half(a, b, WHITE).reliability[0] for a, b in halves])
+    reliability = np.ma.stack([statistics.known_noise_reliability(m) for m in repeated.maps])[:, 0]
+    split = np.mean([r.reliability[0] for r in repeated.split])
     assert reliability.mean() == pytest.approx(split, abs=0.01)
-    measured = np.ma.stack([statistics.map_correlation(m.images[:1], TEMPLATE[None]) for m in maps])[:, 0]
-    assert statistics.disattenuate(measured, reliability).mean() == pytest.approx(1, abs=0.015)
+    assert statistics.disattenuate(repeated.true, reliability).mean() == pytest.approx(1, abs=0.015)
 
 
 def test_convergence_follows_the_law_with_a_noisy_reference_too(halves: list[tuple[Moments, Moments]]) -> None:
@@ -374,11 +387,11 @@ def test_correlations_of_maps() -> None:
     np.testing.assert_array_equal(np.ma.getmaskarray(matrix), [[False, True], [True, True], [False, True]])
     np.testing.assert_allclose(statistics.map_correlation(a[[0, 2]], 3 * a[[0, 2]] + 1), 1)
 
-    runs = [blind_run(generator, 400) for _ in range(300)]
-    between = np.mean([statistics.correlation_matrix(run.images, run.images) for run in runs], axis=0)
-    p, q = SHARES[:2]
+    blind = blind_maps(generator, 400)
+    p, q = blind.share[:2]
     expected = -np.sqrt(p * q / ((1 - p) * (1 - q)))
-    assert between[0, 1] == pytest.approx(expected, abs=4 * (1 - expected**2) / np.sqrt(300 * PIXELS))
+    between = statistics.correlation_matrix(blind.images, blind.images)[0, 1]
+    assert between == pytest.approx(expected, abs=4 * (1 - expected**2) / np.sqrt(100 * PIXELS))
 
 
 def test_disattenuation_needs_reliability() -> None:
@@ -449,17 +462,17 @@ def run_of(shape: tuple[int, ...], count: int = 10) -> Moments:
         (lambda: statistics.max_statistic_threshold(0), "num_pixels is 0"),
         (lambda: statistics.significant_pixels(np.zeros(SHAPE), num_maps=0), "num_maps is 0"),
         (lambda: statistics.p_values(np.zeros((8, 8))), r"shape \(8, 8\): expected maps"),
-        (lambda: statistics.smooth(np.zeros(SHAPE), 0), "the smoothing's deviation is 0"),
+        (lambda: statistics.smooth(np.zeros(SHAPE), 0), "the smoothing deviation is 0"),
         (lambda: statistics.random_field_threshold(0.5, 2), "area is 0.5"),
         (lambda: statistics.random_field_cluster_size(784, 2, threshold=2), "threshold is 2: .* at least 2.3"),
         (lambda: statistics.cluster_mass(np.zeros(SHAPE), -1), "threshold is -1"),
         (lambda: statistics.tfce(np.zeros(SHAPE), E=-1), "E is -1"),
         (lambda: statistics.permutation_test(np.zeros(SHAPE), [], np.abs), "no null maps given"),
         (lambda: statistics.permutation_test(np.zeros(SHAPE), np.zeros((9, 4, 4, 1)), np.abs), r"shape \(4, 4, 1\)"),
-        (lambda: statistics.permutation_max(np.zeros(SHAPE), np.abs), r"a null map has the shape \(8, 1\)"),
+        (lambda: statistics.permutation_max(np.zeros(SHAPE), np.abs), r"a null map has shape \(8, 1\)"),
         (lambda: statistics.split_half(run_of(SHAPE), run_of((4, 4, 1)), WHITE), "expected the same responses"),
         (lambda: statistics.info_val(np.full(SHAPE, np.nan)), "NaN or infinite values"),
-        (lambda: statistics.samples_for(1.0, 100), "correlation asked for is 1.0"),
+        (lambda: statistics.samples_for(1.0, 100), "correlation is 1.0"),
         (lambda: statistics.convergence([], WHITE, np.zeros((1, *SHAPE)), 1), "no moments given"),
         (lambda: statistics.map_correlation(np.zeros((2, *SHAPE)), np.zeros((3, *SHAPE))), "expected the same shape"),
         (lambda: statistics.correlation_matrix(np.zeros((2, *SHAPE)), np.zeros((2, 4, 4, 1))), "the same pixels"),
@@ -476,9 +489,9 @@ def test_wrong_input_ends_in_one_line(call: Callable[[], object], message: str) 
 
 
 def test_a_contrast_of_other_pixels_is_refused() -> None:
-    maps = blind_run(np.random.default_rng(16), 50)
+    maps = blind_maps(np.random.default_rng(16), 50)
     other = classification_images(run_of((4, 4, 1)), noise.gaussian((4, 4, 1)))
-    with pytest.raises(InputError, match="a contrast of maps"):
+    with pytest.raises(InputError, match="to contrast: expected the same responses and pixels"):
         statistics.contrast(maps, other)
 
 
@@ -486,5 +499,5 @@ def test_the_mean_over_seeds_has_students_interval() -> None:
     values = [0.98, 0.985, 0.991]
     got, expected = statistics.seed_mean(values), stats.ttest_1samp(values, 0).confidence_interval()
     np.testing.assert_allclose(got[1:], [np.mean(values), expected.low, expected.high])
-    with pytest.raises(InputError, match="1 values: expected those of at least 2 seeds"):
+    with pytest.raises(InputError, match="1 values: expected at least 2 seeds"):
         statistics.seed_mean([0.98])

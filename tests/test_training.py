@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from wna_jax import models, training
 from wna_jax.data import Dataset, Split
-from wna_jax.errors import InputError
-from wna_jax.progress import Progress
-from wna_jax.training import TrainingSpec, fit
+from wna_jax.networks import models, training
+from wna_jax.networks.training import TrainingSpec, fit
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Progress
 
 
 def spec(digits: Dataset, **changes: object) -> TrainingSpec:

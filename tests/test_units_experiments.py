@@ -9,7 +9,7 @@ import pytest
 
 from experiments import activations, microstimulation, spike_triggered_average, spike_triggered_covariance
 from wna_jax import data, figures, statistics
-from wna_jax.errors import InputError
+from wna_jax.runs.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,12 @@ The main job in four calls: a noise (`wna_jax.noise`), a response (`wna_jax.resp
 """
 
 from wna_jax import noise, responses
-from wna_jax.errors import InputError
+from wna_jax.correlation import Moments, draw_samples, reverse_correlate
 from wna_jax.maps import ClassificationImages, classification_images
-from wna_jax.moments import Moments
-from wna_jax.reverse_correlation import draw_samples, reverse_correlate
+from wna_jax.runs.errors import InputError
 from wna_jax.templates import feed_back
+
+__version__ = "0.2.0"
 
 __all__ = [
     "ClassificationImages",

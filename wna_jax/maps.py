@@ -1,14 +1,15 @@
 """From moments to maps: classification images with their standard errors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import linalg
 
-from wna_jax.errors import InputError
-from wna_jax.moments import Moments
+from wna_jax.correlation.moments import Moments
 from wna_jax.noise import Noise
+from wna_jax.runs.errors import InputError
 
 _ALIKE = 1e-6
 """Relative spread of weights below which they are equal, as far as float32 sums can tell."""
@@ -16,16 +17,16 @@ _ALIKE = 1e-6
 
 @dataclass(frozen=True)
 class ClassificationImages:
-    """A map for each of K responses. A response without a map is masked, never zero or NaN: see `count` for why."""
+    """A map of each of K responses. A response without a map is masked, never zero or NaN; `count` says why."""
 
     images: np.ma.MaskedArray
     """[K, H, W, C], in units of pixel intensity."""
     standard_error: np.ma.MaskedArray
-    """Of every pixel of every map, [K, H, W, C]."""
+    """Of each pixel of each map, [K, H, W, C]."""
     count: np.ndarray
     """Samples with a weight other than 0, int64 [K]."""
     share: np.ndarray
-    """Share of the summed weight in the number of samples, [K]: for decisions N_k / N."""
+    """Sum of the weights over the number of samples, [K]: for decisions N_k / N."""
     degrees_of_freedom: np.ndarray | None = None
     """Of the standard errors [K], where they are estimated (windows of fields); None where they are known."""
     independent: bool = True
@@ -37,12 +38,11 @@ def mean_images(moments: Moments) -> np.ma.MaskedArray:
 
     For decisions this is the bias map of arXiv 1912.12106: the mean of the N_k samples called k.
     """
-    weight_k = np.ma.masked_equal(moments.weight_sum, 0)
-    return moments.sum / _over_pixels(weight_k)
+    return moments.sum / _over_pixels(np.ma.masked_equal(moments.weight_sum, 0))
 
 
 def rms_images(moments: Moments) -> np.ma.MaskedArray:
-    """The weighted root mean square of the noise, sqrt(sum w_k x^2 / sum w_k), [K, H, W, C]; masked likewise."""
+    """The weighted RMS of the noise, sqrt(sum w_k x^2 / sum w_k), [K, H, W, C]; masked where sum w_k = 0."""
     return np.ma.sqrt(moments.square_sum / _over_pixels(np.ma.masked_equal(moments.weight_sum, 0)))
 
 
@@ -53,42 +53,40 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     deviation s, and a response that does not depend on the pixel, the standard error is
     s sqrt(sum w^2 - (sum w)^2 / N) / sum w; for decisions that is s sqrt(1/N_k - 1/N) (Ahumada 2002; Murray 2011,
     Journal of Vision 11(5):2). For the overlapping windows of fields it is estimated, pixel by pixel, from the spread
-    of sum w x over the fields, about what b_k and xbar make of each field's sum w and sum x.
+    of sum w x between the fields, about the value that b_k and xbar predict from each field's sum w and sum x.
 
     Args:
         moments: sums over N samples.
         noise: the noise of those samples; its deviation is known, so for independent samples it is not estimated.
 
     Returns:
-        Maps in pixel units. A response that got no sample, or that gave every sample the same weight (so that nothing
-        is left to compare with), is masked.
+        Maps in pixel units. A response that got no sample, or that gave every sample the same weight (so that there is
+        nothing to compare with), is masked.
 
     Raises:
-        InputError: weights that sum up to less than 0.
+        InputError: weights that add up to less than 0.
     """
-    grand_mean = moments.total_sum / moments.num_samples
+    n, share = moments.num_samples, moments.weight_sum / moments.num_samples
     if (moments.weight_sum < 0).any():
         raise InputError(
             f"the weights of response {int(moments.weight_sum.argmin())} sum up to {moments.weight_sum.min():g}: a "
             "mean needs weights that are not negative, use maps.regression_images for graded responses"
         )
-    spread = moments.weight_square_sum - moments.weight_sum**2 / moments.num_samples
+    spread = moments.weight_square_sum - moments.weight_sum**2 / n
     flat = (moments.weight_sum == 0) | (spread <= _ALIKE * moments.weight_square_sum)
     weight_k = np.ma.masked_array(moments.weight_sum, flat)
     error_k = np.ma.sqrt(np.ma.masked_array(spread, flat)) / weight_k
-    known = _over_pixels(error_k) * np.broadcast_to(noise.deviation, noise.shape)
-    means = moments.sum / _over_pixels(weight_k)
-    standard_error, degrees_of_freedom = known, None
+    standard_error = _over_pixels(error_k) * np.broadcast_to(noise.deviation, noise.shape)
+    means, degrees_of_freedom = moments.sum / _over_pixels(weight_k), None
     if moments.field_sums is not None:
-        share = moments.weight_sum / moments.num_samples
         weighing = (moments.draw_square_sum / weight_k**2).filled(1)
         power, degrees_of_freedom = _power_between_fields(moments, noise, means.filled(0) - noise.mean, share, weighing)
         standard_error = np.ma.masked_equal(np.sqrt(power), 0) / _over_pixels(weight_k)
     return ClassificationImages(
-        images=means - grand_mean,
+        images=means - moments.total_sum / n,
         standard_error=standard_error,
         count=moments.count,
-        share=moments.weight_sum / moments.num_samples,
+        share=share,
         degrees_of_freedom=degrees_of_freedom,
         independent=noise.white and moments.field_sums is None,
     )
@@ -97,21 +95,21 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
 def whitened_images(
     moments: Moments, noise: Noise, covariance: np.ndarray, ridge: float = 0.01
 ) -> ClassificationImages:
-    """Maps with the noise's own covariance C taken out: W (b_k - xbar), W = (C + ridge s^2 I)^-1.
+    """Maps with the noise's own covariance C removed: W (b_k - xbar), W = (C + ridge s^2 I)^-1.
 
     In noise of dependent pixels b_k - xbar is C times the template (exactly for a linear response to Gaussian noise;
-    Murray 2011, Journal of Vision 11(5):2): smooth noise gives a smooth map of a sharp template. W undoes it. s^2 is
-    the mean variance of a pixel, and the ridge says what to do with directions in which the noise hardly varies: those
-    of variance v are shrunk by v / (v + ridge s^2), since noise that does not go there says nothing of them. As a map
-    it is in units of 1 / intensity, where the response does not depend on the image with the standard error
+    Murray 2011, Journal of Vision 11(5):2): smooth noise gives a smooth map of a sharp template. W undoes that. s^2 is
+    the mean variance of a pixel. The ridge decides about directions in which the noise hardly varies: those of
+    variance v are shrunk by v / (v + ridge s^2), since noise without variance there holds no evidence about them. The
+    map is in units of 1 / intensity. Where the response does not depend on the image, its standard error is
     sqrt(diag(W C W)) times that of `classification_images` for a deviation of 1.
 
     Args:
         moments: sums over N independent samples.
         noise: the noise of those samples.
         covariance: C [D, D] of the D = H W C values of an image, such as `noise.covariance` gives.
-        ridge: in units of s^2. Larger: smoother maps of smaller error, nearer to the raw ones; 0 needs a C of full
-            rank, which Gabor-PCA noise has not.
+        ridge: in units of s^2. A larger one gives smoother maps of smaller error, nearer to the raw ones; 0 needs a C
+            of full rank, which Gabor-PCA noise does not have.
 
     Raises:
         InputError: a covariance of another size, a ridge that is not 0 or more, moments of overlapping windows, or a
@@ -145,15 +143,15 @@ def whitened_images(
 def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     """The slope of a graded response on each pixel, cov(w, x) / s^2, in units of the response per unit of intensity.
 
-    For a unit's activation or a logit, which may be negative: no mean of weights stands below the line. Its z-map is
-    that of `classification_images`. In Gaussian noise it estimates the mean input gradient (Stein's identity). Where
-    the response does not depend on the pixel the standard error is sd(w) / (s sqrt(N)).
+    For a unit's activation or a logit, which may be negative: nothing is divided by the sum of the weights. Its z-map
+    is that of `classification_images`. In Gaussian noise it estimates the mean input gradient (Stein's identity). Where
+    the response does not depend on the pixel, the standard error is sd(w) / (s sqrt(N)).
     """
     n = moments.num_samples
     spread = np.maximum(moments.weight_square_sum - moments.weight_sum**2 / n, 0)
     flat = spread <= _ALIKE * moments.weight_square_sum
     covariance = moments.sum - _over_pixels(moments.weight_sum / n) * moments.total_sum
-    still = np.broadcast_to(noise.deviation == 0, noise.shape)  # pixels that do not vary tell nothing
+    still = np.broadcast_to(noise.deviation == 0, noise.shape)  # no evidence about pixels that do not vary
     deviation = np.where(still, 1, np.broadcast_to(noise.deviation, noise.shape))
     constant = _over_pixels(flat) | still
     standard_error, degrees_of_freedom = _over_pixels(np.sqrt(spread)) * deviation, None
@@ -176,8 +174,8 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
 def gradient_images(moments: Moments) -> ClassificationImages:
     """The mean input gradient of each response, from moments of a `responses.gradient_of`.
 
-    In units of the response per unit of intensity, as `regression_images`, with the standard error of the mean,
-    sd(gradient) / sqrt(N), of every pixel by itself.
+    In units of the response per unit of intensity, like `regression_images`, with the standard error of the mean of
+    each pixel, sd(gradient) / sqrt(N).
     """
     n = moments.num_samples
     mean = moments.sum / n
@@ -187,14 +185,42 @@ def gradient_images(moments: Moments) -> ClassificationImages:
         standard_error=np.ma.masked_array(np.sqrt(variance / n)),
         count=moments.count,
         share=moments.weight_sum / n,
-        independent=False,  # neighbouring pixels of one gradient go together
+        independent=False,  # the pixels of one gradient depend on each other
     )
+
+
+def variants(
+    moments: Moments, noise: Noise, covariance: np.ndarray | None = None, ridges: Sequence[float] = (0.01, 0.1, 1.0)
+) -> dict[str, np.ma.MaskedArray]:
+    """The kinds of map that the moments of one response give, each [K, H, W, C], to be compared on data.
+
+    Args:
+        moments: sums over N samples.
+        noise: the noise of those samples.
+        covariance: of the noise, for a whitened map per ridge; None leaves them out, as for white noise.
+        ridges: of the whitened maps.
+
+    Returns:
+        By name: "mean", "centred" (minus the mean of all samples), "RMS", "z-scored" (centred, in standard errors), and
+        "whitened, ridge R".
+    """
+    centred = classification_images(moments, noise)
+    found = {
+        "mean": mean_images(moments),
+        "centred": centred.images,
+        "RMS": rms_images(moments),
+        "z-scored": centred.images / centred.standard_error,
+    }
+    if covariance is not None:
+        for ridge in ridges:
+            found[f"whitened, ridge {ridge:g}"] = whitened_images(moments, noise, covariance, ridge).images
+    return found
 
 
 def three_levels(images_khwc: np.ma.MaskedArray, low: float = 0.4, high: float = 0.8) -> np.ma.MaskedArray:
     """Maps stretched to [0, 1] (`min_max`) in three levels: 0 below `low`, 1 from `high` on, 1/2 between.
 
-    The thresholds are those of arXiv 1912.12106. For a look at the strongest parts of a map, not for its statistics.
+    The thresholds are those of arXiv 1912.12106. To look at the strongest parts of a map, not for statistics.
     """
     return np.ma.where(images_khwc < low, 0.0, np.ma.where(images_khwc >= high, 1.0, 0.5))
 
@@ -202,10 +228,9 @@ def three_levels(images_khwc: np.ma.MaskedArray, low: float = 0.4, high: float =
 def share_standard_error(moments: Moments) -> np.ma.MaskedArray:
     """Standard error of the share sum w / N of each response, [K], from the spread between independent draws.
 
-    With F draws of n_f samples, S_f the summed weight in draw f and p = sum w / N, it is
-    sqrt(sum (S_f - p n_f)^2 F / (F - 1)) / N. For independent samples that is the binomial sqrt(p (1 - p) / N) of
-    decisions; the windows of a field depend on each other, and this takes it into account. Masked where there is one
-    draw only.
+    With F draws of n_f samples, S_f the sum of the weights in draw f and p = sum w / N, it is
+    sqrt(sum (S_f - p n_f)^2 F / (F - 1)) / N. For decisions on independent samples that is the binomial
+    sqrt(p (1 - p) / N); for the windows of fields it allows for their dependence. Masked if there is only one draw.
     """
     draws, n, sums = moments.num_draws, moments.num_samples, moments.field_sums
     share = moments.weight_sum / n
@@ -216,9 +241,17 @@ def share_standard_error(moments: Moments) -> np.ma.MaskedArray:
 
 
 def min_max(images_khwc: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    """Each map stretched to [0, 1] by its own minimum and maximum, to be an image; a constant map is masked."""
+    """Each map as an image: stretched to [0, 1] by its own minimum and maximum; a constant map is masked."""
     low, high = (_over_pixels(extreme(axis=(1, 2, 3))) for extreme in (images_khwc.min, images_khwc.max))
     return (images_khwc - low) / np.ma.masked_equal(high - low, 0)
+
+
+def named(prefix: str, images_khwc: np.ma.MaskedArray) -> dict[str, np.ndarray]:
+    """The maps by the names that they have in a file: {"decision_map_3": ...}.
+
+    A class without a map has no key; rows of one array would invite reading row 3 as class 3.
+    """
+    return {f"{prefix}_{k}": image.filled() for k, image in enumerate(images_khwc) if image.count()}
 
 
 def _power_between_fields(
@@ -227,12 +260,12 @@ def _power_between_fields(
     """Variance of sum (w (x - mean) - share x) over all samples, from the spread between fields.
 
     With R_f that sum in field f it is (sum R_f^2 - (sum R_f)^2 / F) / (1 - h), with n (1 - h) degrees of freedom.
-    h is what estimating the mean takes: 1 / F, or sum S_f^2 / (sum S_f)^2 where the mean weighs fields by S_f = sum w.
-    n counts the fields that make the spread, (sum q_f)^2 / sum q_f^2 with q_f the sum of (w - share)^2 in field f
-    (Satterthwaite 1946): all for a common class, about N_k for a rare one, and for its complement.
+    h is what estimating the mean costs: 1 / F, or sum S_f^2 / (sum S_f)^2 where the mean weights fields by S_f = sum w.
+    n is the effective number of fields, (sum q_f)^2 / sum q_f^2 with q_f the sum of (w - share)^2 in field f
+    (Satterthwaite 1946): all fields for a common class, about N_k for a rare one, and for its complement.
 
     Returns:
-        Variance [K, H, W, C], 0 where it is not known, and degrees of freedom [K].
+        Variance [K, H, W, C], 0 where it is unknown, and degrees of freedom [K].
     """
     sums, fields, n = moments.field_sums, moments.num_draws, moments.num_samples
     assert sums is not None

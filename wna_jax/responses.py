@@ -3,7 +3,7 @@
 A response is a pure function, images [n, H, W, C] -> weights [n, K], or to a pytree of such weights, so that several
 responses share one pass of the network. Here are those of classifiers, built on any JAX function images -> logits
 [n, K] (for fields of many windows [n, g, g, K]); of networks that are no JAX functions (`of_black_box`); and gradients
-(`gradient_of`), which answer by a map instead of a weight. Those of single units are in `wna_jax.units`.
+(`gradient_of`), which answer by a map instead of a weight. Those of single units are in `wna_jax.networks.units`.
 
 | name | weight w_k of an image | its map estimates | use it |
 | --- | --- | --- | --- |
@@ -23,14 +23,15 @@ logits, which may be 0 or negative. A NaN among an image's logits makes all its 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial, register_dataclass
 
-from wna_jax.errors import InputError, unknown_name
+from wna_jax.runs.errors import InputError, unknown_name
 
 Images = jax.Array
 Logits = jax.Array
@@ -96,7 +97,11 @@ def from_name(text: str) -> Response:
         value = np.nan
     if not low < value < high:
         raise InputError(f"response {text!r}: expected a number between {low:g} and {high:g}, such as {name}:0.9")
-    return lambda logits: _REGISTRY[name](logits, value)
+    return Partial(_with_number, name, value)
+
+
+def _with_number(name: str, number: float, logits: Logits) -> Weights:
+    return _REGISTRY[name](logits, number)
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -107,13 +112,34 @@ def check_names(names: Sequence[str]) -> None:
         from_name(name)
 
 
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """The named responses of a classifier, in one pass: images -> {name: weights [n, K]}."""
+
+    network: Callable[[Images], Logits]
+    names: tuple[str, ...] = field(metadata={"static": True})
+
+    def __call__(self, images: Images) -> dict[str, Weights]:
+        """Raises an InputError where the network does not return logits."""
+        logits = self.network(images)
+        shape = getattr(logits, "shape", None)
+        if shape is None or len(shape) not in (2, 4) or shape[0] != len(images):  # 4: the windows of fields
+            raise InputError(
+                f"the network returned {_describe(logits)} for images {images.shape}: "
+                f"expected logits of shape ({len(images)}, classes)"
+            )
+        return weigh(self.names, logits)
+
+
 def of_classifier(
-    logits_function: Callable[[Images], Logits], names: Sequence[str] = ("decision", "probability")
-) -> Callable[[Images], dict[str, Weights]]:
+    network: Callable[[Images], Logits], names: Sequence[str] = ("decision", "probability")
+) -> Classifier:
     """The named responses of a classifier, in one pass.
 
     Args:
-        logits_function: images [n, H, W, C] -> logits [n, K]; any JAX-traceable function.
+        network: images [n, H, W, C] -> logits [n, K]; any JAX-traceable function. Where it is a pytree, such as a
+            `networks.Network`, all networks of one architecture share one compiled program.
         names: as `from_name` takes them.
 
     Returns:
@@ -123,18 +149,12 @@ def of_classifier(
         InputError: no such response (now), or logits of another shape (when the response is used).
     """
     check_names(names)
+    return Classifier(network, tuple(names))
 
-    def respond(images: Images) -> dict[str, Weights]:
-        logits = logits_function(images)
-        shape = getattr(logits, "shape", None)
-        if shape is None or len(shape) not in (2, 4) or shape[0] != len(images):  # 4: the windows of fields
-            raise InputError(
-                f"the network returned {_describe(logits)} for images {images.shape}: "
-                f"expected logits of shape ({len(images)}, classes)"
-            )
-        return {name: from_name(name)(logits) for name in names}
 
-    return respond
+def weigh(names: Sequence[str], logits: Logits) -> dict[str, Weights]:
+    """The named responses to logits [n, K]: {name: weights [n, K]}."""
+    return {name: from_name(name)(logits) for name in names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +165,22 @@ class BlackBox:
     """NumPy images float32 [n, H, W, C] -> answers [n, K], on the host."""
     weigh: Callable[[jax.Array], Any]
     """Answers -> weights [n, K] or a pytree of them."""
+
+    def ask(self, images: np.ndarray) -> np.ndarray:
+        """The answers float32 [n, K]; an InputError where the function returns anything else."""
+        answers = self.function(images)
+        try:
+            answers = np.asarray(answers, np.float32)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"the black box returned a {type(answers).__name__}: expected a NumPy array of numbers"
+            ) from None
+        if answers.ndim != 2 or len(answers) != len(images):
+            raise InputError(
+                f"the black box returned an array of shape {answers.shape} for images {images.shape}: "
+                f"expected ({len(images)}, classes)"
+            )
+        return answers
 
 
 def of_black_box(
@@ -158,9 +194,10 @@ def of_black_box(
         names: as `from_name` takes them.
     """
     check_names(names)
-    return BlackBox(function, lambda logits: {name: from_name(name)(logits) for name in names})
+    return BlackBox(function, Partial(weigh, tuple(names)))
 
 
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Gradient:
     """Answers with the input gradient of each weight instead of the weight."""
@@ -173,13 +210,23 @@ def gradient_of(weights: Callable[[Images], Weights]) -> Gradient:
 
     In Gaussian noise of deviation s, E[grad f] = cov(f, x) / s^2, so `maps.gradient_images` of this and
     `maps.regression_images` of the response itself estimate the same map, this one from far fewer samples (which cost
-    about two network passes a class each). In other noise the two differ. A hard decision has no gradient: use a
+    about two network passes per class each). In other noise the two differ. A hard decision has no gradient: use a
     probability, as sharp as need be.
 
     Args:
-        weights: images [n, H, W, C] -> weights [n, K], such as `lambda x: probability(logits_function(x))`.
+        weights: images [n, H, W, C] -> weights [n, K], such as `of_response(network, "probability:4")`.
     """
     return Gradient(weights)
+
+
+def of_response(network: Callable[[Images], Logits], name: str) -> Callable[[Images], Weights]:
+    """One named response of a classifier: images [n, H, W, C] -> weights [n, K]."""
+    check_names([name])
+    return Partial(_one_response, name, network)
+
+
+def _one_response(name: str, network: Callable[[Images], Logits], images: Images) -> Weights:
+    return from_name(name)(network(images))
 
 
 def _keep_nan(weights: Weights, logits: Logits) -> Weights:

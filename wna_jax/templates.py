@@ -1,63 +1,96 @@
-"""Maps as images, what does a network call its own map? And maps as templates, how well do they classify images?"""
+"""What a network calls its own maps, and how well maps classify images when they are used as templates."""
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wna_jax.errors import InputError
+from wna_jax.data import Dataset
 from wna_jax.maps import min_max
+from wna_jax.runs.batches import map_over
+from wna_jax.runs.errors import InputError
+from wna_jax.statistics.classification import ClassificationReport, classification_report
+from wna_jax.statistics.classification import confusion_matrix as confusion_matrix
 
 Scale = Literal["none", "length", "stretched", "match"]
 _BATCH = 4096
 
 
 class Feedback(NamedTuple):
-    """What a network calls a map."""
+    """What a network calls an image, such as a map."""
 
     predicted: int
     """The class of the largest probability."""
     confidence: float
     """That probability."""
 
+    def text(self, class_names: Sequence[str]) -> str:
+        """The answer for a figure: the class and the confidence."""
+        return f"{class_names[self.predicted]} {self.confidence:.2f}"
+
+    def caption(self, k: int, class_names: Sequence[str]) -> str:
+        """The answer to the map of class k for a figure, marked as right or wrong."""
+        return f"{'✓' if self.predicted == k else '✗'} {self.text(class_names)}"
+
+    def as_json(self, k: int) -> dict[str, Any]:
+        """The answer to the map of class k as JSON values."""
+        return self._asdict() | {"correct": self.predicted == k}
+
 
 def feed_back(
-    logits_function: Callable[[jax.Array], jax.Array], images_khwc: np.ma.MaskedArray
+    logits_function: Callable[[jax.Array], jax.Array], images_khwc: np.ma.MaskedArray, *, stretch: bool = True
 ) -> list[Feedback | None]:
-    """Stretches each map to [0, 1] and lets the network classify it (the feed-back test of arXiv 1912.12106).
+    """Lets the network classify each map, stretched to [0, 1] (the feed-back test of arXiv 1912.12106).
 
     Args:
         logits_function: images [n, H, W, C] -> logits [n, K].
         images_khwc: the maps [K, H, W, C]; masked where there is none.
+        stretch: False shows them as they are, for what is an image already.
 
     Returns:
-        One `Feedback` a map, None for one that is masked or constant.
+        One `Feedback` per map; None for a map that is masked, or constant where it is to be stretched.
     """
-    stretched = min_max(np.ma.masked_array(images_khwc))
-    present = ~np.ma.getmaskarray(stretched).any(axis=(1, 2, 3))
-    answers: list[Feedback | None] = [None] * len(images_khwc)
+    images = np.ma.masked_array(images_khwc)
+    shown = min_max(images) if stretch else images
+    present = ~np.ma.getmaskarray(shown).any(axis=(1, 2, 3))
+    answers: list[Feedback | None] = [None] * len(shown)
     if present.any():
-        images = stretched[present].filled().astype(np.float32)
-        probabilities = np.asarray(jax.nn.softmax(logits_function(jnp.asarray(images))))
-        for k, probability in zip(np.flatnonzero(present), probabilities, strict=True):
+        logits = logits_function(jnp.asarray(shown[present].filled(), jnp.float32))
+        for k, probability in zip(np.flatnonzero(present), np.asarray(jax.nn.softmax(logits)), strict=True):
             answers[k] = Feedback(int(probability.argmax()), float(probability.max()))
     return answers
 
 
+def captions(answers: Sequence[Feedback | None], class_names: Sequence[str], without: str = "empty") -> list[str]:
+    """The answers to the maps of all classes for a figure; `without` is said of a class that has no map."""
+    return [without if answer is None else answer.caption(k, class_names) for k, answer in enumerate(answers)]
+
+
+def as_json(answers: Sequence[Feedback | None]) -> list[dict[str, Any] | None]:
+    """The answers to the maps of all classes as JSON values; None for a class that has no map."""
+    return [answer and answer.as_json(k) for k, answer in enumerate(answers)]
+
+
+def called_right(answers: Sequence[Feedback | None]) -> tuple[int, int]:
+    """How many maps are called by their own class, and how many maps there are."""
+    right = [answer.predicted == k for k, answer in enumerate(answers) if answer is not None]
+    return sum(right), len(right)
+
+
 class Rule(NamedTuple):
-    """How templates are made comparable before the largest match wins; the template itself says nothing of that."""
+    """How templates are made comparable before the largest match wins; the templates themselves do not say."""
 
     centred: bool
-    """The mean training image is subtracted from every image: what all images share speaks for no class."""
+    """The mean training image is subtracted from every image: what all images share is evidence for no class."""
     scale: Scale
-    """none: the templates as they are. length: each divided by its L2 norm. stretched: each to [0, 1], then divided by
-    its norm. match: each match divided by its deviation over the training images, after its mean was subtracted."""
+    """none: the templates as they are. length: each divided by its L2 norm. stretched: each stretched to [0, 1], then
+    divided by its norm. match: each match standardised by its mean and deviation over the training images."""
 
 
 AUTHORS = Rule(centred=False, scale="stretched")
-"""The cosine rule of arXiv 1912.12106; the grey to which it stretches a map's zero favours some classes over others."""
+"""The cosine rule of arXiv 1912.12106; the grey that a map's zero becomes favours some classes over others."""
 RULES = tuple(Rule(centred, scale) for scale in get_args(Scale) for centred in (False, True)[scale == "match" :])
 
 
@@ -79,10 +112,10 @@ def template_classifier(
 ) -> TemplateClassifier:
     """Maps as a classifier of images (the dot-product classifier of arXiv 1912.12106), under any rule.
 
-    An image's own length, by which the authors divide too, changes no answer.
+    The authors also divide by the length of the image, which changes no answer.
 
     Args:
-        templates_khwc: one for each class [K, H, W, C]; masked where there is none.
+        templates_khwc: one per class [K, H, W, C]; masked where there is none.
         rule: what is done to templates and matches.
         train_images_u8: [N, H, W, C], of which means are taken; labels are not needed.
 
@@ -96,8 +129,8 @@ def template_classifier(
         templates = min_max(templates)
     absent = np.ma.getmaskarray(templates).all(axis=(1, 2, 3))
     if absent.all():
-        raise InputError("no class has a template: more noise samples, or the probability maps, give some")
-    weights = np.array(templates.filled(0)).reshape(len(templates), -1)  # filled gives no copy where nothing is masked
+        raise InputError("no class has a template: draw more noise samples, or use the probability maps")
+    weights = np.array(templates.filled(0)).reshape(len(templates), -1)  # filled does not copy where nothing is masked
     if rule.scale in ("length", "stretched"):
         weights /= np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-300)
     bias = np.zeros(len(weights))
@@ -111,13 +144,72 @@ def template_classifier(
     return TemplateClassifier(weights, np.where(absent, -np.inf, bias))
 
 
-def confusion_matrix(truth: np.ndarray, answers: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts [K, K]: row the true class, column the answer."""
-    cells = np.bincount(truth.astype(np.int64) * num_classes + answers, minlength=num_classes**2)
-    return cells.reshape(num_classes, num_classes)
+class Choice(NamedTuple):
+    """The rule that the validation images chose for some templates."""
+
+    rule: Rule
+    classifier: TemplateClassifier
+    validation_accuracy: float
+
+
+def choose_rule(templates_khwc: np.ma.MaskedArray, dataset: Dataset) -> Choice:
+    """The rule by which templates classify the most validation images correctly (the first of equals).
+
+    The rule matters as much as the templates do. It must not be chosen on the test images.
+
+    Raises:
+        InputError: as `template_classifier`.
+    """
+    images, labels = dataset.validation
+
+    def tried(rule: Rule) -> Choice:
+        classifier = template_classifier(templates_khwc, rule, dataset.train.images)
+        return Choice(rule, classifier, float(np.mean(classifier.classify(images) == labels)))
+
+    return max(map(tried, RULES), key=lambda choice: choice.validation_accuracy)
+
+
+class Trial(NamedTuple):
+    """How well templates classify the test images."""
+
+    choice: Choice
+    test: ClassificationReport
+    """Of the chosen rule."""
+    authors_accuracy: float
+    """On the test images, by the rule `AUTHORS`."""
+    absent: np.ndarray
+    """Classes without a template, bool [K]."""
+
+    def as_json(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """The trial as JSON values."""
+        return {
+            "rule": self.choice.rule._asdict(),
+            "validation_accuracy": self.choice.validation_accuracy,
+            "test_accuracy": self.test.accuracy,
+            "interval_95": [float(self.test.interval.low), float(self.test.interval.high)],
+            "authors_rule_test_accuracy": self.authors_accuracy,
+            "confusion": self.test.confusion.tolist(),
+            "classes_without_template": [name for name, absent in zip(class_names, self.absent, strict=True) if absent],
+        }
+
+
+def try_on_test_images(templates_khwc: np.ma.MaskedArray, dataset: Dataset) -> Trial:
+    """Chooses the rule on the validation images, and classifies the test images by it.
+
+    Raises:
+        InputError: as `template_classifier`.
+    """
+    images, labels = dataset.test
+    choice = choose_rule(templates_khwc, dataset)
+    authors = template_classifier(templates_khwc, AUTHORS, dataset.train.images)
+    return Trial(
+        choice,
+        classification_report(labels, choice.classifier.classify(images), dataset.num_classes),
+        float(np.mean(authors.classify(images) == labels)),
+        templates_khwc.count(axis=(1, 2, 3)) == 0,
+    )
 
 
 def _matches(weights_kd: np.ndarray, images_u8: np.ndarray) -> np.ndarray:
     flat = images_u8.reshape(len(images_u8), -1)
-    starts = range(0, len(flat), _BATCH)
-    return np.concatenate([flat[start : start + _BATCH] / 255 @ weights_kd.T for start in starts])
+    return map_over(lambda batch: batch / 255 @ weights_kd.T, (flat,), _BATCH)

@@ -1,7 +1,7 @@
 """Image data sets as uint8 arrays: MNIST, Fashion-MNIST, CIFAR-10, digits, prepared TFDS directories, image folders.
 
-Everything is read with NumPy and Pillow, without TensorFlow. Only what is missing is downloaded, and every published
-file is checked against the sha256 that tensorflow_datasets (TFDS) lists for it.
+Everything is read with NumPy and Pillow, without TensorFlow. Missing files are downloaded, and every published file is
+checked against its SHA-256.
 """
 
 import difflib
@@ -11,40 +11,41 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wna_jax.data.dataset import Dataset, Source, Split, assemble, choose_classes, reason
+from wna_jax.data.dataset import Dataset, Source, Split, assemble, check_classes, choose_classes, reason
 from wna_jax.data.folder import read_folder
 from wna_jax.data.prepared import find_prepared, how_to_prepare, read_prepared
 from wna_jax.data.published import CLASS_NAMES, read_published
-from wna_jax.errors import InputError
-from wna_jax.progress import Report, silent
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Report, silent
 
-__all__ = ["Dataset", "Split", "load"]
+__all__ = ["Dataset", "Split", "check_classes", "load"]
 
 _GREY = ":grey"
 
 
 def load(name: str, data_dir: str | Path | None = None, report: Report = silent) -> Dataset:
-    """Load a data set by name.
+    """Loads a data set by name.
 
     Args:
         name: `digits` (scikit-learn's 1,797 digits, resized to 28x28), `mnist`, `fashion_mnist`, `cifar10`,
-            `folder:PATH` (an image folder: a subfolder for each class, or images only) or `tfds:NAME` (a directory
-            prepared by TFDS as array_record, with features `image` and `label`; NAME may go on to a configuration and
-            a version, as in `kmnist:3.0.1`). Where such a directory exists the prefix `tfds:` can be left out. With
-            `:grey` behind any of these, as in `cifar10:grey`, the mean of the channels of each image. Last of all,
-            class names choose some of the classes, in that order: `mnist:5,6`.
+            `folder:PATH` (an image folder, with one subfolder per class or with images only) or `tfds:NAME` (a
+            directory prepared by tensorflow_datasets (TFDS) as array_record, with features `image` and `label`; NAME
+            may include a configuration and a version, as in `kmnist:3.0.1`). Where such a directory exists the prefix
+            `tfds:` is optional. A suffix `:grey`, as in `cifar10:grey`, averages the channels of each image. A final
+            list of class names, as in `mnist:5,6`, selects these classes in this order.
         data_dir: where to look for the folder `mnist/`, `cifar10/`, ...: published files (the IDX files of MNIST with
-            or without .gz, cifar-10-binary.tar.gz or its cifar-10-batches-bin/) or a prepared TFDS directory. Without
-            it `./data` is looked at. After it come the TFDS directory (TFDS_DATA_DIR, else ~/tensorflow_datasets), our
-            cache (WNA_JAX_CACHE, else XDG_CACHE_HOME/wna_jax, else ~/.cache/wna_jax), and a download into the cache.
+            or without .gz, cifar-10-binary.tar.gz or its cifar-10-batches-bin/) or a prepared TFDS directory; by
+            default `./data`. Searched next are the TFDS directory (TFDS_DATA_DIR, else ~/tensorflow_datasets) and the
+            cache (WNA_JAX_CACHE, else XDG_CACHE_HOME/wna_jax, else ~/.cache/wna_jax), into which missing files are
+            downloaded.
         report: progress of downloads, in bytes.
 
     Returns:
-        The data set, in its published order (for TFDS: sorted by the feature `id` where there is one). A set without a
-        test split gets one: its validation split if it has that, else a fifth of its images drawn by a fixed seed.
+        The data set, in its published order (for TFDS: sorted by the feature `id` where there is one). Without a test
+        split, the validation split is used, or else a fifth of the images drawn with a fixed seed.
 
     Raises:
-        InputError: the name or a class is unknown, or the data are missing, damaged, not those published, or too few.
+        InputError: the name or a class is unknown, or the data are missing, damaged, not as published, or too few.
     """
     whole, _, chosen = name.rpartition(":")
     if "," not in chosen or whole in ("", "folder", "tfds"):  # such as folder:a,b, which is a path
@@ -53,7 +54,7 @@ def load(name: str, data_dir: str | Path | None = None, report: Report = silent)
     try:
         source = _read(coloured, data_dir, report)
     except OSError as error:
-        raise InputError(f"{name}: cannot be read ({reason(error)}); check that file and its permissions") from error
+        raise InputError(f"{name}: cannot be read ({reason(error)}); check the file and its permissions") from error
     source = source if whole == coloured else _to_grey(source)
     return assemble(name, choose_classes(name, source, chosen.split(",")) if chosen else source)
 
@@ -74,7 +75,7 @@ def _read(name: str, data_dir: str | Path | None, report: Report) -> Source:
         return read_folder(Path(name.removeprefix("folder:")).expanduser())
     given = Path(data_dir or "data").expanduser()
     if data_dir and not given.is_dir():
-        raise InputError(f"data_dir {given} is not a directory; give the one that holds the data sets, or none")
+        raise InputError(f"data_dir {given} is not a directory; give the directory that holds the data sets, or none")
     home = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     if name in CLASS_NAMES:
         return read_published(name, given, home, report)
@@ -89,7 +90,7 @@ def _read(name: str, data_dir: str | Path | None, report: Report) -> Source:
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise InputError(
         f"unknown data set {name!r}{hint}: expected {', '.join(known)}, folder:PATH or tfds:NAME, "
-        "or one of these with two classes or more, as in mnist:5,6"
+        "or one of these with two or more of its classes, as in mnist:5,6"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a data set is, and how its splits are made."""
+"""The data set type, and how its splits are made."""
 
 import functools
 import hashlib
@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from wna_jax.errors import InputError, unknown_name
+from wna_jax.runs.errors import InputError, unknown_name
 
 MIN_IMAGES = 10
-_SEED = 20250101  # of every split made here; changing it makes checkpoints incomparable
+_SEED = 20250101  # for every split made here; changing it makes checkpoints incomparable
 
 
 class Split(NamedTuple):
@@ -23,7 +23,7 @@ class Split(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What a reader returns. Where there is no published test split, `assemble` makes one."""
+    """What a reader returns. If there is no published test split, `assemble` makes one."""
 
     train: Split
     test: Split | None
@@ -32,11 +32,11 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set for classification, split three ways; the arrays are read-only.
+    """A classification data set in three splits; the arrays are read-only.
 
-    `validation` is a tenth of the published train images, at most 5,000, drawn by a fixed seed; what is left in `train`
-    keeps its order. `fingerprint` is the start (16 hex digits) of a sha256 over the shapes, pixels and labels of all of
-    the data, before `validation` is taken out: equal data, equal fingerprint, whichever files they came from.
+    `validation` is a tenth of the published training images, at most 5,000, drawn with a fixed seed; the rest of
+    `train` keeps its order. `fingerprint` is the first 16 hex digits of a SHA-256 over the shapes, pixels and labels of
+    all data before `validation` is split off: equal data have equal fingerprints, whichever files they came from.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Dataset:
     fingerprint: str
 
     def altered(self, what: str, train: Split, validation: Split | None = None) -> "Dataset":
-        """Other images or labels to train (and choose) on, under a name and a fingerprint of their own."""
+        """This data set with other training (and validation) images or labels, a new name and a new fingerprint."""
         validation = self.validation if validation is None else validation
         digest = hashlib.sha256(self.fingerprint.encode())
         for array in (*train, *validation):
@@ -56,7 +56,7 @@ class Dataset:
         return replace(self, name=name, train=train, validation=validation, fingerprint=fingerprint)
 
     def resized(self, side: int) -> "Dataset":
-        """The images at side x side pixels (Lanczos), under a name and a fingerprint of their own."""
+        """This data set at side x side pixels (Lanczos), with a new name and a new fingerprint."""
         channels = self.image_shape[2]
 
         def at_size(split: Split) -> Split:
@@ -69,9 +69,37 @@ class Dataset:
         altered = self.altered(f"{side}x{side}", at_size(self.train), at_size(self.validation))
         return replace(altered, test=at_size(self.test))
 
+    def members(self, k: int) -> np.ndarray:
+        """The training images of class k, uint8 [n, H, W, C]."""
+        return self.train.images[self.train.labels == k]
+
+    @functools.cached_property
+    def class_means(self) -> np.ndarray:
+        """The mean training image of each class on the [0, 1] scale, [K, H, W, C]."""
+        return np.stack([self.members(k).mean(axis=0) / 255 for k in range(self.num_classes)])
+
+    @property
+    def test_images(self) -> np.ndarray:
+        """The test images, float32 on the [0, 1] scale."""
+        return self.test.images / np.float32(255)
+
+    def test_members(self, k: int) -> np.ndarray:
+        """The test images of class k, float32 on the [0, 1] scale, [n, H, W, C]."""
+        return self.test.images[self.test.labels == k] / np.float32(255)
+
+    def label_of(self, class_name: str) -> int:
+        """The label of the class of that name.
+
+        Raises:
+            InputError: there is no such class.
+        """
+        if class_name not in self.class_names:
+            raise unknown_name("class", class_name, self.class_names)
+        return self.class_names.index(class_name)
+
     @property
     def title(self) -> str:
-        """The name as a figure tells it: of a folder, however deep it lies, its own name alone."""
+        """The name for figures: of a folder, only the last part of its path."""
         kind, _, path = self.name.partition(":")
         return f"{kind}:{Path(path).name}" if kind == "folder" else self.name
 
@@ -87,16 +115,16 @@ class Dataset:
         return len(self.class_names)
 
     def mean(self) -> np.ndarray:
-        """Mean over all pixels of the train images, float32 [C], on the scale where 255 is 1."""
+        """Mean over all pixels of the training images, float32 [C], on the [0, 1] scale."""
         return self._moments[0].astype(np.float32)
 
     def deviation(self) -> np.ndarray:
-        """Standard deviation (divisor N) over all pixels of the train images, float32 [C], where 255 is 1."""
+        """Standard deviation (divisor N) over all pixels of the training images, float32 [C], on the [0, 1] scale."""
         return self._moments[1].astype(np.float32)
 
     @functools.cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        # 256 counts a channel hold all that is needed, exactly, and no float copy of the images is made.
+        # 256 counts per channel give the exact moments without a float copy of the images.
         images, counts = self.train.images, np.zeros((self.image_shape[2], 256), np.int64)
         for start in range(0, len(images), 4096):
             for channel, count in enumerate(counts):
@@ -107,7 +135,7 @@ class Dataset:
 
 
 def assemble(name: str, source: Source) -> Dataset:
-    """Check what a reader returned, and split it three ways.
+    """Checks what a reader returned, and makes the three splits.
 
     Raises:
         InputError: labels and images do not match, labels are out of range, or there are fewer than 10 images in all.
@@ -117,10 +145,10 @@ def assemble(name: str, source: Source) -> Dataset:
     for images, labels in everything:
         if len(images) != len(labels) or images.shape[1:] != source.train.images.shape[1:]:
             found = " and ".join(f"{len(part.labels):,} labels for images {part.images.shape}" for part in everything)
-            raise InputError(f"{name}: expected one label an image, all of one shape, got {found}; replace the data")
+            raise InputError(f"{name}: expected one label per image, all of one shape, got {found}; replace the data")
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(source.class_names):
             raise InputError(
-                f"{name}: labels run from {labels.min()} to {labels.max()}, expected 0 to "
+                f"{name}: labels range from {labels.min()} to {labels.max()}, expected 0 to "
                 f"{len(source.class_names) - 1}; replace the data"
             )
         digest.update(repr(images.shape).encode())
@@ -129,7 +157,7 @@ def assemble(name: str, source: Source) -> Dataset:
     sizes = [len(split.labels) for split in everything]
     if sum(sizes) < MIN_IMAGES or sizes[0] < 2 or sizes[-1] < 1:
         got = " + ".join(map(str, sizes))
-        raise InputError(f"{name}: {got} images are too few to split, expected at least {MIN_IMAGES}; add more")
+        raise InputError(f"{name}: {got} images are too few to split, expected at least {MIN_IMAGES}; add images")
 
     train, test = source.train, source.test
     if test is None:
@@ -140,8 +168,22 @@ def assemble(name: str, source: Source) -> Dataset:
     return Dataset(name, train, validation, test, source.class_names, digest.hexdigest()[:16])
 
 
+def check_classes(dataset: Dataset) -> None:
+    """Checks that a data set has at least two classes, and training images of each.
+
+    Raises:
+        InputError: it does not.
+    """
+    if dataset.num_classes < 2:
+        raise InputError(f"{dataset.name} has one class: put images of two or more classes into a subfolder each")
+    counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+    if not counts.all():
+        lacking = ", ".join(dataset.class_names[k] for k in np.flatnonzero(counts == 0))
+        raise InputError(f"{dataset.name} has no training images of {lacking}: add some, or remove the class")
+
+
 def choose_classes(name: str, source: Source, chosen: list[str]) -> Source:
-    """The part of a source that shows the chosen classes, labelled in the order in which they are given.
+    """The images of the chosen classes, labelled in the order in which the classes are given.
 
     Raises:
         InputError: a class that the source does not have, or one that is given twice.
@@ -150,7 +192,7 @@ def choose_classes(name: str, source: Source, chosen: list[str]) -> Source:
         if class_name not in source.class_names:
             raise unknown_name(f"class of {name}:", class_name, source.class_names)
     if len(set(chosen)) < len(chosen):
-        raise InputError(f"{name}: a class is given twice; give each once")
+        raise InputError(f"{name}: a class is given twice; give each class once")
     new_label = np.full(len(source.class_names), -1, np.int32)
     new_label[[source.class_names.index(class_name) for class_name in chosen]] = np.arange(len(chosen))
 
@@ -162,13 +204,13 @@ def choose_classes(name: str, source: Source, chosen: list[str]) -> Source:
 
 
 def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
-    """The rest, and `count` members drawn by the fixed seed; both keep the order of the whole."""
-    # NumPy promises the raw stream of PCG64 for ever; that of Generator.permutation it may change.
+    """The rest, and `count` members drawn with the fixed seed; both keep the original order."""
+    # NumPy guarantees the raw stream of PCG64, but not that of Generator.permutation.
     order = np.random.PCG64(_SEED).random_raw(len(split.labels)).argsort(kind="stable")
     held, rest = np.sort(order[:count]), np.sort(order[count:])
     return Split(split.images[rest], split.labels[rest]), Split(split.images[held], split.labels[held])
 
 
 def reason(error: BaseException) -> str:
-    """The message of somebody else's exception, on one line."""
+    """The message of another library's exception, on one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Folders of images, with or without a subfolder for each class."""
+"""Folders of images, with or without one subfolder per class."""
 
 from pathlib import Path
 
@@ -6,20 +6,20 @@ import numpy as np
 from PIL import Image
 
 from wna_jax.data.dataset import MIN_IMAGES, Source, Split, reason
-from wna_jax.errors import InputError
+from wna_jax.runs.errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 _GREY_MODES = ("1", "L", "LA")
 
 
 def read_folder(folder: Path) -> Source:
-    """Read the images of a folder, in the order of their names.
+    """Reads the images of a folder, in the order of their names.
 
-    The classes are the subfolders that hold images, in the order of their names; a folder that holds the images itself
-    has one class, "image". Images are grey (C = 1) if all of them are, else colour (C = 3); transparency is dropped.
+    The classes are the subfolders with images, in the order of their names; a folder that contains images directly has
+    the single class "image". Images are grey (C = 1) if all of them are, else colour (C = 3); transparency is dropped.
 
     Raises:
-        InputError: no such folder, too few images, an unreadable one, or images of several sizes.
+        InputError: no such folder, too few images, an unreadable image, or images of several sizes.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give folder:PATH, a folder of images or of class subfolders")
@@ -27,12 +27,12 @@ def read_folder(folder: Path) -> Source:
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     classes = {subfolder.name: paths for subfolder in subfolders if (paths := _images_in(subfolder))}
     if loose and classes:
-        raise InputError(f"{folder} holds both images and subfolders with images; keep the one or the other")
+        raise InputError(f"{folder} holds both images and subfolders with images; keep only one of the two")
     classes = classes or {"image": loose}
     paths = [path for members in classes.values() for path in members]
     if len(paths) < MIN_IMAGES:
         raise InputError(
-            f"{folder} holds {len(paths)} images, expected at least {MIN_IMAGES} ({' '.join(_SUFFIXES)}); add more"
+            f"{folder} holds {len(paths)} images, expected at least {MIN_IMAGES} ({' '.join(_SUFFIXES)}); add images"
         )
 
     arrays: list[np.ndarray] = []
@@ -44,7 +44,7 @@ def read_folder(folder: Path) -> Source:
         arrays.append(array)
         if array.shape[:2] != arrays[0].shape[:2]:
             (a, b), (c, d) = arrays[0].shape[:2], array.shape[:2]
-            raise InputError(f"{paths[0]} is {b}x{a} but {path} is {d}x{c}; images must be of one size, resize them")
+            raise InputError(f"{paths[0]} is {b}x{a} but {path} is {d}x{c}; resize the images to one size")
     channels = max(array.shape[2] for array in arrays)
     images = np.stack([np.broadcast_to(array, (*array.shape[:2], channels)) for array in arrays])
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(members) for members in classes.values()])
@@ -60,7 +60,7 @@ def _pixels(path: Path) -> np.ndarray:
     """One image as uint8 [H, W, 1] or [H, W, 3]."""
     with Image.open(path) as image:
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            raise ValueError(f"more than 8 bits a channel, Pillow's mode {image.mode}")
+            raise ValueError(f"more than 8 bits per channel, Pillow mode {image.mode}")
         mode = "L" if image.mode in _GREY_MODES else "RGB"
         array = np.asarray(image if image.mode == mode else image.convert(mode))
     return array if array.ndim == 3 else array[..., None]

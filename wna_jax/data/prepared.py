@@ -1,4 +1,4 @@
-"""Directories that tensorflow_datasets (TFDS) prepared as array_record, read without TensorFlow."""
+"""Directories prepared by tensorflow_datasets (TFDS) as array_record, read without TensorFlow."""
 
 import io
 import re
@@ -9,31 +9,29 @@ import numpy as np
 from PIL import Image
 
 from wna_jax.data.dataset import Source, Split, reason
-from wna_jax.errors import InputError
+from wna_jax.runs.errors import InputError
 
 
 def how_to_prepare(name: str) -> str:
-    """What to tell a user who has no array_record directory of a set."""
-    return (
-        f"where TensorFlow is installed, tfds.builder({name!r}, file_format='array_record').download_and_prepare() "
-        "makes it"
-    )
+    """The advice for a user without an array_record directory of a data set."""
+    builder = f"tfds.builder({name!r}, file_format='array_record')"
+    return f"to make it, install TensorFlow and run {builder}.download_and_prepare()"
 
 
 def find_prepared(name: str, root: Path, skip_other_formats: bool = False) -> Path | None:
-    """The newest version of a set that TFDS prepared as root / name / [configuration /] version, or None.
+    """The newest version of a data set that TFDS prepared as root / name / [configuration /] version, or None.
 
     Raises:
-        InputError: it is there in another format than array_record, which TensorFlow alone can read (unless such a
-            directory is to be skipped), or in several configurations.
+        InputError: it exists only in a format other than array_record, which needs TensorFlow (unless such directories
+            are to be skipped), or in several configurations.
     """
     base = root / name.replace(":", "/")
     infos = [info for depth in ("", "*/", "*/*/") for info in base.glob(f"{depth}dataset_info.json")] if name else []
-    # Only a finished directory has a version, and nothing else, for its name.
+    # The name of a finished directory is a version and nothing else.
     directories = [info.parent for info in infos if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)]
     usable = [path for path in directories if any(path.glob("*.array_record*"))]
     if directories and not usable and not skip_other_formats:
-        raise InputError(f"{directories[0]} has no array_record files, which were expected; {how_to_prepare(name)}")
+        raise InputError(f"{directories[0]} contains no array_record files; {how_to_prepare(name)}")
     if len({path.parent for path in usable}) > 1:
         options = ", ".join(sorted(f"tfds:{path.relative_to(root)}" for path in usable))
         raise InputError(f"{name}: {base} holds several configurations; choose one of {options}")
@@ -41,19 +39,19 @@ def find_prepared(name: str, root: Path, skip_other_formats: bool = False) -> Pa
 
 
 def read_prepared(directory: Path) -> Source:
-    """Read the train and test splits of a prepared directory; without a test split, `validation` takes its place.
+    """Reads the train and test splits of a prepared directory; `validation` replaces a missing test split.
 
-    The examples are sorted by the feature `id`, where there is one: TFDS stores them shuffled.
+    Examples are sorted by the feature `id` where there is one, because TFDS stores them shuffled.
 
     Raises:
-        InputError: the directory is damaged, or is not a set of equally large 8-bit images with a class each.
+        InputError: the directory is damaged, or does not hold 8-bit images of one size with a class each.
     """
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder_from_directory(directory)
         splits, features = builder.info.splits, dict(builder.info.features.items())
-    except Exception as error:  # TFDS and protobuf raise many types for one damaged file
+    except Exception as error:  # TFDS and protobuf raise many types for a damaged file
         raise InputError(f"{directory}: unreadable ({reason(error)}); prepare the set again") from error
     if "train" not in splits:
         raise InputError(f"{directory}: expected a split train, got {', '.join(splits) or 'none'}; choose another set")
@@ -70,13 +68,13 @@ def read_prepared(directory: Path) -> Source:
 
     def read(split: str) -> Split:
         try:
-            # Pillow decodes here: as fast as TFDS itself, without its warning that OpenCV would be faster.
+            # Decoded with Pillow: as fast as TFDS, without its warning that OpenCV would be faster.
             source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
             examples = source.__getitems__(list(range(splits[split].num_examples)))
             if "id" in features:
                 examples.sort(key=lambda example: example["id"])
             arrays = [_pixels(example["image"], image.shape[-1]) for example in examples]
-        except Exception as error:  # array_record and Pillow raise many types for one damaged file
+        except Exception as error:  # array_record and Pillow raise many types for a damaged file
             raise InputError(f"{directory}: {split} unreadable ({reason(error)}); prepare the set again") from error
         shapes = sorted({array.shape for array in arrays})
         if len(shapes) != 1:

@@ -1,9 +1,8 @@
-"""MNIST, Fashion-MNIST and CIFAR-10 from their published files: find them, or download them, and parse them."""
+"""MNIST, Fashion-MNIST and CIFAR-10 from their published files: find or download them, check and parse them."""
 
 import contextlib
 import hashlib
 import http.client
-import importlib.util
 import io
 import math
 import os
@@ -19,8 +18,9 @@ import numpy as np
 
 from wna_jax.data.dataset import Source, Split, reason
 from wna_jax.data.prepared import find_prepared, read_prepared
-from wna_jax.errors import InputError
-from wna_jax.progress import Progress, Report
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.files import cache_directory
+from wna_jax.runs.progress import Progress, Report
 
 CLASS_NAMES = {
     "mnist": tuple("0123456789"),
@@ -30,58 +30,76 @@ CLASS_NAMES = {
     ),
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
-_IDX_FILES = (
-    *("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-    *("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
-)
 _CIFAR_ARCHIVE = "cifar-10-binary.tar.gz"
 _CIFAR_FOLDER = "cifar-10-batches-bin"
 _CIFAR_BATCHES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 _CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then a red, a green and a blue plane
-_REPLACE = "put the published file in its place (a file of the cache: delete it, and it is downloaded again)"
-_TIMEOUT = 30  # seconds without a byte
+_REPLACE = "replace it by the published file (if it is in the cache, delete it and it is downloaded again)"
+_TIMEOUT = 30  # seconds without data
 
 
 class Remote(NamedTuple):
-    """Where a published file is to be had, its size in bytes, and its sha256 in hex."""
+    """Where a published file can be downloaded, its size in bytes, and its SHA-256 in hex."""
 
     url: str
     size: int
     sha256: str
 
 
-def read_published(name: str, given: Path, home: Path, report: Report) -> Source:
-    """Read a set of `CLASS_NAMES` from the first complete place, or download it.
+def _files(folder: str, *files: tuple[str, int, str]) -> dict[str, Remote]:
+    return {name: Remote(folder + name, size, sha256) for name, size, sha256 in files}
 
-    The places: `given` (published files, then a directory prepared by TFDS), `home` (prepared only), the cache.
+
+FILES = {
+    "mnist": _files(
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ("train-images-idx3-ubyte.gz", 9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        ("train-labels-idx1-ubyte.gz", 28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        ("t10k-images-idx3-ubyte.gz", 1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        ("t10k-labels-idx1-ubyte.gz", 4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    ),
+    "fashion_mnist": _files(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        ("train-images-idx3-ubyte.gz", 26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+        ("train-labels-idx1-ubyte.gz", 29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+        ("t10k-images-idx3-ubyte.gz", 4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+        ("t10k-labels-idx1-ubyte.gz", 5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+    ),
+    "cifar10": _files(
+        "https://www.cs.toronto.edu/~kriz/",
+        (_CIFAR_ARCHIVE, 170052171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
+    ),
+}
+"""The published files of each data set by name, in the order in which they are parsed."""
+
+
+def read_published(name: str, given: Path, home: Path, report: Report) -> Source:
+    """Reads a data set of `CLASS_NAMES` from the first place that has all of it, or downloads it.
+
+    The places are `given` (published files, then a directory prepared by TFDS), `home` (prepared only) and the cache.
 
     Raises:
-        InputError: what `given` holds is incomplete, a file is damaged or not the published one, or the download fails.
+        InputError: the files in `given` are incomplete, a file is damaged or not as published, or the download fails.
     """
     found, missing = _find(name, given)
     if not missing:
         return _parse(name, found)
     directory = find_prepared(name, given)
     if found and not directory:
-        raise InputError(f"{name}: {given / name} lacks {', '.join(missing)}; add that, or give another data_dir")
+        raise InputError(f"{name}: {given / name} lacks {', '.join(missing)}; add them, or give another data_dir")
     if directory := directory or find_prepared(name, home, skip_other_formats=True):
         return read_prepared(directory)._replace(class_names=CLASS_NAMES[name])
-    cache = _cache()
+    cache = cache_directory()
     if _find(name, cache)[1]:
         _fetch(name, cache / name, f"{given / name}, {home / name} and {cache / name}", report)
     return _parse(name, _find(name, cache)[0])
 
 
-def _cache() -> Path:
-    own, general = os.environ.get("WNA_JAX_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own).expanduser() if own else Path(general or "~/.cache").expanduser() / "wna_jax"
-
-
 def _find(name: str, root: Path) -> tuple[list[Path], list[str]]:
-    """The published files that root / name holds, in the order of parsing, and the names of those it lacks."""
+    """The published files in root / name, in the order of parsing, and the names of the missing ones."""
     folder = root / name
     if name != "cifar10":
-        choices = [(folder / file, folder / file.removesuffix(".gz")) for file in _IDX_FILES]
+        choices = [(folder / file, folder / file.removesuffix(".gz")) for file in FILES[name]]
     elif (folder / _CIFAR_FOLDER).is_dir() and not (folder / _CIFAR_ARCHIVE).is_file():
         choices = [(folder / _CIFAR_FOLDER / batch,) * 2 for batch in _CIFAR_BATCHES]
     else:
@@ -111,16 +129,14 @@ def _parse_idx(name: str, path: Path) -> np.ndarray:
     rank = 3 if "images" in path.name else 1
     magic, start = bytes((0, 0, 8, rank)), 4 + 4 * rank
     if content[:4] != magic or len(content) < start:
-        raise InputError(f"{path}: not IDX, begins with {content[:4].hex()}, expected {magic.hex()}; {_REPLACE}")
+        raise InputError(f"{path}: not IDX, starts with {content[:4].hex()}, expected {magic.hex()}; {_REPLACE}")
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, 4))
     if shape[1:] not in ((), (28, 28)):
         raise InputError(f"{path}: images of {shape[1]}x{shape[2]}, expected 28x28; {_REPLACE}")
     expected = start + math.prod(shape)
     if len(content) != expected:
-        raise InputError(
-            f"{path}: {len(content):,} bytes, expected {expected:,} for the {shape[0]:,} items of its header; "
-            + _REPLACE
-        )
+        found = f"{len(content):,} bytes, expected {expected:,} for the {shape[0]:,} items in its header"
+        raise InputError(f"{path}: {found}; {_REPLACE}")
     _check_sha256(name, path, raw)
     array = np.frombuffer(content, np.uint8, offset=start).reshape(shape)
     return array[..., None] if rank == 3 else array.astype(np.int32)
@@ -152,41 +168,29 @@ def _untar(archive: Path) -> dict[Path, bytes]:
     return {archive / batch: contents[batch] for batch in _CIFAR_BATCHES}
 
 
-def published_files(name: str) -> dict[str, Remote]:
-    """The published files of a set by file name, as TFDS's checksum table lists them."""
-    # find_spec finds the package without importing it, which would take longer than to read MNIST.
-    spec = importlib.util.find_spec("tensorflow_datasets")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("tensorflow_datasets is not installed; pip install tensorflow-datasets")
-    table = (Path(spec.origin).parent / "url_checksums" / f"{name}.txt").read_text()
-    rows = [row.split("\t") for row in table.splitlines()]
-    return {url.rpartition("/")[2]: Remote(url, int(size), sha256) for url, size, sha256, *_ in rows}
-
-
 def _check_sha256(name: str, path: Path, raw: bytes) -> None:
-    # After parsing: a truncated file is better called that than a checksum mismatch.
-    remote = published_files(name).get(path.name)
+    # After parsing, because "truncated" says more than "checksum mismatch".
+    remote = FILES[name].get(path.name)
     if remote is not None and (got := hashlib.sha256(raw).hexdigest()) != remote.sha256:
         raise InputError(f"{path}: checksum mismatch, sha256 {got}, expected {remote.sha256}; {_REPLACE}")
 
 
 def _fetch(name: str, folder: Path, looked: str, report: Report) -> None:
-    """Download the published files that `folder` lacks."""
-    files = published_files(name)
-    for file, remote in files.items():
+    """Downloads the published files that are missing in `folder`."""
+    for file, remote in FILES[name].items():
         if (folder / file).is_file() or (folder / file.removesuffix(".gz")).is_file():
             continue
         try:
             _download(remote, folder / file, report)
         except (OSError, http.client.HTTPException) as error:
             raise InputError(
-                f"{name}: {', '.join(files)} not found in {looked}, and {remote.url} could not be downloaded "
-                f"({reason(error)}); put the files there, or use --dataset=digits, which needs none"
+                f"{name}: {', '.join(FILES[name])} not found in {looked}, and {remote.url} could not be downloaded "
+                f"({reason(error)}); put the files there, or use --dataset=digits, which needs no files"
             ) from error
 
 
 def _download(remote: Remote, target: Path, report: Report) -> None:
-    """Download to `target`, where nothing appears before its size and sha256 are found to be right."""
+    """Downloads to a temporary file, and renames it to `target` once its size and SHA-256 are verified."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         partial = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=target.parent))) / target.name

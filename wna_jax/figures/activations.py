@@ -1,4 +1,4 @@
-"""Figures of layers' activations: maps of all units and classes, bars, and an image's way through a network."""
+"""Figures of layers' activations: maps of all units and classes, bars, and one image in all layers of a network."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from wna_jax.figures.parts import bare, draw_image, sheet
 _SCALE = "magma"
 _COLOURS = ("#2f6db5", "#d9822b", "#3a8f5c", "#8a5fb0")
 _WIDEST = 64
-"""Units in a figure; of wider layers the first."""
+"""Units in a figure; of wider layers the first ones."""
 
 
 def activation_maps(conditions: Mapping[str, np.ma.MaskedArray], class_names: Sequence[str], title: str) -> Figure:
-    """Mean activation maps: a block a condition, a row a class, a column a unit; one scale for all.
+    """Mean activation maps: a block per condition, a row per class, a column per unit; one scale for all.
 
     Args:
         conditions: by name, [K, h, w, units].
@@ -46,12 +46,12 @@ def activation_maps(conditions: Mapping[str, np.ma.MaskedArray], class_names: Se
 
 
 def activation_bars(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, *, columns: int = 5) -> Figure:
-    """Mean activation of each unit, a panel for each class (or layer), beside one another for each condition.
+    """Mean activation of each unit, with the conditions side by side; one panel per class (or layer).
 
     Args:
         panels: by the panel's title, by the condition, [units].
         title: what was done.
-        columns: of panels.
+        columns: panels per row.
     """
     rows = math.ceil(len(panels) / columns)
     columns = min(columns, len(panels))
@@ -78,7 +78,7 @@ def activation_bars(panels: Mapping[str, Mapping[str, np.ndarray]], title: str, 
 
 
 def walk(images: Mapping[str, np.ndarray], layers: Mapping[str, Mapping[str, np.ndarray]], title: str) -> Figure:
-    """One image's way through all layers, a column for each image; a layer has one scale in all columns.
+    """The activations of all layers, one column per image; a layer has one scale in all columns.
 
     Args:
         images: by name, [H, W, C] on the [0, 1] scale.
@@ -122,7 +122,7 @@ def _draw_layer(ax: Axes, activations: np.ndarray, limit: float) -> None:
 
 
 def _mosaic(maps: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    """Maps [rows, h, w, columns] as one image, a masked line between them."""
+    """Maps [rows, h, w, columns] as one image, with masked lines between them."""
     rows, height, width, columns = maps.shape
     shape = (rows, height + 1, columns, width + 1)
     canvas = np.ma.masked_array(np.zeros(shape), np.ones(shape, bool))

@@ -1,4 +1,4 @@
-"""Bars and points: how a network sorts noise, how fast programs are, single values of groups."""
+"""Figures of bars and points: classes of noise images, speeds of programs, single values of groups."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -15,12 +15,12 @@ def shares(
     class_names: Sequence[str],
     title: str,
 ) -> Figure:
-    """How the network sorts noise: the share of samples it calls each class, on a logarithmic scale, with counts.
+    """The share of noise samples that the network calls each class, on a logarithmic scale, with the counts.
 
     Args:
-        counts: decisions for each class [K].
-        errors: standard errors of their shares [K], masked where they are not known.
-        mean_probabilities: mean class probability [K], drawn as points, or None.
+        counts: decisions per class [K].
+        errors: standard errors of their shares [K], masked where unknown.
+        mean_probabilities: mean class probabilities [K], drawn as points, or None.
         class_names: K names.
         title: what was done.
     """
@@ -43,7 +43,7 @@ def shares(
     for k, count in enumerate(counts):
         height = max(count / total, floor)
         if height < means[k] < 4 * height:
-            height = means[k]  # the number stands above the point, not on it
+            height = means[k]  # the count is written above the point, not over it
         ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
     ax.axhline(1 / len(class_names), color=QUIET, linewidth=0.8, linestyle=":", label="equal shares")
     ax.set_xticks(position, class_names, rotation=30 if max(map(len, class_names)) > 4 else 0, fontsize=8)
@@ -58,14 +58,14 @@ def shares(
 def speeds(
     rates: Mapping[str, Sequence[float]], captions: Sequence[str], ours: Collection[str], title: str, note: str
 ) -> Figure:
-    """How fast programs are: a bar a variant as long as its median rate, a point a round, and what it comes to.
+    """The speeds of programs: one bar per variant, its median rate, one point per round, and a caption.
 
     Args:
-        rates: samples a second in each round, by variant, drawn from the top down.
-        captions: one for each variant, written behind its bar.
-        ours: the variants to stand out.
+        rates: samples per second in each round, by variant, drawn from the top down.
+        captions: one per variant, written to the right of its bar.
+        ours: the variants to highlight.
         title: what was done.
-        note: how, and on what.
+        note: how, and on which hardware.
     """
     figure = sheet(9.0, 0.5 * len(rates) + 1.25, title)
     ax = figure.subplots()
@@ -88,10 +88,10 @@ def speeds(
 
 
 def dots(columns: Mapping[str, Mapping[str, Sequence[float]]], y_label: str, title: str) -> Figure:
-    """Single values of several groups, a column each measure: every value is a point, the line is the group's mean.
+    """Single values of several groups, one column per measure: points are values, the line is the group's mean.
 
     Args:
-        columns: by the measure, the values of each group; NaN where there is none.
+        columns: by measure, the values of each group; NaN where there is none.
         y_label: what the values are.
         title: what was done.
     """

@@ -1,17 +1,18 @@
 """Figures of what changes with a strength, and of eigenvalues."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from wna_jax.figures.parts import COLOURS, QUIET, sheet
-from wna_jax.receptive_fields import Covariance
-from wna_jax.statistics import Interval
+from wna_jax.statistics import Interval, wilson_interval
+from wna_jax.studies.spike_triggered import Covariance
 
 
 class Curve(NamedTuple):
@@ -19,9 +20,16 @@ class Curve(NamedTuple):
 
     x: Sequence[float]
     y: np.ndarray
-    interval: Interval
+    interval: Interval | None = None
     published: Sequence[float] | None = None
-    """What others print at the same x, drawn as hollow points; NaN where there is no figure."""
+    """Published values at the same x, drawn as hollow points; NaN where there is none."""
+
+    @classmethod
+    def of_counts(
+        cls, x: Sequence[float], counts: np.ndarray, trials: int, published: Sequence[float] | None = None
+    ) -> "Curve":
+        """The share of counts in a number of trials, with its 95% Wilson interval."""
+        return cls(x, counts / trials, wilson_interval(counts, trials), published)
 
 
 def curves(
@@ -35,30 +43,30 @@ def curves(
     y_scale: str = "linear",
     y_limits: tuple[float | None, float | None] = (-0.03, 1.03),
 ) -> Figure:
-    """Shares, such as accuracies, as functions of one strength, with their intervals; three panels a row.
+    """Shares, such as accuracies, as functions of one strength, with their intervals; three panels per row.
 
     Args:
-        panels: by the panel's title, the curves by their names; a name has one colour in all panels.
+        panels: the curves by panel title and by name; a name has one colour in all panels.
         x_label: the strength.
         y_label: what has the share.
         title: what was done.
         level: a dotted line to compare with, such as chance.
-        x_scale: as matplotlib calls it: linear, log, symlog (with ticks at what was measured).
+        x_scale: a scale of matplotlib: linear, log, or symlog (with ticks at the measured strengths).
         y_scale: likewise.
-        y_limits: of shares by default; None for what the values need.
+        y_limits: those of shares by default; None for what the values need.
     """
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = sheet(4.6 * columns + 0.6, 3.4 * rows + 0.5, title)
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for ax in axes.flat[len(panels) :]:
-        ax.set_visible(False)
+    _hide(axes.flat[len(panels) :])
     for ax, (heading, panel) in zip(axes.flat, panels.items(), strict=False):
         for name, curve in panel.items():
             colour = COLOURS[names.index(name) % len(COLOURS)]
             ax.plot(curve.x, curve.y, "o-", markersize=3, linewidth=1.3, color=colour, label=name)
-            ax.fill_between(curve.x, *curve.interval, color=colour, alpha=0.15, linewidth=0)
+            if curve.interval is not None:
+                ax.fill_between(curve.x, *curve.interval, color=colour, alpha=0.15, linewidth=0)
             if curve.published is not None:
                 hollow = {"markersize": 4, "markerfacecolor": "white", "linewidth": 0.8, "color": colour}
                 ax.plot(curve.x, curve.published, "D:", label=f"{name}, published", **hollow)
@@ -72,14 +80,12 @@ def curves(
             ax.set_xticks([], minor=True)
         else:
             ax.set_xscale(x_scale)
-        ax.set_title(heading, loc="left", fontsize=9, parse_math=False)
         ax.set_xlabel(x_label, fontsize=8)
-        ax.tick_params(labelsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
+        _head(ax, heading, 9, 8)
     for ax in axes[:, 0]:
         ax.set_yscale(y_scale)
         ax.set_ylabel(y_label, fontsize=8)
-        ax.set_ylim(*y_limits)  # shared, and so once all is drawn
+        ax.set_ylim(*y_limits)  # shared by all axes, so set after everything is drawn
     handles = {h.get_label(): h for ax in figure.axes for h in ax.get_legend_handles_labels()[0]}
     figure.legend(handles=handles.values(), loc="outside lower left", ncols=2 * columns, fontsize=7, frameon=False)
     return figure
@@ -93,10 +99,10 @@ def families(
     title: str,
     note: str = "",
 ) -> Figure:
-    """Families of shares as functions of a strength, such as psychometric curves, a panel each, rows of panels.
+    """Families of shares as functions of a strength, such as psychometric curves: one panel per family.
 
     Args:
-        panels: by row, by the panel's title, by the member's number (which its colour tells): the curve.
+        panels: the curves by row label, by panel title and by the member's number, which its colour shows.
         x_label: the strength.
         y_label: what has the share.
         member_label: what the members' numbers are.
@@ -109,18 +115,16 @@ def families(
     colours = ScalarMappable(Normalize(min(members), max(members)), "viridis")
     grid = figure.subplots(len(panels), columns, squeeze=False, sharex=True, sharey=True)
     for line, (label, row) in zip(grid, panels.items(), strict=True):
-        for ax in line[len(row) :]:
-            ax.set_visible(False)
+        _hide(line[len(row) :])
         for ax, (heading, family) in zip(line, row.items(), strict=False):
             for number, curve in family.items():
                 colour = colours.to_rgba(np.asarray(number))
                 ax.plot(curve.x, curve.y, linewidth=1, color=colour)
-                ax.fill_between(curve.x, *curve.interval, color=colour, alpha=0.2, linewidth=0)
+                if curve.interval is not None:
+                    ax.fill_between(curve.x, *curve.interval, color=colour, alpha=0.2, linewidth=0)
             ax.axhline(0.5, color=QUIET, linewidth=0.6, linestyle=":")
-            ax.set_title(heading, loc="left", fontsize=8, parse_math=False)
             ax.set_ylim(-0.03, 1.03)
-            ax.tick_params(labelsize=7)
-            ax.spines[["top", "right"]].set_visible(False)
+            _head(ax, heading, 8, 7)
         line[0].set_ylabel(f"{label}\n{y_label}", fontsize=8, parse_math=False)
     for ax in grid[-1]:
         ax.set_xlabel(x_label, fontsize=8)
@@ -131,19 +135,18 @@ def families(
 
 
 def spectra(spectra: Mapping[str, Covariance], title: str, note: str = "", *, columns: int = 4) -> Figure:
-    """Eigenvalues of spike-triggered covariances, a panel each, with the band in which those of mere noise lie.
+    """Eigenvalues of spike-triggered covariances, one panel each, with the band in which those of mere noise lie.
 
     Args:
-        spectra: by the panel's title.
+        spectra: by panel title.
         title: what was done.
         note: in small print below.
-        columns: of panels.
+        columns: panels per row.
     """
     rows = math.ceil(len(spectra) / columns)
     figure = sheet(2.6 * columns + 0.4, 2.1 * rows + 0.9, title, note)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
-    for ax in axes.flat[len(spectra) :]:
-        ax.set_visible(False)
+    _hide(axes.flat[len(spectra) :])
     for ax, (heading, found) in zip(axes.flat, spectra.items(), strict=False):
         rank = np.arange(1, len(found.eigenvalues) + 1)
         ax.axhspan(found.low, found.high, color=QUIET, alpha=0.2, linewidth=0, label="noise, 95%")
@@ -153,12 +156,21 @@ def spectra(spectra: Mapping[str, Covariance], title: str, note: str = "", *, co
             ("suppressive", found.suppressive, COLOURS[0]),
         ):
             ax.plot(rank[indices], found.eigenvalues[indices], "o", markersize=4, color=colour, label=name)
-        ax.set_title(heading, loc="left", fontsize=8, parse_math=False)
-        ax.tick_params(labelsize=7)
-        ax.spines[["top", "right"]].set_visible(False)
+        _head(ax, heading, 8, 7)
     for ax in axes[:, 0]:
         ax.set_ylabel("eigenvalue", fontsize=8)
     figure.legend(
         handles=axes[0, 0].get_legend_handles_labels()[0], loc="outside lower right", ncols=3, fontsize=7, frameon=False
     )
     return figure
+
+
+def _hide(unused: Iterable[Axes]) -> None:
+    for ax in unused:
+        ax.set_visible(False)
+
+
+def _head(ax: Axes, heading: str, fontsize: int, tick_fontsize: int) -> None:
+    ax.set_title(heading, loc="left", fontsize=fontsize, parse_math=False)
+    ax.tick_params(labelsize=tick_fontsize)
+    ax.spines[["top", "right"]].set_visible(False)

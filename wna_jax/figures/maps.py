@@ -1,37 +1,25 @@
-"""Figures of the maps of all classes, of responses to noise, of speeds, and galleries of images."""
+"""Figures of the maps of all classes: with their feed-back, across networks, with their tests, as they converge."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wna_jax.ensembles import Agreement
-from wna_jax.figures.parts import (
-    BAD,
-    DIVERGING,
-    GOOD,
-    QUIET,
-    add_scale,
-    bare,
-    draw_image,
-    draw_map,
-    limit_of,
-    outline,
-    sheet,
-)
+from wna_jax.figures.parts import BAD, GOOD, QUIET, limit_of, sheet
+from wna_jax.figures.tiles import Row, Tiles
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Convergence, Findings, SplitHalf
 from wna_jax.statistics.findings import CLUSTER_THRESHOLD, SMOOTHING
+from wna_jax.studies.ensembles import Agreement
 from wna_jax.templates import Feedback
 
 _COLUMNS = 10
-_PANEL = 1.25  # inches
-_CLOSE = {"h_pad": 0.02, "w_pad": 0.02, "hspace": 0.02}
+_NAME = {"fontsize": 9, "fontweight": "bold"}
+_HEADED, _CAPTIONED = 0.28, 0.19  # inches above a map with two lines, and below one
 RELIABLE = 0.9
-"""Split-half reliability from which on a map is not marked."""
+"""The split-half reliability below which a map is marked."""
 
 
 def classification_images(
@@ -43,121 +31,106 @@ def classification_images(
     class_means: np.ndarray,
     title: str,
 ) -> Figure:
-    """The maps of every class, a row a response, under the mean training image of the class.
+    """The maps of every class under its mean training image, one row per response.
 
-    All maps of a row share one scale, in standard errors of the map, with zero in the middle: a map that is still noise
-    looks pale. Outlined are significant pixels, where they are given. Above each map
-    stand its count and share (for graded responses the mean weight) and its reliability; a map below .9 is marked, with
-    the samples that it would need. Below it stands what the network calls the map, with its confidence.
+    All maps of a row share one scale in standard errors, with zero in the middle, so that a map that is still noise
+    looks pale. Significant pixels are outlined. Above each map are its count and share (for graded responses the mean
+    weight) and its reliability; below .9 it is marked, with the number of samples that would bring it there. Below the
+    map is what the network calls it, with the confidence.
 
     Args:
         maps: by response, for K classes.
         feedback: by response, K answers.
         reliability: by response, for K classes.
-        significant: by response, the pixels to outline, bool [K, H, W, C]; none for a response that is not in it.
+        significant: by response, the pixels to outline, bool [K, H, W, C]; a response may be left out.
         class_names: K names.
         class_means: mean training images [K, H, W, C] on the [0, 1] scale.
         title: what was done: network, data, noise, number of samples.
     """
     blocks = math.ceil(len(class_names) / _COLUMNS)
     columns = math.ceil(len(class_names) / blocks)
-    rows = 1 + len(maps)
     legend = (
-        "Red: brighter noise there speaks for the class; blue: darker. Above a map: samples of the class and their "
-        "share, or mean probability; reliability (split half), and the samples that would bring it to .9. Below: what "
-        "the network calls the map itself, and its confidence."
+        "Red: brighter noise there is evidence for the class; blue: darker. Above a map: samples of the class and "
+        "their share, or the mean probability; reliability (split half), and the samples that would bring it to .9. "
+        "Below: what the network calls the map itself, and its confidence."
     )
     if significant:
         legend += " Outlined: p < .05 over all maps of the row."
-    figure = sheet(
-        _PANEL * columns + 1.4, blocks * (_PANEL + 0.3 + (_PANEL + 0.52) * len(maps)) + 0.9, title, legend, **_CLOSE
-    )
-    axes = figure.subplots(blocks * rows, columns, squeeze=False)
-    for ax in axes.flat:
-        bare(ax)
-    for k, name in enumerate(class_names):
-        block, column = divmod(k, columns)
-        top = axes[block * rows, column]
-        draw_image(top, class_means[k])
-        top.set_title(name, fontsize=9, fontweight="bold", parse_math=False)
-    for row, (response, images) in enumerate(maps.items(), start=1):
+    block = [Row("training\nmean", 0.22), *(Row(f"{response}\nmap", _HEADED, _CAPTIONED) for response in maps)]
+    tiles = Tiles(block * blocks, columns, class_means.shape[1:], title, legend, right=0.6)
+    for k, (mean, name) in enumerate(zip(class_means, class_names, strict=True)):
+        row, column = k // columns * len(block), k % columns
+        tiles.image(row, column, mean)
+        tiles.above(row, column, name, **_NAME)
+    for i, (response, images) in enumerate(maps.items(), start=1):
         z_khwc = images.images / images.standard_error
         limit = limit_of(z_khwc)
         for k in range(len(class_names)):
-            block, column = divmod(k, columns)
-            ax = axes[block * rows + row, column]
-            draw_map(ax, z_khwc[k], limit, _why_empty(images, k))
+            row, column = k // columns * len(block) + i, k % columns
+            tiles.map(row, column, z_khwc[k], limit, _why_empty(images, k))
             if response in significant:
-                outline(ax, significant[response][k].any(axis=-1))
-            _caption(ax, _amount(response, images, k), feedback[response][k], k, class_names)
-            _mark_reliability(ax, images, reliability[response], k)
-        for block in range(blocks):
-            line = axes[block * rows + row]
-            line[0].set_ylabel(f"{response}\nmap", fontsize=9)
-            add_scale(figure, line, limit, z_khwc.shape[-1])
-    for block in range(blocks):
-        axes[block * rows, 0].set_ylabel("training\nmean", fontsize=9)
-    return figure
+                tiles.outline(row, column, significant[response][k].any(axis=-1))
+            tiles.above(row, column, _amount(response, images, k))
+            if images.images[k].count():
+                text, good = _reliability(reliability[response], k)
+                tiles.above(row, column, text, 1, fontsize=6.5, color=QUIET if good else BAD)
+            if answer := feedback[response][k]:
+                color = GOOD if answer.predicted == k else BAD
+                tiles.below(row, column, answer.caption(k, class_names), fontsize=7.5, color=color)
+        for start in range(i, blocks * len(block), len(block)):
+            tiles.scale([start], columns, limit, z_khwc.shape[-1])
+    return tiles.figure
 
 
 def across_networks(
-    maps: Mapping[str, ClassificationImages],
     agreed: Agreement,
     response: str,
+    seeds: Sequence[int],
     class_names: Sequence[str],
     class_means: np.ndarray,
     title: str,
 ) -> Figure:
-    """The maps of networks that differ in their training seed alone, their mean, and how alike they are.
+    """The maps of networks that differ only in their training seed, their mean, and how alike they are.
 
     The networks' maps share one scale, in standard errors of each map. The mean map is in standard errors across
-    networks, the root mean square of them over the pixels of the map: those of single pixels are of few networks.
+    networks, the root mean square over the pixels of the map: the error of a single pixel rests on few networks.
 
     Args:
-        maps: by network, for K classes.
-        agreed: of these maps.
+        agreed: the maps of the networks, for K classes.
         response: what was averaged.
+        seeds: one per network.
         class_names: K names.
         class_means: mean training images [K, H, W, C] on the [0, 1] scale.
         title: what was done.
     """
-    z = {name: m.images / m.standard_error for name, m in maps.items()}
-    error_k = np.ma.sqrt((agreed.standard_error**2).mean(axis=(1, 2, 3), keepdims=True))
-    mean = agreed.mean / error_k
-    limit, mean_limit = limit_of(np.ma.stack(list(z.values()))), limit_of(mean)
-    count, columns = len(maps), len(class_names)
+    z_skhwc = np.ma.stack([own.images / own.standard_error for own in agreed.maps])
+    mean = agreed.mean / agreed.error_across_networks[:, None, None, None]
+    limit, mean_limit = limit_of(z_skhwc), limit_of(mean)
     legend = (
-        "Every network was shown noise of its own. Mean: over networks, in standard errors across them; its r is the "
+        "Every network was shown its own noise. Mean: over networks, in standard errors across them; its r is the "
         "mean of the correlations below it. Correlations of the networks' maps are corrected for the noise of both: "
-        "1 is one template, and what is missing is left to the training's seed."
+        "1 means one template, and the distance from 1 is due to the training seed."
     )
-    figure = sheet(_PANEL * columns + 1.4, (_PANEL + 0.17) * (count + 3) + 0.9, title, legend, **_CLOSE)
-    axes = figure.subplots(count + 3, columns, squeeze=False)
-    for ax in axes.flat:
-        bare(ax)
-    for k, name in enumerate(class_names):
-        draw_image(axes[0, k], class_means[k])
-        axes[0, k].set_title(name, fontsize=9, fontweight="bold", parse_math=False)
-        for row, (network, m) in enumerate(maps.items(), start=1):
-            draw_map(axes[row, k], z[network][k], limit, _why_empty(m, k))
-            axes[row, k].set_title(_amount(response, m, k), fontsize=7, pad=2)
-        draw_map(axes[-2, k], mean[k], mean_limit, "fewer than\ntwo maps")
-        others = agreed.corrected[k][~np.eye(count, dtype=bool)]
-        axes[-2, k].set_title(f"r {others.mean():.2f}" if others.count() else "r unknown", fontsize=7, pad=2)
-        _draw_matrix(axes[-1, k], agreed.corrected[k])
-    axes[0, 0].set_ylabel("training\nmean", fontsize=9)
-    for row, network in enumerate(maps, start=1):
-        axes[row, 0].set_ylabel(f"{response}\n{network}", fontsize=9)
-    axes[-2, 0].set_ylabel("mean\nmap", fontsize=9)
-    axes[-1, 0].set_ylabel("correlation", fontsize=9)
-    channels = class_means.shape[-1]
-    add_scale(figure, list(axes[1:-2].flat), limit, channels)
-    add_scale(figure, axes[-2], mean_limit, channels)
-    return figure
+    own_rows = [Row(f"{response}\nseed {seed}", 0.18) for seed in seeds]
+    rows = [Row("training\nmean", 0.22), *own_rows, Row("mean\nmap", 0.18), Row("correlation")]
+    channels, columns, last = class_means.shape[-1], len(class_names), len(rows) - 1
+    tiles = Tiles(rows, columns, class_means.shape[1:], title, legend, right=0.6)
+    for k, r in enumerate(agreed.mean_corrected):
+        tiles.image(0, k, class_means[k])
+        tiles.above(0, k, class_names[k], **_NAME)
+        for i, (own, z_khwc) in enumerate(zip(agreed.maps, z_skhwc, strict=True), start=1):
+            tiles.map(i, k, z_khwc[k], limit, _why_empty(own, k))
+            tiles.above(i, k, _amount(response, own, k))
+        tiles.map(last - 1, k, mean[k], mean_limit, "fewer than\ntwo maps")
+        tiles.above(last - 1, k, "r unknown" if r is np.ma.masked else f"r {r:.2f}")
+        tiles.matrix(last, k, agreed.corrected[k], 1.2)
+    tiles.scale(range(1, last - 1), columns, limit, channels)
+    tiles.scale([last - 1], columns, mean_limit, channels)
+    return tiles.figure
 
 
 def significance(findings: Mapping[str, Findings], class_names: Sequence[str], title: str) -> Figure:
-    """What each test finds in the maps of every class: a row a response and test, significant pixels outlined.
+    """What each test finds in the maps of every class: one row per response and test, significant pixels outlined.
 
     Args:
         findings: by response, for K classes.
@@ -171,56 +144,57 @@ def significance(findings: Mapping[str, Findings], class_names: Sequence[str], t
         "TFCE": "TFCE",
     }
     rows = [(response, test) for response, found in findings.items() for test in found.significant]
-    columns = len(class_names)
     legend = (
-        "Outlined: p < .05 over all maps of the row, each test by itself. Below a map: how many values are. A cluster "
-        "is significant as a whole, not each pixel of it. infoVal: how far the whole map is from noise, about N(0, 1) "
-        "for a map of mere noise."
+        "Outlined: p < .05 over all maps of the row, for each test separately. Below a map: the number of significant "
+        "values. A cluster is significant as a whole, not each pixel of it. infoVal: distance of the whole map from "
+        "noise, about N(0, 1) for a map of noise only."
     )
-    figure = sheet(_PANEL * columns + 1.4, (_PANEL + 0.28) * len(rows) + 1.0, title, legend, **_CLOSE)
-    axes = figure.subplots(len(rows), columns, squeeze=False)
-    for row, (line, (response, test)) in enumerate(zip(axes, rows, strict=True)):
+    heads = {"pixels": _HEADED - 0.1}
+    labelled = [
+        Row(f"{response}\n{labels[test]}", heads.get(test, 0.05) + 0.2 * (i == 0), _CAPTIONED)
+        for i, (response, test) in enumerate(rows)
+    ]
+    shape = next(iter(findings.values())).z.shape[1:]
+    tiles = Tiles(labelled, len(class_names), shape, title, legend, right=0.6)
+    for k, name in enumerate(class_names):
+        tiles.above(0, k, name, 1, **_NAME)
+    for row, (response, test) in enumerate(rows):
         found = findings[response]
-        maps = found.smoothed if test == "smoothed" else found.z
+        maps, inside = found.smoothed if test == "smoothed" else found.z, found.significant[test]
         limit = limit_of(maps)
-        inside = found.significant[test]
-        for k, ax in enumerate(line):
-            bare(ax)
-            draw_map(ax, maps[k], limit, "no map")
-            if row == 0:
-                ax.set_title(class_names[k], fontsize=9, fontweight="bold", parse_math=False, pad=13)
+        for k in range(len(class_names)):
+            tiles.map(row, k, maps[k], limit, "no map")
             if test == "pixels" and found.info_val is not None and found.info_val[k] is not np.ma.masked:
                 info = f"infoVal {found.info_val[k]:.{1 if abs(found.info_val[k]) < 10 else 0}f}"
-                ax.text(0.5, 1.03, info, transform=ax.transAxes, ha="center", fontsize=6.5, color=QUIET)
-            if inside is None or not maps[k].count():
-                ax.set_xlabel("" if inside is not None else "not tested", fontsize=7, labelpad=2, color=QUIET)
-                continue
-            outline(ax, inside[k].any(axis=-1))
-            ax.set_xlabel(f"{inside[k].sum()} of {inside[k].size}", fontsize=7, labelpad=2)
-        line[0].set_ylabel(f"{response}\n{labels[test]}", fontsize=8)
-        add_scale(figure, line, limit, maps.shape[-1])
-    return figure
+                tiles.above(row, k, info, fontsize=6.5, color=QUIET)
+            if inside is None:
+                tiles.below(row, k, "not tested", color=QUIET)
+            elif maps[k].count():
+                tiles.outline(row, k, inside[k].any(axis=-1))
+                tiles.below(row, k, f"{inside[k].sum()} of {inside[k].size}")
+        tiles.scale([row], len(class_names), limit, maps.shape[-1])
+    return tiles.figure
 
 
 def convergence(
     curves: Mapping[str, tuple[str, Convergence]], n0: Mapping[str, np.ndarray], class_names: Sequence[str], title: str
 ) -> Figure:
-    """How the maps of every class near a reference as samples are added: measured points, and the law as lines.
+    """Correlation of the maps of every class with a reference as samples are added, and the predicted curves.
 
     Args:
-        curves: by what the panel's title says, the response and its curves for K classes.
-        n0: by response, N0 of each class [K], masked where it is not known.
+        curves: by the title of the panel, the response and its curves for K classes.
+        n0: by response, N0 of each class [K], masked where it is unknown.
         class_names: K names.
         title: what was done.
     """
     columns = min(2, len(curves))
     rows = math.ceil(len(curves) / columns)
     legend = (
-        "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from the split half."
+        "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from split halves."
     )
     figure = sheet(4.6 * columns + 1.3, 3.1 * rows + 0.9, title, legend)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    colors = colormaps["turbo"](np.linspace(0.08, 0.95, len(class_names)))  # many classes: hue tells them apart
+    colors = colormaps["turbo"](np.linspace(0.08, 0.95, len(class_names)))  # hues keep many classes apart
     for ax in axes.flat[len(curves) :]:
         ax.set_visible(False)
     for ax, (what, (response, curve)) in zip(axes.flat, curves.items(), strict=False):
@@ -249,25 +223,16 @@ def convergence(
     return figure
 
 
-def _draw_matrix(ax: Axes, values_ss: np.ma.MaskedArray) -> None:
-    """Correlations of every two networks, as colours and numbers."""
-    ax.imshow(values_ss.filled(0), cmap=DIVERGING, vmin=-1.2, vmax=1.2)
-    for (i, j), value in np.ndenumerate(values_ss.filled(np.nan)):
-        text = "?" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
-        ax.text(j, i, text, ha="center", va="center", fontsize=min(7, 21 / len(values_ss)))
-
-
-def _mark_reliability(ax: Axes, images: ClassificationImages, halves: SplitHalf, k: int) -> None:
-    if not images.images[k].count():
-        return
+def _reliability(halves: SplitHalf, k: int) -> tuple[str, bool]:
+    """What is said of a map's reliability, and whether it is enough."""
     reliability = halves.reliability[k]
-    known = reliability is not np.ma.masked
-    good = known and reliability >= RELIABLE
-    text = f"reliability {reliability:.2f}" if known else "reliability unknown"
-    if known and not good and halves.n0[k] is not np.ma.masked:
+    if reliability is np.ma.masked:
+        return "reliability unknown", False
+    text = f"reliability {reliability:.2f}"
+    if reliability < RELIABLE and halves.n0[k] is not np.ma.masked:
         # Spearman-Brown: reliability N / (N + N0) reaches R at N = N0 R / (1 - R).
         text += f", .9 at {_short(halves.n0[k] * RELIABLE / (1 - RELIABLE))}"
-    ax.text(0.5, 1.12, text, transform=ax.transAxes, ha="center", fontsize=6.5, color=QUIET if good else BAD)
+    return text, bool(reliability >= RELIABLE)
 
 
 def _short(number: float) -> str:
@@ -282,7 +247,7 @@ def _why_empty(images: ClassificationImages, k: int) -> str:
         return "empty:\nno sample"
     if images.images[k].count():
         return "too few\nsamples for\nan error"
-    return "no map:\nall samples\nare alike"
+    return "no map:\nall weights\nare equal"
 
 
 def _amount(response: str, images: ClassificationImages, k: int) -> str:
@@ -293,11 +258,3 @@ def _amount(response: str, images: ClassificationImages, k: int) -> str:
         return "0"
     percent = f"{100 * share:.2g}" if share < 0.01 else f"{100 * share:.1f}" if share <= 0.99 else f"{100 * share:.4g}"
     return f"{images.count[k]:,} ({percent}%)"
-
-
-def _caption(ax: Axes, amount: str, answer: Feedback | None, k: int, class_names: Sequence[str]) -> None:
-    ax.set_title(amount, fontsize=7, pad=2)
-    if answer is not None:
-        right = answer.predicted == k
-        text = f"{'✓' if right else '✗'} {class_names[answer.predicted]} {answer.confidence:.2f}"
-        ax.set_xlabel(text, fontsize=7.5, labelpad=2, color=GOOD if right else BAD)

@@ -7,63 +7,77 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import add_scale, bare, draw_image, draw_map, limit_of, outline, sheet
+from wna_jax.figures.parts import limit_of
+from wna_jax.figures.tiles import Row, Tiles
 
 
 class Panel(NamedTuple):
     """One image, or one map in standard errors."""
 
     image: np.ndarray
-    """[H, W, C]; masked where there is none."""
+    """[H, W, C]; all masked if there is none."""
     heading: str = ""
     is_map: bool = False
-    """In standard errors, on the diverging scale that all maps of its row share; else an image on the [0, 1] scale."""
+    """A map on the diverging scale that all maps of its row share, usually in standard errors; else an image on the
+    [0, 1] scale."""
     outline: np.ndarray | None = None
-    """Pixels to put a line around, bool [H, W]."""
+    """Pixels to outline, bool [H, W]."""
     caption: str = ""
 
 
 def panels(
     rows: Mapping[str, Sequence[Panel | None]], title: str, note: str = "", units: Mapping[str, str] | None = None
 ) -> Figure:
-    """A grid of images and maps, a labelled row each; the maps of a row share one scale with zero in the middle.
+    """A grid of images and maps in labelled rows; the maps of a row share one scale with zero in the middle.
 
     Args:
-        rows: by the row's label, its panels, None for a free place.
+        rows: panels by row label; None leaves a place empty.
         title: what is seen.
         note: in small print below.
-        units: of a row's maps, by the row's label, where these are not standard errors.
+        units: the unit of a row's maps by row label, where it is not standard errors.
     """
     columns = max(map(len, rows.values()))
-    figure = sheet(1.35 * columns + 1.6, 1.62 * len(rows) + 0.8, title, note, h_pad=0.02, w_pad=0.02)
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for ax in grid.flat:
-        bare(ax)
-    for line, (label, row) in zip(grid, rows.items(), strict=True):
-        line[0].set_ylabel(label, fontsize=8.5, parse_math=False)
+    present = {label: [panel for panel in row if panel] for label, row in rows.items()}
+
+    def lines(texts: Sequence[str]) -> int:
+        return max((text.count("\n") + 1 for text in texts if text), default=0)
+
+    heights = [
+        Row(
+            label,
+            0.05 + 0.125 * lines([panel.heading for panel in row]),
+            0.06 + 0.125 * lines([panel.caption for panel in row]),
+        )
+        for label, row in present.items()
+    ]
+    shape = next(panel.image.shape for row in present.values() for panel in row)
+    has_maps = any(panel.is_map for row in present.values() for panel in row)
+    tiles = Tiles(heights, columns, shape, title, note, right=0.6 if has_maps else 0.1)
+    for i, (label, row) in enumerate(rows.items()):
         unit = (units or {}).get(label, "standard errors")
-        maps = [np.ma.masked_array(panel.image) for panel in row if panel and panel.is_map]
+        maps = [np.ma.masked_array(panel.image) for panel in present[label] if panel.is_map]
         limit = limit_of(np.ma.stack(maps), 6.0 if unit == "standard errors" else 0.0) if maps else 1.0
-        for ax, panel in zip(line, row, strict=False):
+        for column, panel in enumerate(row):
             if panel is None:
                 continue
             if panel.is_map or not np.ma.count(panel.image):
-                draw_map(ax, np.ma.masked_array(panel.image), limit, "empty")
+                tiles.map(i, column, np.ma.masked_array(panel.image), limit, "empty")
             else:
-                draw_image(ax, np.asarray(panel.image))
+                tiles.image(i, column, np.asarray(panel.image))
             if panel.outline is not None:
-                outline(ax, panel.outline)
-            ax.set_title(panel.heading, fontsize=7, pad=2, parse_math=False)
-            ax.set_xlabel(panel.caption, fontsize=7, labelpad=2, parse_math=False)
+                tiles.outline(i, column, panel.outline)
+            tiles.above(i, column, panel.heading)
+            tiles.below(i, column, panel.caption)
         if maps:
-            add_scale(figure, line, limit, maps[0].shape[-1], unit)
-    return figure
+            tiles.scale([i], columns, limit, maps[0].shape[-1], unit)
+    return tiles.figure
 
 
 def colour_mapped(images: np.ndarray) -> np.ndarray:
-    """Images [0, 1] as the mean of the red, green, blue and alpha of the colours that "viridis" gives them.
+    """Images on the [0, 1] scale in matplotlib's "viridis", with red, green, blue and alpha averaged to one channel.
 
-    So arXiv 1912.12106's notebooks read their maps back from a saved picture: all values lie between .40 and .76.
+    This is how arXiv 1912.12106's notebooks read their maps back from a saved picture: all values lie between .40 and
+    .76.
     """
     return colormaps["viridis"](images).mean(axis=-1)
 
@@ -75,28 +89,27 @@ def gallery(
     captions: Sequence[Sequence[str]] = (),
     column_labels: Sequence[str] = (),
 ) -> Figure:
-    """A grid of images on the [0, 1] scale, a labelled row each; values outside are drawn as black or white.
+    """A grid of images on the [0, 1] scale in labelled rows; values outside it are drawn as black or white.
 
     Args:
         images: [rows, columns, H, W, C].
-        row_labels: one for each row.
+        row_labels: one per row.
         title: what is seen.
-        captions: optional text below each image, [rows][columns].
-        column_labels: optional, one above each column.
+        captions: text below each image, a sequence per row.
+        column_labels: one above each column.
     """
     rows, columns = images.shape[:2]
-    label_width = 0.085 * max(map(len, row_labels), default=0)
-    height = 0.95 * (1.28 if captions else 1.03)
-    figure = sheet(max(4.0, 0.95 * columns + label_width), height * rows + 0.45, title, h_pad=0.01, w_pad=0.01)
-    axes = figure.subplots(rows, columns, squeeze=False)
+    longest = max((len(line) for label in row_labels for line in label.split("\n")), default=0)
+    heights = [Row(label, 0.04, 0.19 if captions else 0.04) for label in row_labels]
+    if column_labels:
+        heights[0] = heights[0]._replace(above=0.22)
+    left = 0.55 + 0.065 * longest if longest else 0.1
+    tiles = Tiles(heights, columns, images.shape[2:], title, width=0.95, left=left)
     for row in range(rows):
         for column in range(columns):
-            ax = axes[row, column]
-            bare(ax)
-            if column_labels and row == 0:
-                ax.set_title(column_labels[column], fontsize=9, fontweight="bold", parse_math=False)
-            draw_image(ax, images[row, column])
+            tiles.image(row, column, images[row, column])
             if captions:
-                ax.set_xlabel(captions[row][column], fontsize=7, labelpad=2)
-        axes[row, 0].set_ylabel(row_labels[row], rotation=0, ha="right", va="center", fontsize=8)
-    return figure
+                tiles.below(row, column, captions[row][column])
+    for column, label in enumerate(column_labels):
+        tiles.above(0, column, label, fontsize=9, fontweight="bold")
+    return tiles.figure

@@ -12,7 +12,7 @@ from wna_jax.figures.parts import QUIET, sheet
 
 
 def template_accuracies(rows: Sequence[Mapping[str, Any]], chance: float, title: str) -> Figure:
-    """Test accuracy of each kind of templates with its 95% interval, grouped by the noise that they come from.
+    """Test accuracy of each kind of template with its 95% interval, grouped by the noise that it comes from.
 
     Args:
         rows: each with noise, response, variant, test_accuracy, interval_95 and authors_rule_test_accuracy.
@@ -22,33 +22,22 @@ def template_accuracies(rows: Sequence[Mapping[str, Any]], chance: float, title:
     figure = sheet(8.5, 0.21 * len(rows) + 1.5, title)
     ax = figure.subplots()
     names = list(dict.fromkeys(row["noise"] for row in rows))
-    place, labels = 0.0, []
-    for name in names:
-        members = [row for row in rows if row["noise"] == name]
-        color = f"C{names.index(name)}"
-        top = place
-        for row in members:
-            accuracy, (low, high) = row["test_accuracy"], row["interval_95"]
-            ax.plot([low, high], [place, place], color=color, linewidth=3, solid_capstyle="butt", alpha=0.5)
-            ax.plot(accuracy, place, "o", color=color, markersize=4, label="chosen rule, 95% interval" * (place == 0))
-            ax.plot(
-                row["authors_rule_test_accuracy"],
-                place,
-                "x",
-                color=QUIET,
-                markersize=4,
-                label="the authors' cosine rule" * (place == 0),
-            )
-            ax.annotate(f"{accuracy:.3f}", (high, place), (4, 0), textcoords="offset points", va="center", fontsize=6.5)
-            labels.append((place, f"{row['response']} {row['variant']}".strip()))
-            place += 1
-        ax.text(
-            1.04, (top + place - 1) / 2, name, transform=ax.get_yaxis_transform(), fontsize=9, color=color, va="center"
-        )
-        place += 0.7
+    rows = sorted(rows, key=lambda row: names.index(row["noise"]))
+    group = np.array([names.index(row["noise"]) for row in rows])
+    places, colors = np.arange(len(rows)) + 0.7 * group, [f"C{number}" for number in group]
+    accuracy, authors = ([row[of] for row in rows] for of in ("test_accuracy", "authors_rule_test_accuracy"))
+    low, high = np.transpose([row["interval_95"] for row in rows])
+    ax.hlines(places, low, high, colors, linewidth=3, alpha=0.5)
+    ax.scatter(accuracy, places, s=16, c=colors, label="chosen rule, 95% interval")
+    ax.scatter(authors, places, s=16, c=QUIET, marker="x", linewidths=1, label="the authors' cosine rule")
+    for value, end, place in zip(accuracy, high, places, strict=True):
+        ax.annotate(f"{value:.3f}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=6.5)
+    for number, name in enumerate(names):
+        at = 1.04, places[group == number].mean()
+        ax.text(*at, name, transform=ax.get_yaxis_transform(), fontsize=9, color=f"C{number}", va="center")
     ax.axvline(chance, color=QUIET, linewidth=0.8, linestyle=":", label=f"chance {chance:g}")
-    ax.set_yticks([at for at, _ in labels], [text for _, text in labels], fontsize=7)
-    ax.set_ylim(place - 0.2, -1)
+    ax.set_yticks(places, [f"{row['response']} {row['variant']}".strip() for row in rows], fontsize=7)
+    ax.set_ylim(places[-1] + 1.5, -1)
     ax.set_xlim(0, 1)
     ax.set_xlabel("test accuracy", fontsize=8)
     ax.tick_params(axis="x", labelsize=8)
@@ -62,12 +51,14 @@ def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str], t
     """Confusion matrices side by side: row the true class, column the answer, in per cent of the true class.
 
     Args:
-        matrices: counts [K, K] by what is written above each.
+        matrices: counts [K, K], by heading.
         class_names: K names.
         title: what is seen.
     """
-    images = {name: np.ma.masked_equal(counts.sum(axis=1, keepdims=True), 0) for name, counts in matrices.items()}
-    shares = {name: np.ma.filled(counts / images[name], np.nan) for name, counts in matrices.items()}
+    shares = {
+        heading: np.ma.filled(counts / np.ma.masked_equal(counts.sum(axis=1, keepdims=True), 0), np.nan)
+        for heading, counts in matrices.items()
+    }
     return tables(shares, class_names, title, "true class", "answer")
 
 
@@ -77,11 +68,11 @@ def tables(
     """Square tables of shares, such as accuracies, side by side, in per cent.
 
     Args:
-        shares: [K, K] by what is written above each; a row of NaN is said to have no images.
+        shares: [K, K], by heading; a row of NaN is labelled as without images.
         names: of the K rows, and of the columns.
         title: what is seen.
-        row_label: what rows are.
-        column_label: what columns are.
+        row_label: what the rows are.
+        column_label: what the columns are.
     """
     columns = min(2, len(shares))
     lines = math.ceil(len(shares) / columns)
@@ -90,15 +81,15 @@ def tables(
     axes = figure.subplots(lines, columns, squeeze=False)
     for ax in axes.flat[len(shares) :]:
         ax.set_visible(False)
-    for ax, (name, of_table) in zip(axes.flat, shares.items(), strict=False):
-        percent = 100 * of_table
+    for ax, (heading, values) in zip(axes.flat, shares.items(), strict=False):
+        percent = 100 * values
         ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
         for (i, j), value in np.ndenumerate(percent):
             if value > 0.5:
                 ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color="w" if value > 55 else "k")
         for i in np.flatnonzero(np.isnan(percent).all(axis=1)):
             ax.text((len(names) - 1) / 2, i, "no images", ha="center", va="center", fontsize=6.5, color=QUIET)
-        ax.set_title(textwrap.fill(name, int(13 * side)), fontsize=8, loc="left", parse_math=False)
+        ax.set_title(textwrap.fill(heading, int(13 * side)), fontsize=8, loc="left", parse_math=False)
         slant = 60 if max(map(len, names)) > 4 else 0
         ax.set_xticks(range(len(names)), names, fontsize=7, rotation=slant, ha="right" if slant else "center")
         ax.set_yticks(range(len(names)), names, fontsize=7)

@@ -1,23 +1,26 @@
-"""Figures of trainings: what they learn by epoch, and how trainings with different seeds compare."""
+"""Figures of trainings: learning curves, the surest answers, and the spread over seeds."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy import special
 
 from wna_jax.figures.parts import QUIET, sheet
-from wna_jax.statistics import SeedMean
+from wna_jax.figures.pictures import Panel, panels
+from wna_jax.statistics import SeedMean, log_odds
 
+_SHOWN = 10
 _COLOURS = {"train": "#c8553d", "validation": "#2f6db5"}
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: str) -> Figure:
-    """Loss and accuracy by epoch, of the training images while the network learns and of the validation images.
+    """Loss and accuracy by epoch, on the training images while the network learns, and on the validation images.
 
     Args:
-        history: a row each epoch: train_loss, train_accuracy, validation_loss, validation_accuracy.
-        best_epoch: whose parameters were kept, from 1.
+        history: a row per epoch: train_loss, train_accuracy, validation_loss, validation_accuracy.
+        best_epoch: the epoch whose parameters were kept, from 1 on.
         title: what was trained.
     """
     figure = sheet(8.4, 3.4, title)
@@ -39,19 +42,55 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int, tit
     return figure
 
 
+def surest_answers(
+    images_u8: np.ndarray, labels: np.ndarray, logits: np.ndarray, class_names: Sequence[str], what: str
+) -> Figure:
+    """The images that a classifier is surest of (by `log_odds`): right ones, also per class, and wrong ones.
+
+    Args:
+        images_u8: [n, H, W, C].
+        labels: their true classes, [n].
+        logits: [n, K].
+        class_names: K names.
+        what: the classifier, for the title.
+    """
+    answers, sure = logits.argmax(axis=1), log_odds(logits)
+    surest = np.argsort(-sure)
+    is_right = answers[surest] == labels[surest]
+    right, wrong = surest[is_right], surest[~is_right]
+
+    def panel(i: int) -> Panel:
+        called, chance = class_names[answers[i]], special.expit(sure[i])
+        heading = f"p = {chance:.4f}" if chance < 0.999 else f"1 - p = {special.expit(-sure[i]):.0e}"
+        caption = called if answers[i] == labels[i] else f"called {called}, is {class_names[labels[i]]}"
+        return Panel(images_u8[i] / np.float32(255), heading, caption=caption)
+
+    of_class = [right[answers[right] == k] for k in range(len(class_names))]
+    rows: dict[str, list[Panel | None]] = {
+        "right,\nthe surest": [panel(i) for i in right[:_SHOWN]],
+        "right, surest\nof each class": [panel(members[0]) if len(members) else None for members in of_class],
+        "wrong,\nthe surest": [panel(i) for i in wrong[:_SHOWN]],
+        "wrong,\nnext to those": [panel(i) for i in wrong[_SHOWN : 2 * _SHOWN]],
+    }
+    title = (
+        f"The surest answers of {what}: {len(right):,} right and {len(wrong):,} wrong of {len(labels):,} test images"
+    )
+    return panels({label: row for label, row in rows.items() if any(row)}, title)
+
+
 def seed_means(
     columns: Mapping[str, Mapping[str, SeedMean]], title: str, published: Mapping[str, Mapping[str, float]]
 ) -> Figure:
-    """A measure a panel, a setting a row: every seed a point, their mean with its interval, figures of others hollow.
+    """One panel per measure and one row per setting: a point per seed, the mean with its interval, published values.
 
     Args:
-        columns: by the measure, by the setting.
+        columns: by measure, by setting.
         title: what was done.
-        published: what others print, by the measure, by the setting.
+        published: values that others published, by measure, by setting; drawn hollow.
     """
     names = list(next(iter(columns.values())))
     legend = (
-        "Point: a seed. Bar: mean and its 95% interval (Student's t over seeds); a bar that reaches the rim is cut off."
+        "Point: a seed. Bar: mean and its 95% interval (Student's t over seeds), cut off where it reaches the edge."
     )
     legend += " Hollow: published." * bool(published)
     figure = sheet(3.2 * len(columns) + 2.2, 0.3 * len(names) + 1.6, title, legend)

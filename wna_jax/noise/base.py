@@ -1,56 +1,86 @@
-"""What a noise is, and its moments where no formula gives them."""
+"""The type of a noise, and estimates of its moments where no formula gives them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial, register_dataclass
 
-from wna_jax.errors import InputError
+from wna_jax.runs import values
+from wna_jax.runs.batches import sum_over
+from wna_jax.runs.errors import InputError
+
+Shape = tuple[int, int, int]
+"""(H, W, C) of one image."""
+Sampler = Callable[[jax.Array], jax.Array]
+"""Random key -> one float32 image [H, W, C]."""
 
 _DRAWS = 65_536
 _BATCH = 512
-_KEY_OF_ESTIMATES = 0x6D6F6D  # no draw of a run is among those that the moments come from
+_KEY_OF_ESTIMATES = 0x6D6F6D  # so that no sample of a run is among the draws of an estimate
+_STATIC = {"static": True}
 
 
+@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """A distribution over images. What is drawn is averaged, and as a rule also what the network is shown."""
+    """A distribution over images as a value: its arrays are the leaves of a pytree, so `jit` takes it as an argument.
 
-    name: str
-    shape: tuple[int, int, int]
-    """(H, W, C) of what is drawn."""
+    Draws are averaged, and the network is shown the draws themselves unless there is a `present`.
+    """
+
+    name: str = field(metadata=_STATIC)
+    shape: Shape = field(metadata=_STATIC)
+    """(H, W, C) of a draw."""
     mean: np.ndarray
-    """Expected value of each channel [C] or of every pixel [H, W, C], in pixel intensity (black 0, white 1)."""
+    """Expected value of each channel [C] or of each pixel [H, W, C], in pixel intensity (black 0, white 1)."""
     deviation: np.ndarray
-    """Standard deviation, likewise."""
-    sample: Callable[[jax.Array], jax.Array]
+    """Standard deviation, in the same shape."""
+    sample: Sampler
     """Random key -> one float32 image [H, W, C]."""
-    draw: Callable[[jax.Array, tuple[int, int, int]], jax.Array] | None = None
-    """Random key and shape -> one image of any size; None for noise that exists in one size alone."""
-    white: bool = True
-    """Every pixel is independent of every other."""
-    gaussian: bool = False
-    """Every pixel is normal."""
+    draw: Callable[[jax.Array, Shape], jax.Array] | None = None
+    """Random key and shape -> one image of any size; None for noise that exists in one size only."""
+    white: bool = field(default=True, metadata=_STATIC)
+    """All pixels are independent."""
+    gaussian: bool = field(default=False, metadata=_STATIC)
+    """All pixels are normal."""
     present: Callable[[jax.Array, jax.Array], jax.Array] | None = None
-    """Random key and one draw -> the image that the network is shown, where this is not the draw itself: a picture in
-    the noise, or a code's decoding. The key is the draw's; split off what it shall not share with it."""
+    """Random key and one draw -> the image that the network is shown, where that is not the draw: a picture in the
+    noise, or a decoded code. The key is that of the draw: split it for what must be independent of the draw."""
 
     def resized(self, size: tuple[int, int]) -> "Noise":
-        """The same distribution over images of another height and width."""
-        draw = self.draw
-        if draw is None:
-            raise InputError(
-                f"{self.name} noise exists in the size of one image alone: {self.shape[:2]}, asked for {size}"
-            )
+        """The same distribution over images of another height and width.
+
+        Raises:
+            InputError: the noise exists in one size only.
+        """
+        if self.draw is None:
+            raise InputError(f"{self.name} noise exists only in the size {self.shape[:2]}, asked for {size}")
         shape = (*size, self.shape[2])
-        return replace(self, shape=shape, sample=lambda key: draw(key, shape))
+        return replace(self, shape=shape, sample=Partial(_at_size, self.draw, shape))
+
+
+def of_any_size(
+    name: str,
+    shape: Shape,
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    draw: Callable[[jax.Array, Shape], jax.Array],
+    gaussian: bool = False,
+) -> Noise:
+    """White noise from a function of key and shape."""
+    return Noise(name, shape, mean, deviation, Partial(_at_size, draw, shape), draw, gaussian=gaussian)
+
+
+def _at_size(draw: Callable[[jax.Array, Shape], jax.Array], shape: Shape, key: jax.Array) -> jax.Array:
+    return draw(key, shape)
 
 
 class PixelMoments(NamedTuple):
-    """Of every pixel by itself, estimated."""
+    """Estimated mean and standard deviation of each pixel."""
 
     mean: np.ndarray
     """[H, W, C]."""
@@ -58,54 +88,58 @@ class PixelMoments(NamedTuple):
     """[H, W, C]."""
 
 
-def pixel_moments(sample: Callable[[jax.Array], jax.Array], num_draws: int = _DRAWS) -> PixelMoments:
-    """Mean and deviation of every pixel [H, W, C] of a noise for which no formula gives them, from draws of its own.
+def pixel_moments(sample: Sampler, num_draws: int = _DRAWS) -> PixelMoments:
+    """Mean and standard deviation of each pixel [H, W, C], from draws: for a noise that no formula gives them for.
 
-    With the default 65,536 draws the mean's standard error is .4% of the deviation. The deviation's own is
-    sqrt((kurtosis - 1) / 4 / draws) of it: .3% for normal pixels, and so is that of all standard errors of maps.
+    With the default 65,536 draws the standard error of the mean is .4% of the deviation. That of the deviation is
+    sqrt((kurtosis - 1) / 4 / draws) of it, .3% for normal pixels; all standard errors of maps inherit this error.
     """
-
-    def sums(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return images.sum(axis=0), jnp.square(images).sum(axis=0)
-
-    shift, count, (total, squares) = _over_draws(sample, sums, num_draws)
-    mean = total / count
-    return PixelMoments(shift + mean, np.sqrt(np.maximum(squares / count - mean**2, 0)))
+    shift, (total, squares) = _sums_over_draws(sample, _sum_and_squares, num_draws)
+    mean = total / num_draws
+    return PixelMoments(shift + mean, np.sqrt(np.maximum(squares / num_draws - mean**2, 0)))
 
 
 def covariance(noise: Noise, num_draws: int = _DRAWS) -> np.ndarray:
     """Covariance [D, D] of the D = H W C values of a draw, in C order: exact for white noise, else from draws.
 
-    Over n draws an entry's standard error is about sqrt((C_ij^2 + C_ii C_jj) / n).
+    With n draws the standard error of an entry is about sqrt((C_ij^2 + C_ii C_jj) / n).
     """
     if noise.white:
         return np.diag(np.ravel(np.broadcast_to(noise.deviation, noise.shape)) ** 2)
-
-    def sums(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        flat = images.reshape(len(images), -1)
-        return flat.sum(axis=0), jnp.matmul(flat.T, flat, precision="highest")
-
-    _, count, (total, products) = _over_draws(noise.sample, sums, num_draws)
-    return products / count - np.outer(total, total) / count**2
+    _, (total, products) = _sums_over_draws(noise.sample, _sum_and_products, num_draws)
+    return products / num_draws - np.outer(total, total) / num_draws**2
 
 
-def _over_draws(
-    sample: Callable[[jax.Array], jax.Array],
-    sums: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
-    num_draws: int,
-) -> tuple[np.ndarray, int, list[np.ndarray]]:
-    """Float64 sums over draws, of pixels minus the mean of the first batch (which is returned), for their precision."""
+_Sums = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def _sum_and_squares(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return images.sum(axis=0), jnp.square(images).sum(axis=0)
+
+
+def _sum_and_products(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    flat = images.reshape(len(images), -1)
+    return flat.sum(axis=0), jnp.matmul(flat.T, flat, precision="highest")
+
+
+def _sums_over_draws(sample: Sampler, sums: _Sums, num_draws: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Float64 sums over draws minus the mean of the first ones, and that mean: small numbers add up precisely."""
+    indices = np.arange(num_draws, dtype=np.int32)
+    shift = _mean_of_draws(sample, indices[:_BATCH])
+    totals = sum_over(lambda batch: _sums_of_draws(sample, sums, shift, batch), (indices,), _BATCH)
+    return np.asarray(shift, np.float64), totals
+
+
+def _draws(sample: Sampler, indices: jax.Array) -> jax.Array:
     key = jax.random.fold_in(jax.random.key(0), _KEY_OF_ESTIMATES)
+    return jax.vmap(lambda i: sample(jax.random.fold_in(key, i)))(indices)
 
-    @jax.jit
-    def draws(index: jax.Array) -> jax.Array:
-        return jax.vmap(lambda i: sample(jax.random.fold_in(key, i)))(index * _BATCH + jnp.arange(_BATCH))
 
-    shift = draws(np.int32(0)).mean(axis=0)
-    of_batch = jax.jit(lambda index: sums(draws(index) - shift[None]))
-    batches = -(-num_draws // _BATCH)
-    total: list[np.ndarray] = []
-    for index in range(batches):
-        parts = [np.asarray(part, np.float64) for part in of_batch(np.int32(index))]
-        total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-    return np.asarray(shift, np.float64), batches * _BATCH, total
+@values.jit
+def _mean_of_draws(sample: Sampler, indices: jax.Array) -> jax.Array:
+    return _draws(sample, indices).mean(axis=0)
+
+
+@values.jit
+def _sums_of_draws(sample: Sampler, sums: _Sums, shift: jax.Array, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return sums(_draws(sample, indices) - shift[None])

@@ -1,16 +1,18 @@
-"""Noise decoded by a trained generator: random codes in, images that look like the data out."""
+"""Noise decoded by a trained generator: from random codes to images that look like the data."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial, register_dataclass
 
-from wna_jax import generator
-from wna_jax.noise.base import Noise, pixel_moments
-from wna_jax.progress import Report, silent
+from wna_jax.noise import random
+from wna_jax.noise.base import Noise, Shape, pixel_moments
+from wna_jax.runs.progress import Report, silent
 
 if TYPE_CHECKING:
     from wna_jax.data import Dataset
@@ -18,17 +20,19 @@ if TYPE_CHECKING:
 NAMES = ("autoencoder", "autoencoder:standard", "vae")
 
 
-class Decoder(NamedTuple):
-    """A generator, and the normal distribution of the codes that it is given."""
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """A generator with the normal distribution of its codes."""
 
-    name: str
+    name: str = field(metadata={"static": True})
     decode: Callable[[jax.Array], jax.Array]
     """Codes [n, d] -> images [n, H, W, C] in [0, 1]."""
     mean: np.ndarray
     """Of the codes, [d]."""
     root: np.ndarray
-    """[d, d]: codes are mean + root e with e ~ N(0, 1), so that their covariance is root root'."""
-    image_shape: tuple[int, int, int]
+    """[d, d]: codes are mean + root e with e ~ N(0, 1), of covariance root root'."""
+    image_shape: Shape = field(metadata={"static": True})
 
 
 def decoder(
@@ -40,49 +44,47 @@ def decoder(
 ) -> Decoder:
     """The trained decoder of "autoencoder", "autoencoder:standard" or "vae", from its checkpoint or trained now.
 
-    A VAE's codes are N(0, 1), for which it was trained. An autoencoder's codes have any distribution: it is given
-    normal codes of the mean and covariance of the training images' codes; "autoencoder:standard" gives it N(0, 1) all
-    the same, as the authors of arXiv 1912.12106 do.
+    A VAE is trained for codes from N(0, 1). The codes of an autoencoder follow no known distribution, so it is given
+    normal codes with the mean and covariance of the training images' codes; "autoencoder:standard" gives it N(0, 1)
+    codes nevertheless, as the authors of arXiv 1912.12106 do.
+
+    Args:
+        text: one of `NAMES`.
+        dataset: the images that it is trained on.
+        checkpoint_dir: where it is kept; None trains it each time.
+        retrain: train it even if there is a checkpoint.
+        report: progress of the training.
     """
-    from wna_jax import autoencoding, checkpoints  # they take long to import, and other noise has no need of them
-    from wna_jax.models import generative
+    from wna_jax.networks import autoencoders, checkpoints  # slow to import, and not needed for other noise
+    from wna_jax.networks.models import generative
 
     model, _, option = text.partition(":")
-    spec = autoencoding.default_spec(dataset, model)
+    spec = autoencoders.default_spec(dataset, model)
     if checkpoint_dir is None:
-        trained = autoencoding.fit(spec, dataset, report)
+        trained = autoencoders.fit(spec, dataset, report)
     else:
-        trained, _ = checkpoints.load_or_train(spec, dataset, checkpoint_dir, retrain, report, autoencoding.fit)
+        trained, _ = checkpoints.load_or_train(spec, dataset, checkpoint_dir, retrain, report, autoencoders.fit)
     module = generative.create(model, dataset.image_shape)
     mean, root = np.zeros(module.code_size), np.eye(module.code_size)
     if not (module.variational or option):
-        codes = autoencoding.codes(module, trained.parameters, dataset.train.images)
+        codes = autoencoders.Autoencoder(module, trained.parameters).encode(dataset.train.images)
         mean = codes.mean(axis=0, dtype=np.float64)
         power, axes = np.linalg.eigh(np.cov(codes.T))
         root = axes * np.sqrt(np.maximum(power, 0)) @ axes.T
-    return Decoder(
-        text,
-        lambda codes: module.apply({"params": trained.parameters}, codes, method="decode"),
-        mean,
-        root,
-        dataset.image_shape,
-    )
+    return Decoder(text, Partial(_decode, module, trained.parameters), mean, root, dataset.image_shape)
 
 
 def decoded(source: Decoder) -> Noise:
-    """Images decoded from random codes; mean and deviation of every pixel are from `pixel_moments`."""
-
-    def sample(key: jax.Array) -> jax.Array:
-        return source.decode(_code(source, key)[None])[0]
-
+    """Images decoded from random codes; mean and deviation of each pixel come from `pixel_moments`."""
+    sample = Partial(_draw_decoded, source)
     return Noise(source.name, source.image_shape, *pixel_moments(sample), sample, white=False)
 
 
 def codes(source: Decoder) -> Noise:
-    """The same samples with the code in the place of the image: averaged is the code, shown is its decoding.
+    """The same samples as codes: the loop averages the code, and the network is shown its decoding.
 
-    Code i of a seed, as an "image" [1, 1, d], is that of image i of `decoded`; so the two together tell, of the samples
-    of a class, the mean image and the mean code.
+    Code i of a seed, an "image" [1, 1, d], is the code of image i of `decoded`. So the two runs give the mean image and
+    the mean code of the same samples of a class.
     """
     shape = (1, 1, len(source.mean))
     deviation = np.sqrt((source.root**2).sum(axis=1))
@@ -92,13 +94,29 @@ def codes(source: Decoder) -> Noise:
         shape,
         source.mean,
         deviation,
-        lambda key: _code(source, key).reshape(shape),
+        Partial(_draw_code, source),
         white=independent,
-        present=lambda _, code: source.decode(code.reshape(1, -1))[0],
+        present=Partial(_present_code, source),
     )
 
 
+def _decode(module: Any, parameters: Any, codes: jax.Array) -> jax.Array:
+    return module.apply({"params": parameters}, codes, method="decode")
+
+
+def _draw_decoded(source: Decoder, key: jax.Array) -> jax.Array:
+    return source.decode(_code(source, key)[None])[0]
+
+
+def _draw_code(source: Decoder, key: jax.Array) -> jax.Array:
+    return _code(source, key).reshape(1, 1, -1)
+
+
+def _present_code(source: Decoder, _: jax.Array, code: jax.Array) -> jax.Array:
+    return source.decode(code.reshape(1, -1))[0]
+
+
 def _code(source: Decoder, key: jax.Array) -> jax.Array:
-    normal = generator.normal(key, source.mean.shape)
+    normal = random.normal(key, source.mean.shape)
     root, mean = jnp.asarray(source.root, jnp.float32), jnp.asarray(source.mean, jnp.float32)
     return jnp.einsum("ij,j->i", root, normal, precision="highest") + mean

@@ -1,9 +1,9 @@
 """Gabor-PCA noise: random images with the second-order structure of the training images (arXiv 1912.12106).
 
-Each training image is a weighted sum of Gabor atoms (ridge regression); the weights' principal components are given
-random scores; a random score vector is an image. All of this is linear, so nothing is held for each image: the ridge
-weights are w = R (y - mean of y) with one matrix R, their covariance is R S R' with S that of the pixels, and atoms and
-components fold into one matrix. A sample is one matrix product and a stretch to [0, 1].
+Each training image is a weighted sum of Gabor atoms (ridge regression). The principal components of the weights are
+given random scores, and a vector of random scores is an image. All of this is linear, so nothing is held per image: the
+ridge weights are w = R (y - mean of y) with one matrix R, their covariance is R S R' with S that of the pixels, and
+atoms and components fold into one matrix. A sample is one matrix product and a stretch to [0, 1].
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,41 +11,42 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
-from wna_jax import generator
-from wna_jax.errors import InputError
-from wna_jax.noise.base import Noise, pixel_moments
+from wna_jax.noise import random
+from wna_jax.noise.base import Noise, Shape, pixel_moments
+from wna_jax.runs.errors import InputError
 
 if TYPE_CHECKING:
     from wna_jax.data import Dataset
 
 FILTERED_IMAGES = 5000
-"""Training images to whose filter responses `gabor_filtered` noise is fitted."""
-_EXACT = 256  # images whose sums of products of bytes are whole numbers below 2^24, exact in float32
+"""Training images that `gabor_filtered` noise is fitted to."""
+_EXACT = 256  # images: sums of so many products of bytes are whole numbers below 2^24, exact in float32
 
 
 class PrincipalImages(NamedTuple):
-    """The principal components of one channel's images, as images; what is linear in them is linear in scores."""
+    """The principal components of one channel's images, rendered as images [D], D = H W."""
 
     mean: np.ndarray
-    """Mean training image as the atoms render it [D], D = H W; its own mean over pixels is 0."""
+    """The mean training image as the atoms render it, [D]; its mean over pixels is 0."""
     basis: np.ndarray
-    """Image of a score of 1 in each component, [k, D]."""
+    """The image of a score of 1 in each of k components, [k, D]."""
     analysis: np.ndarray
-    """Scores of a training image y are `analysis` (y - mean of all images), [k, D]."""
+    """The scores of a training image y are `analysis` (y - mean of all images), [k, D]."""
     low: np.ndarray
-    """Smallest score of all training images, [k]."""
+    """The smallest score of the training images, [k]."""
     high: np.ndarray
-    """Largest, [k]."""
+    """The largest score, [k]."""
     explained_variance: float
-    """Share of the weights' variance that the k components hold."""
+    """The share of the weights' variance that the k components hold."""
 
 
 def kernel(size: int, theta: float, psi: float) -> np.ndarray:
-    """A Gabor kernel [size, size] as OpenCV's getGaborKernel makes it, stretched to [0, 1].
+    """A Gabor kernel [size, size], size odd, as OpenCV's getGaborKernel makes it, stretched to [0, 1].
 
-    exp(-(x'^2 + y'^2 / 4) / (2 s^2)) cos(2 pi x' / l + psi) with s = size / 7, l = size / 2 (so gamma = 1/2), x' and y'
-    the coordinates turned by theta; rows and columns run from the largest y and x to the smallest. `size` is odd.
+    exp(-(x'^2 + y'^2 / 4) / (2 s^2)) cos(2 pi x' / l + psi) with s = size / 7, l = size / 2 (so gamma = 1/2), and x',
+    y' the coordinates rotated by theta; rows and columns run from the largest y and x to the smallest.
     """
     reach = size // 2
     y, x = np.meshgrid(np.arange(reach, -reach - 1, -1), np.arange(reach, -reach - 1, -1), indexing="ij")
@@ -61,9 +62,9 @@ def kernels(sizes: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def atoms(height: int, width: int) -> np.ndarray:
-    """Every kernel on every place of a grid of its own size, cropped at the far edges: [A, H W].
+    """Every kernel at every place of a grid of its own size, cropped at the far edges: [A, H W].
 
-    Kernels of 3, 7 and 15 pixels (960 atoms for 28x28), for larger images of 3, 5, 9 and 17 (1,520 for 32x32).
+    Kernels have 3, 7 and 15 pixels (960 atoms for 28x28), for larger images 3, 5, 9 and 17 (1,520 atoms for 32x32).
     """
     images = []
     for small in kernels(_sizes(height, width)):
@@ -81,7 +82,7 @@ def fit(images: np.ndarray, num_components: int | None = None, alpha: float = 0.
     Args:
         images: uint8 [N, H, W], of one channel.
         num_components: k; by default 250, for images above 28x28 600, or as many as there are.
-        alpha: of the ridge, which has an intercept an image; as images are centred it does not enter the weights.
+        alpha: of the ridge regression. Its intercept per image does not enter the weights, since atoms are centred.
 
     Raises:
         InputError: fewer than two images, or more components than atoms.
@@ -112,8 +113,16 @@ def fit_filtered(images: np.ndarray, num_components: int | None = None, alpha: f
 
     The 24 responses of an image (correlation with each kernel, mirrored at the edges) are r = G y. With S the pixel
     covariance and S^(1/2) G'G S^(1/2) = U diag(l) U', the components of r have the variances l, and ridge regression of
-    y on r renders a score of 1 in component j as S^(1/2) u_j sqrt(l_j) / (l_j + alpha): G itself, of 24 D rows, is not
-    needed. There are 450 components, or as many as can be; alpha is in units of 255^2, for the covariance of bytes.
+    y on r renders a score of 1 in component j as S^(1/2) u_j sqrt(l_j) / (l_j + alpha). G itself, of 24 D rows, is not
+    needed.
+
+    Args:
+        images: uint8 [N, H, W], of one channel.
+        num_components: by default 450, or as many as there are.
+        alpha: of the ridge regression, in units of squared pixel values on the scale of the bytes.
+
+    Raises:
+        InputError: fewer than two images, or more components than there are.
     """
     from scipy import ndimage
 
@@ -137,52 +146,62 @@ def fit_filtered(images: np.ndarray, num_components: int | None = None, alpha: f
     return PrincipalImages(mean - mean.mean(), basis, analysis, low, high, share)
 
 
+def fit_channels(dataset: "Dataset") -> list[PrincipalImages]:
+    """`fit` of each colour channel of the training images; takes seconds, and nothing is kept."""
+    return [fit(dataset.train.images[..., c]) for c in range(dataset.image_shape[2])]
+
+
+def fit_filtered_channels(dataset: "Dataset") -> list[PrincipalImages]:
+    """`fit_filtered` of each colour channel of the first 5,000 training images."""
+    return [fit_filtered(dataset.train.images[:FILTERED_IMAGES, ..., c]) for c in range(dataset.image_shape[2])]
+
+
 def gabor_pca(dataset: "Dataset", *, keep_mean: bool = True) -> Noise:
-    """Gabor-PCA noise of a data set's training images, each channel by itself.
+    """Gabor-PCA noise of a data set's training images, each channel separately.
 
     Every score is drawn independently from U[min, max] over the training images; each channel of the image is stretched
-    to [0, 1]. Mean and deviation are those of every pixel, from `pixel_moments`.
+    to [0, 1]. Mean and deviation of each pixel come from `pixel_moments`.
 
     Args:
-        dataset: its training images are fitted (seconds; nothing is kept).
-        keep_mean: False leaves out the principal components' mean, as the authors do (they leave out the regression's
-            intercept too, which the stretch makes no difference to). The noise then varies about a grey image instead
+        dataset: its training images are fitted.
+        keep_mean: False leaves out the mean of the principal components, as the authors do (they also leave out the
+            regression's intercept, which the stretch removes anyway). The noise then varies about a grey image instead
             of the mean training image.
     """
-    fitted = [fit(dataset.train.images[..., c]) for c in range(dataset.image_shape[2])]
-    return of_principal_images("gabor_pca" if keep_mean else "gabor_pca:no_mean", dataset, fitted, keep_mean=keep_mean)
+    name = "gabor_pca" if keep_mean else "gabor_pca:no_mean"
+    return of_principal_images(name, dataset, fit_channels(dataset), keep_mean=keep_mean)
 
 
 def gabor_filtered(dataset: "Dataset") -> Noise:
-    """As `gabor_pca`, from the principal components of the first 5,000 images' Gabor-filter responses."""
-    fitted = [fit_filtered(dataset.train.images[:FILTERED_IMAGES, ..., c]) for c in range(dataset.image_shape[2])]
-    return of_principal_images("gabor_filtered", dataset, fitted)
+    """Like `gabor_pca`, with the principal components of Gabor-filter responses to the first 5,000 images."""
+    return of_principal_images("gabor_filtered", dataset, fit_filtered_channels(dataset))
 
 
 def of_principal_images(
     name: str, dataset: "Dataset", fitted: list[PrincipalImages], *, keep_mean: bool = True
 ) -> Noise:
-    """Noise of uniform scores: one matrix product a channel, and the stretch to [0, 1]."""
+    """Noise of uniform scores: one matrix product per channel, and the stretch to [0, 1]."""
     shape = dataset.image_shape
     scale = np.stack([(part.high - part.low)[:, None] * part.basis for part in fitted]).astype(np.float32)
     offset = np.stack([part.low @ part.basis + keep_mean * part.mean for part in fitted]).astype(np.float32)
-
-    def sample(key: jax.Array) -> jax.Array:
-        position = generator.uniform(key, scale.shape[:2])
-        flat = jnp.einsum("ck,ckd->cd", position, scale, precision="highest") + offset
-        low, high = flat.min(axis=1, keepdims=True), flat.max(axis=1, keepdims=True)
-        return ((flat - low) / (high - low)).T.reshape(shape)
-
+    sample = Partial(_draw_image, shape, scale, offset)
     return Noise(name, shape, *pixel_moments(sample), sample, white=False)
 
 
 def reconstruct(fitted: PrincipalImages, images: np.ndarray, train_images: np.ndarray) -> np.ndarray:
-    """Images [n, H, W] from their scores alone, float64 on the scale of the images, each of its own mean intensity."""
+    """Images [n, H, W] rendered from their scores, float64 on the scale of the images, each with its own mean."""
     mean = train_images.reshape(len(train_images), -1).mean(axis=0)
     flat = images.reshape(len(images), -1).astype(np.float64)
     rendered = (flat - mean) @ fitted.analysis.T @ fitted.basis + fitted.mean
     rendered += (flat.mean(axis=1) - rendered.mean(axis=1))[:, None]
     return rendered.reshape(images.shape)
+
+
+def _draw_image(shape: Shape, scale: jax.Array, offset: jax.Array, key: jax.Array) -> jax.Array:
+    position = random.uniform(key, scale.shape[:2])
+    flat = jnp.einsum("ck,ckd->cd", position, scale, precision="highest") + offset
+    low, high = flat.min(axis=1, keepdims=True), flat.max(axis=1, keepdims=True)
+    return ((flat - low) / (high - low)).T.reshape(shape)
 
 
 def _wanted(given: int | None, usual: int, rank: int, num_images: int) -> int:
@@ -220,6 +239,6 @@ def _score_range(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray) -> 
 
 
 def _with_fixed_signs(vectors_kd: np.ndarray) -> np.ndarray:
-    """The entry of largest size made positive: an eigenvector's sign is anybody's choice, a score's range is not."""
+    """Rows with their largest entry positive: an eigenvector has no sign of its own, but the scores have a range."""
     largest = np.take_along_axis(vectors_kd, np.abs(vectors_kd).argmax(axis=1)[:, None], axis=1)
     return vectors_kd * np.sign(largest)

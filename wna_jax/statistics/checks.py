@@ -1,34 +1,34 @@
-"""Checks of what the statistics are given."""
+"""Argument checks shared by the statistics."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wna_jax.errors import InputError
+from wna_jax.runs.errors import InputError
 
 
 def as_maps(what: str, values: ArrayLike) -> np.ma.MaskedArray:
-    """Maps [..., H, W, C] as a masked float64 array; an InputError if they have another form, or NaN or inf."""
+    """Maps [..., H, W, C] as a masked float64 array; raises InputError for another rank, NaN or infinity."""
     maps = np.ma.masked_array(values, dtype=np.float64)
     if maps.ndim < 3 or not maps.size:
-        raise InputError(f"{what} has the shape {maps.shape}: expected maps [..., height, width, channels]")
+        raise InputError(f"{what} has shape {maps.shape}: expected maps [..., height, width, channels]")
     if not np.isfinite(maps.compressed()).all():
-        raise InputError(f"{what} holds NaN or infinite values: mask the maps that do not exist")
+        raise InputError(f"{what} contains NaN or infinite values: mask the maps that do not exist")
     return maps
 
 
 def check_alpha(alpha: float) -> None:
-    """An InputError if `alpha` cannot be meant as a significance level."""
+    """Raises InputError unless `alpha` can be a significance level."""
     if not 0 < alpha < 0.5:
         raise InputError(f"alpha is {alpha}: expected a significance level above 0 and below 0.5, such as 0.05")
 
 
 def check_confidence(confidence: float) -> None:
-    """An InputError if `confidence` cannot be meant as the confidence of an interval."""
+    """Raises InputError unless `confidence` can be the confidence level of an interval."""
     if not 0.5 <= confidence < 1:
         raise InputError(f"confidence is {confidence}: expected at least 0.5 and below 1, such as 0.95")
 
 
 def check_at_least(what: str, value: float, least: float) -> None:
-    """An InputError if a number is below `least`, or NaN or infinite."""
+    """Raises InputError if `value` is below `least`, NaN or infinite."""
     if not least <= value < np.inf:
         raise InputError(f"{what} is {value}: expected a finite number of at least {least}")

@@ -1,68 +1,68 @@
-"""Neighbouring pixels together: smoothed maps and random field theory, cluster mass, TFCE, and permutation tests.
+"""Tests of neighbouring pixels together: smoothing with random field theory, cluster mass, TFCE, permutation tests.
 
-Neighbours are pixels that share an edge (4-connectivity), within a channel; clusters hold one sign only.
+Neighbours are pixels of one channel that share an edge (4-connectivity). A cluster has one sign.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage, optimize, special
 
-from wna_jax.errors import InputError
-from wna_jax.sampling import Overlap
+from wna_jax.correlation.fields import Overlap
+from wna_jax.runs.errors import InputError
 from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least
 
 Statistic = Callable[[np.ndarray], np.ndarray]
-"""z-maps [..., H, W, C] -> signed statistic of every pixel, same shape: `tfce`, `cluster_mass` with its threshold."""
+"""z-maps [..., H, W, C] -> signed statistic per pixel, same shape: `tfce`, or `cluster_mass` with its threshold."""
 
 _NEIGHBOURS = np.zeros((3, 3, 3), int)
 _NEIGHBOURS[1] = ndimage.generate_binary_structure(2, 1)
 
 
 def smooth(z: ArrayLike, deviation: float) -> np.ma.MaskedArray:
-    """Maps [..., H, W, C] smoothed over H and W by a Gaussian, so that noise keeps mean 0 and variance 1 at each pixel.
+    """Smooths maps [..., H, W, C] over H and W with a Gaussian; noise keeps mean 0 and variance 1 at each pixel.
 
-    Z' = sum_j g_ij Z_j / sqrt(sum_j g_ij^2), g Gaussian, over the pixels j of the image: next to an edge, where fewer
-    take part, they are divided by less.
+    Z' = sum_j g_ij Z_j / sqrt(sum_j g_ij^2), g Gaussian, over the pixels j of the image. Near an edge fewer pixels
+    contribute, and the divisor is smaller accordingly.
 
     Args:
         z: z-maps, N(0, 1) and independent where there is no signal.
         deviation: of the Gaussian, in pixels.
 
-    Common mistakes: an ordinary Gaussian filter, whose output has a variance far below 1 and another at the edges;
-    thresholds for unsmoothed maps (`max_statistic_threshold`), which are valid here but find less.
+    Common mistakes: an ordinary Gaussian filter, whose output has a variance far below 1 and a different one at the
+    edges; the threshold for unsmoothed maps (`max_statistic_threshold`), which is valid here but less powerful.
 
     Raises:
-        InputError: a deviation that is not above 0.
+        InputError: the deviation is not above 0.
     """
     z = as_maps("the z-map", z)
     _check_deviation(deviation)
     rows, columns = (_smoothing(length, deviation) for length in z.shape[-3:-1])
-    smoothed = np.einsum("ih,jw,...hwc->...ijc", rows, columns, z.filled(0), optimize=True)
-    return np.ma.masked_array(smoothed, z.mask)
+    return _maps(rows @ _planes(z) @ columns.T, z)
 
 
 def random_field_threshold(area: float, deviation: float, alpha: float = 0.05) -> float:
-    """The z that a smoothed map of mere noise exceeds anywhere with probability `alpha` (one-sided), by random fields.
+    """One-sided threshold that the maximum of a smoothed noise-only map exceeds with probability `alpha`.
 
-    P(max Z > t) ~ sum_d R_d EC_d(t), with R_d = V_d / FWHM^d, V = (1, half the perimeter of a disk, area) and
-    FWHM = deviation sqrt(8 ln 2); where Bonferroni's threshold for `area` pixels is lower, that one (Chauvin, Worsley,
-    Schyns, Arguin & Gosselin 2005, Journal of Vision 5(9):659-667).
+    By random field theory P(max Z > t) ~ sum_d R_d EC_d(t), with R_d = V_d / FWHM^d, V = (1, half the perimeter of a
+    disk, area) and FWHM = deviation sqrt(8 ln 2). Bonferroni's threshold for `area` pixels is returned where it is
+    lower (Chauvin, Worsley, Schyns, Arguin & Gosselin 2005, Journal of Vision 5(9):659-667).
 
     Args:
-        area: searched, in pixels, of one channel.
-        deviation: of the Gaussian of `smooth`, in pixels.
-        alpha: family-wise error rate for one sign; for |z| give alpha / 2, for C channels divide by C.
+        area: pixels searched, of one channel.
+        deviation: of the Gaussian in `smooth`, in pixels.
+        alpha: family-wise error rate for one sign; for |z| pass alpha / 2, for C channels divide by C.
 
-    Reading the result: 3.302 for 36,798 pixels smoothed by 20 (the paper: 3.30). At 28x28 it gains nothing below a
-    deviation of 1, and .3 at 2.
+    Reading the result: 3.302 for 36,798 pixels smoothed by 20 (paper: 3.30). On 28x28 pixels smoothing by less than 1
+    gains nothing; smoothing by 2 lowers the threshold by .3.
 
     Common mistakes: comparing |z| with the threshold of a one-sided alpha; a deviation below about 2.2 pixels (FWHM
     5), where the theory is conservative; a map narrower than three FWHM.
 
     Raises:
-        InputError: an area below 1, a deviation that is not above 0, or an alpha that is no significance level.
+        InputError: an area below 1, a deviation not above 0, or an alpha that is not a significance level.
     """
     check_alpha(alpha)
     check_at_least("area", area, 1)
@@ -81,22 +81,22 @@ def random_field_threshold(area: float, deviation: float, alpha: float = 0.05) -
 
 
 def random_field_cluster_size(area: float, deviation: float, alpha: float = 0.05, threshold: float = 2.7) -> float:
-    """The size that a cluster above `threshold` in a smoothed map of mere noise reaches with probability `alpha`.
+    """Cluster size that the largest cluster of a smoothed noise-only map reaches with probability `alpha`.
 
     P(K >= k) = 1 - exp(-R_2 EC_2(t) p), p = exp(-EC_2(t) k / (FWHM^2 P(Z > t))) (Friston et al. 1994; Chauvin et al.
-    2005, whose equation 8 has a factor sqrt(2 pi) too many: without it their own numbers come out).
+    2005). Equation 8 of Chauvin et al. has an extra factor sqrt(2 pi); their published numbers follow without it.
 
     Args:
-        area: searched, in pixels.
-        deviation: of the Gaussian of `smooth`, in pixels.
+        area: pixels searched.
+        deviation: of the Gaussian in `smooth`, in pixels.
         alpha: family-wise error rate for one sign.
-        threshold: the z above which pixels form clusters; the theory needs 2.3 or more.
+        threshold: z above which pixels form clusters; the theory needs 2.3 or more.
 
     Returns:
-        Pixels; 0 where any cluster at all is rarer than alpha.
+        Size in pixels; 0 where even a single cluster is rarer than alpha.
 
-    Reading the result: 861.1 for 36,798 pixels smoothed by 20 (the paper: 861.7). The cluster is significant, not each
-    pixel of it.
+    Reading the result: 861.1 for 36,798 pixels smoothed by 20 (paper: 861.7). The cluster as a whole is significant,
+    not each of its pixels.
 
     Common mistakes: choosing the threshold after seeing the map; little smoothing (FWHM below 5 pixels).
 
@@ -113,18 +113,18 @@ def random_field_cluster_size(area: float, deviation: float, alpha: float = 0.05
 
 
 def cluster_mass(z: ArrayLike, threshold: float) -> np.ma.MaskedArray:
-    """The mass of the cluster that each pixel is in: sum of z over connected pixels of one sign with |z| > threshold.
+    """Mass of the cluster that contains each pixel: sum of z over connected pixels of one sign with |z| > threshold.
 
-    Maris & Oostenveld 2007, Journal of Neuroscience Methods 164:177. Neighbours share an edge, within a channel.
+    Maris & Oostenveld 2007, Journal of Neuroscience Methods 164:177.
 
     Args:
         z: [..., H, W, C].
-        threshold: forms the clusters, such as 2.3; any fixed value gives a valid test.
+        threshold: cluster-forming threshold, such as 2.3; any value fixed in advance gives a valid test.
 
     Returns:
         Same shape: positive in positive clusters, negative in negative ones, 0 outside.
 
-    Reading the result: compare with `permutation_test`. The cluster is significant, not each pixel of it.
+    Reading the result: test it with `permutation_test`. The cluster as a whole is significant, not each of its pixels.
 
     Common mistakes: choosing the threshold by the result.
 
@@ -143,35 +143,34 @@ def cluster_mass(z: ArrayLike, threshold: float) -> np.ma.MaskedArray:
 
 
 def tfce(z: ArrayLike, E: float = 0.5, H: float = 2.0) -> np.ma.MaskedArray:
-    """Threshold-free cluster enhancement of every pixel, exactly (Smith & Nichols 2009, NeuroImage 44:83).
+    """Threshold-free cluster enhancement of every pixel (Smith & Nichols 2009, NeuroImage 44:83).
 
-    TFCE(p) = integral over h from 0 to |z_p| of e(h)^E h^H dh, e(h) the pixels of p's cluster above h. Clusters change
-    at the values of pixels only, so between these the integral is known, and there is no step to choose. Neighbours
-    share an edge, within a channel.
+    TFCE(p) = integral over h from 0 to |z_p| of e(h)^E h^H dh, with e(h) the size of p's cluster above h. The integral
+    is exact: clusters change only at pixel values, so no step size is needed.
 
     Args:
         z: [..., H, W, C].
-        E: power of the extent.
-        H: power of the height.
+        E: exponent of the extent.
+        H: exponent of the height.
 
     Returns:
         Same shape, with the sign of z.
 
-    Reading the result: compare with `permutation_test`; the numbers have no unit of their own. The usual powers were
-    chosen for smooth maps: in white noise a weak patch is found more often after `smooth`.
+    Reading the result: test it with `permutation_test`; the values have no unit. The default exponents were chosen for
+    smooth maps: in white noise, smoothing first (`smooth`) detects a weak patch more often.
 
     Raises:
-        InputError: a power below 0.
+        InputError: an exponent below 0.
     """
     z = as_maps("the z-map", z)
     check_at_least("E", E, 0)
     check_at_least("H", H, 0)
-    padded = np.pad(_planes(z), [(0, 0), (1, 1), (1, 1)])  # so that no plane's pixels lie beside another's
+    padded = np.pad(_planes(z), [(0, 0), (1, 1), (1, 1)])  # the frame separates the planes
     strength = np.abs(padded.ravel())
     order = np.argsort(-strength, kind="stable")[: np.count_nonzero(strength)].tolist()
     parent, size = _grow(order, np.sign(padded.ravel()).tolist(), padded.shape[-1])
     integral = strength ** (H + 1) / (H + 1)
-    part = (np.array(size) ** E * (integral - integral[parent])).tolist()  # from a pixel's height to where it is joined
+    part = (np.array(size) ** E * (integral - integral[parent])).tolist()  # from a pixel's height down to its parent's
     total = [0.0] * len(part)
     for pixel in reversed(order):
         total[pixel] = part[pixel] + total[parent[pixel]]
@@ -181,18 +180,19 @@ def tfce(z: ArrayLike, E: float = 0.5, H: float = 2.0) -> np.ma.MaskedArray:
 def null_z_maps(
     shape: Sequence[int], count: int, seed: int = 0, overlap: Overlap | None = None
 ) -> Iterator[np.ndarray]:
-    """Yields `count` z-maps of a network that sees nothing, for `permutation_test`: independent N(0, 1) pixels.
+    """Yields `count` z-maps under the null hypothesis, for `permutation_test`: independent N(0, 1) pixels.
 
-    For white noise this is what permuting the responses over many samples comes to, and it costs no network. For
-    overlapping windows pixels at the stride are correlated, as `sampling.overlap` says.
+    In white noise they have the distribution of maps from responses permuted over many samples, at no network cost.
+    For overlapping windows, pixels a stride apart are correlated as `correlation.fields.overlap` estimates.
 
     Args:
         shape: (H, W, C) of one map, or (K, H, W, C) of a set.
-        count: B, how many; p values go down to 1 / (B + 1).
-        seed: of the numbers.
-        overlap: of K responses, for maps of the windows of fields; then the shape is (K, H, W, C).
+        count: B, number of maps; the smallest p value is 1 / (B + 1).
+        seed: random seed.
+        overlap: of K responses, for maps from windows of fields; the shape is then (K, H, W, C).
 
-    Common mistakes: a class with few samples of noise that is not Gaussian, or noise that is not white: permute there.
+    Common mistakes: using them for noise that is not white, or for a class with few samples of noise that is not
+    Gaussian: permute the responses instead.
 
     Raises:
         InputError: an overlap of another number of responses.
@@ -210,7 +210,7 @@ def null_z_maps(
 
 
 def _root(correlation: np.ndarray) -> np.ndarray:
-    """A square root [a, b, a, b] of the covariance of a x b blocks whose correlation is known at each lag."""
+    """A square root [a, b, a b] of the covariance of a x b blocks, from their correlation at each lag."""
     a, b = (np.array(correlation.shape) + 1) // 2
     i, j = np.arange(a), np.arange(b)
     lag_i, lag_j = i[:, None] - i + a - 1, j[:, None] - j + b - 1
@@ -225,23 +225,33 @@ def _at_strides(
 ) -> np.ndarray:
     k, a, b, _ = roots.shape
     white = generator.standard_normal((k, a * b, *stride, shape[-1]))
-    maps = np.einsum("kabm,kmhwc->kahbwc", roots, white, optimize=True)
-    return maps.reshape(k, a * stride[0], b * stride[1], shape[-1])[:, : shape[1], : shape[2]]
+    maps = (roots.reshape(k, a * b, -1) @ white.reshape(k, a * b, -1)).reshape(k, a, b, *stride, shape[-1])
+    return maps.swapaxes(2, 3).reshape(k, a * stride[0], b * stride[1], shape[-1])[:, : shape[1], : shape[2]]
 
 
 def permutation_max(nulls: Iterable[np.ndarray], statistic: Statistic) -> np.ndarray:
-    """The largest |statistic| of each null map, [B], or [B, K] where each null is a set of K maps.
+    """Maximum |statistic| of each null map, [B], or [B, K] where each null is a set of K maps.
 
-    Takes one null at a time, so `nulls` may be a generator. A null that is masked (a permuted class without samples)
-    has the maximum infinity: it counts against the claim.
+    Nulls are processed a few at a time, so `nulls` may be a generator. A masked null (a permuted class without samples)
+    has the maximum infinity, so that it counts against significance.
 
     Raises:
         InputError: no nulls.
     """
-    maxima = [np.ma.filled(_strength(statistic, z, "a null map").max(axis=(-3, -2, -1)), np.inf) for z in nulls]
+    maxima: list[np.ndarray] = []
+    for some in stacked(nulls):
+        strength = _strength(statistic, some, "a null map")
+        maxima.extend(np.ma.filled(strength.max(axis=(-3, -2, -1)), np.inf))
     if not maxima:
         raise InputError("no null maps given: expected at least 19 for a test at .05")
     return np.array(maxima)
+
+
+def stacked(nulls: Iterable[np.ndarray], count: int = 16) -> Iterator[np.ma.MaskedArray]:
+    """Stacks of up to `count` null maps, because many calls of a statistic with single maps are slow."""
+    checked = (as_maps("a null map", null) for null in nulls)
+    while some := list(itertools.islice(checked, count)):
+        yield np.ma.stack(some)
 
 
 def permutation_test(
@@ -249,24 +259,24 @@ def permutation_test(
 ) -> np.ma.MaskedArray:
     """Family-wise p value of every pixel, p = (1 + #{null maps whose max >= the pixel's |statistic|}) / (B + 1).
 
-    Nichols & Holmes 2002, Human Brain Mapping 15:1; Maris & Oostenveld 2007. Valid for any statistic and any
-    dependence of pixels, if the nulls are what z would be without signal: responses permuted over samples, never
-    pixels over a map.
+    Valid for any statistic and any dependence between pixels, if the nulls are distributed as z is without signal:
+    permute responses over samples, never pixels within a map (Nichols & Holmes 2002, Human Brain Mapping 15:1; Maris &
+    Oostenveld 2007).
 
     Args:
         z: observed z-maps [..., H, W, C].
         nulls: B null z-maps, each of the shape of z or of one map; a list, an array, or a generator (`null_z_maps`).
         statistic: `tfce`, `functools.partial(cluster_mass, threshold=2.3)`, `functools.partial(smooth, deviation=1)`,
             or `np.abs` for single pixels.
-        over_maps: whether the family is all K maps together; then each null is a set of K maps.
+        over_maps: whether all K maps form one family; each null is then a set of K maps.
 
     Returns:
         Same shape as z, masked where z is.
 
-    Reading the result: the family is one map: p <= .05 somewhere in a map of mere noise happens once in 20 maps. For a
-    claim over K maps set over_maps, or multiply p by K.
+    Reading the result: the family is one map: of 20 noise-only maps one has p <= .05 somewhere. For a claim about K
+    maps set over_maps, or multiply p by K.
 
-    Common mistakes: too few nulls, 1 / (B + 1) is the smallest p there is; nulls smoothed otherwise than z.
+    Common mistakes: too few nulls (the smallest possible p is 1 / (B + 1)); nulls smoothed differently from z.
 
     Raises:
         InputError: no nulls, or nulls of another shape.
@@ -277,17 +287,17 @@ def permutation_test(
     def checked() -> Iterator[np.ndarray]:
         for null in nulls:
             if null.shape not in (z.shape, z.shape[-3:]):
-                raise InputError(f"a null map has the shape {null.shape}: expected {z.shape} or {z.shape[-3:]}")
+                raise InputError(f"a null map has shape {null.shape}: expected {z.shape} or {z.shape[-3:]}")
             yield null
 
     maxima = permutation_max(checked(), statistic)
     if over_maps:
         if maxima.shape[1:] != z.shape[:-3]:
-            raise InputError(f"nulls of one map for {z.shape}: a family of all maps needs nulls of that shape")
+            raise InputError(f"nulls of single maps for z {z.shape}: with over_maps each null needs the shape of z")
         maxima = maxima.reshape(len(maxima), -1).max(axis=1)
-    exceeded = np.zeros(z.shape, int)
+    exceeded, strength = np.zeros(z.shape, int), observed.filled(0)
     for maximum in maxima:
-        exceeded += maximum[..., None, None, None] >= observed.filled(0)
+        exceeded += maximum[..., None, None, None] >= strength
     return np.ma.masked_array((1 + exceeded) / (1 + len(maxima)), z.mask)
 
 
@@ -301,25 +311,25 @@ def _planes(z: np.ma.MaskedArray) -> np.ndarray:
 
 
 def _maps(planes: np.ndarray, like: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    """The way back from `_planes`, with the mask of `like`."""
+    """Inverse of `_planes`, with the mask of `like`."""
     *leading, height, width, channels = like.shape
     maps = np.moveaxis(planes.reshape(*leading, channels, height, width), -3, -1)
     return np.ma.masked_array(maps, like.mask)
 
 
 def _smoothing(length: int, deviation: float) -> np.ndarray:
-    """The Gaussian as a matrix [length, length] with rows of norm 1, which keep the variance of independent values."""
+    """The Gaussian as a matrix [length, length] with rows of norm 1, which preserve the variance of white noise."""
     position = np.arange(length)
     weights = np.exp(-((position[:, None] - position) ** 2) / (2 * deviation**2))
     return weights / np.linalg.norm(weights, axis=1, keepdims=True)
 
 
 def _grow(order: list[int], sign: list[float], row: int) -> tuple[list[int], list[int]]:
-    """Adds pixels in the given order and joins each to the clusters beside it, of the same sign.
+    """Adds pixels in the given order, and joins each to the adjacent clusters of its sign.
 
     Returns:
-        For each pixel, by which later pixel the cluster it completed was next enlarged (0, a pixel of the frame, if by
-        none), and how large that cluster was: the tree of all clusters at all heights.
+        The tree of all clusters at all heights: for each pixel, the later pixel that next enlarged the cluster it
+        completed (0, a pixel of the frame, if none did), and the size of that cluster.
     """
     parent, size = [0] * len(sign), [1] * len(sign)
     root, added = list(range(len(sign))), [0.0] * len(sign)
@@ -340,10 +350,10 @@ def _fwhm(deviation: float) -> float:
 
 
 def _ec_2(t: float) -> float:
-    """Density of the expected Euler characteristic in two dimensions, a resel."""
+    """Density of the expected Euler characteristic in two dimensions, per resel."""
     return float(4 * np.log(2) / (2 * np.pi) ** 1.5 * t * np.exp(-(t**2) / 2))
 
 
 def _check_deviation(deviation: float) -> None:
     if not 0 < deviation < np.inf:
-        raise InputError(f"the smoothing's deviation is {deviation}: expected pixels, above 0")
+        raise InputError(f"the smoothing deviation is {deviation}: expected a number of pixels above 0")

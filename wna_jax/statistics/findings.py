@@ -1,12 +1,12 @@
-"""All tests of a set of maps at once, each in the form that is valid for its samples."""
+"""All tests of a set of maps in one call, each in the form that is valid for the samples."""
 
 import functools
 from typing import NamedTuple
 
 import numpy as np
 
+from wna_jax.correlation.fields import Overlap
 from wna_jax.maps import ClassificationImages
-from wna_jax.sampling import Overlap
 from wna_jax.statistics.clusters import (
     Statistic,
     cluster_mass,
@@ -14,25 +14,25 @@ from wna_jax.statistics.clusters import (
     permutation_test,
     random_field_threshold,
     smooth,
+    stacked,
     tfce,
 )
 from wna_jax.statistics.significance import info_val, significant_pixels, z_map
 
 CLUSTER_THRESHOLD = 2.3
 SMOOTHING = 2.0
-"""Pixels; below that random field theory gains nothing over single pixels."""
-
+"""Pixels; with less smoothing, random field theory gains little over single pixels."""
 
 _FOR_DEVIATIONS = 400
 
 
 class Findings(NamedTuple):
-    """What tests find in K maps; the family is all of them. None where no valid test is known."""
+    """Test results for K maps, which form one family. None where no valid test is known."""
 
     z: np.ma.MaskedArray
     """[K, H, W, C]."""
     smoothed: np.ma.MaskedArray
-    """`smooth(z, SMOOTHING)`, in deviations of maps of mere noise."""
+    """`smooth(z, SMOOTHING)`, in standard deviations of noise-only maps."""
     significant: dict[str, np.ndarray | None]
     """By test ("pixels", "smoothed", "clusters", "TFCE"): bool [K, H, W, C]."""
     info_val: np.ma.MaskedArray | None
@@ -47,20 +47,20 @@ def findings(
     seed: int = 0,
     overlap: Overlap | None = None,
 ) -> Findings:
-    """Tests maps for anything but noise: single pixels, smoothed, clusters by their mass, and TFCE; and infoVal.
+    """Tests maps for signal: single pixels, smoothed maps, cluster mass and TFCE; computes infoVal.
 
-    Single pixels by `significant_pixels`; smoothed maps by `random_field_threshold`; clusters above 2.3 and TFCE by
-    `permutation_test` against null maps (`null_z_maps`). For overlapping windows the null maps have their correlation,
-    and smoothed maps and infoVal are compared with them too; so are smoothed maps narrower than three FWHM, where the
-    theory of random fields does not hold. Where the noise is not white, single pixels alone can be tested (Sidak's
-    bound holds for dependent pixels).
+    Single pixels are tested by `significant_pixels`, smoothed maps by `random_field_threshold`, clusters above 2.3 and
+    TFCE by `permutation_test` against `null_z_maps`. For overlapping windows the null maps have the correlation of the
+    windows, and smoothed maps and infoVal are tested against them too; so are smoothed maps narrower than three FWHM,
+    where random field theory does not hold. In noise that is not white only single pixels are tested (Sidak's bound
+    holds for dependent pixels).
 
     Args:
         maps: K maps.
-        alpha: error rate of each test over all maps together.
-        permutations: B, how many null maps; the smallest p is 1 / (B + 1).
-        seed: of the null maps.
-        overlap: of the same responses, for maps from windows of fields (`sampling.overlap`).
+        alpha: family-wise error rate of each test, over all maps.
+        permutations: B, number of null maps; the smallest p is 1 / (B + 1).
+        seed: random seed of the null maps.
+        overlap: of the same responses, for maps from windows of fields (`correlation.fields.overlap`).
     """
     z, num_maps = z_map(maps), len(maps.images)
     height, width, channels = z.shape[1:]
@@ -77,14 +77,15 @@ def findings(
         threshold = random_field_threshold(height * width, SMOOTHING, alpha / 2 / channels / num_maps)
         significant["smoothed"] = (np.abs(smoothed) > threshold).filled(False)
     else:
-        # From other nulls than those of the test: a null's own peak would raise the deviation it is measured in.
+        # Independent nulls: a null's own peak would inflate the deviation by which it is divided.
         others = null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, overlap)
-        deviation = np.sqrt(np.mean([smooth(null, SMOOTHING).filled() ** 2 for null in others], axis=0))
+        powers = [np.square(smooth(some, SMOOTHING).filled()).sum(axis=0) for some in stacked(others)]
+        deviation = np.sqrt(sum(powers) / _FOR_DEVIATIONS)
         smoothed = smoothed / deviation
-        smoothed_nulls = [smooth(null, SMOOTHING).filled() / deviation for null in nulls]
+        smoothed_nulls = [null for some in stacked(nulls) for null in smooth(some, SMOOTHING).filled() / deviation]
         significant["smoothed"] = passes(smoothed, smoothed_nulls, np.abs)
     significant["clusters"] = passes(z, nulls, functools.partial(cluster_mass, threshold=CLUSTER_THRESHOLD))
     significant["TFCE"] = passes(z, nulls, tfce)
-    # The median and the spread of infoVal's null take more maps than a rank does.
+    # The median and spread of infoVal's null need more maps than a rank does.
     many = None if overlap is None else null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, overlap)
     return Findings(z, smoothed, significant, info_val(z, many))

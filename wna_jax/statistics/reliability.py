@@ -1,8 +1,8 @@
-"""How near is a map to that of infinitely many samples, and how well is an average known?
+"""Reliability of maps (how close a map is to the map of infinitely many samples), and intervals of averages.
 
-One law ties it together. A map of N samples is the infinite map plus noise of power proportional to 1/N, so its
-reliability (the share of its power that is signal) is 1 / (1 + N0 / N), and its expected correlation with the infinite
-map the root of that. N0, the samples at which one half of the power is signal, belongs to a response and a noise.
+A map of N samples is the infinite-sample map plus noise of power proportional to 1/N. Its reliability (the fraction of
+its power that is signal) is therefore 1 / (1 + N0 / N), and its expected correlation with the infinite-sample map is
+the square root of that. N0, the number of samples at which half of the power is signal, depends on response and noise.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,46 +12,46 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from wna_jax.errors import InputError
+from wna_jax.correlation.moments import Moments
 from wna_jax.maps import ClassificationImages, regression_images
-from wna_jax.moments import Moments
 from wna_jax.noise import Noise
+from wna_jax.runs.errors import InputError
 from wna_jax.statistics.checks import as_maps, check_confidence
 
 _FEWEST_BLOCKS = 20
 
 
 class SplitHalf(NamedTuple):
-    """How well maps of N samples repeat, for K responses. Only `correlation` can be negative."""
+    """Split-half reliability of maps of N samples, for K responses. Only `correlation` can be negative."""
 
     correlation: np.ma.MaskedArray
     """r_h, between the maps of the two halves, [K]; masked where a half has no map."""
     reliability: np.ma.MaskedArray
-    """Of the map of all N samples, 1 / (1 + N0 / N), [K]; masked also where r_h <= 0."""
+    """Of the map of all N samples, 1 / (1 + N0 / N), [K]; also masked where r_h <= 0."""
     expected_correlation: np.ma.MaskedArray
-    """Of the map of all N samples with that of infinitely many, the root of the reliability, [K]."""
+    """Of the map of all N samples with the infinite-sample map, sqrt(reliability), [K]."""
     n0: np.ma.MaskedArray
-    """N0, samples (of all classes) at which the reliability is one half, [K]."""
+    """N0, number of samples (of all classes) at which the reliability is 1/2, [K]."""
 
 
 def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
     """Reliability of maps, from two halves of the samples.
 
-    The expected correlation of maps of n_1 and n_2 samples is 1 / sqrt((1 + N0 / n_1) (1 + N0 / n_2)), which is solved
-    for N0: (sqrt(N^2 + 4 n_1 n_2 (1 / r_h^2 - 1)) - N) / 2. For equal halves the reliability is then
-    2 r_h / (1 + r_h) (Spearman-Brown).
+    The expected correlation of maps of n_1 and n_2 samples, 1 / sqrt((1 + N0 / n_1) (1 + N0 / n_2)), is solved for N0:
+    (sqrt(N^2 + 4 n_1 n_2 (1 / r_h^2 - 1)) - N) / 2. For equal halves the reliability is 2 r_h / (1 + r_h)
+    (Spearman-Brown).
 
-    Reading the result: a reliability near 1 says that more samples would not change the map, not that the map is like
-    anything. r_h has a standard error of about (1 - r_h^2) / sqrt(H W C): below two of these it is no evidence of a
-    map, and N0 only says "more than this many". Where r_h <= 0 these samples tell nothing about N0, and it is masked;
-    add samples.
+    Reading the result: a reliability near 1 means that more samples would not change the map, not that the map
+    resembles anything. The standard error of r_h is about (1 - r_h^2) / sqrt(H W C). Below two standard errors r_h is
+    no evidence of a map, and N0 is only a lower bound. Where r_h <= 0 the samples do not determine N0, which is
+    masked: add samples.
 
-    Common mistakes: halves that share samples, or a seed; reporting r_h as the reliability of the map of all samples
-    (it is that of half of them).
+    Common mistakes: halves that share samples or a seed; reporting r_h as the reliability of the map of all samples
+    (it is the reliability of half of them).
 
     Args:
-        first: half of the samples.
-        second: the other half, independent; best of the same size. An empty one tells nothing: all is masked.
+        first: moments of one half of the samples.
+        second: moments of the other, independent half, ideally of the same size. If it is empty, all is masked.
         noise: the noise of both.
 
     Raises:
@@ -72,34 +72,34 @@ def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
 
 
 def predicted_correlation(num_samples: ArrayLike, n0: ArrayLike) -> np.ma.MaskedArray:
-    """Expected correlation of a map of N samples with the map of infinitely many, 1 / sqrt(1 + N0 / N).
+    """Expected correlation of a map of N samples with the infinite-sample map, 1 / sqrt(1 + N0 / N).
 
     Common mistakes: expecting it of another reference, such as a gradient: there it is multiplied by the correlation of
-    the infinite map with that reference.
+    the infinite-sample map with that reference.
     """
     return 1 / np.ma.sqrt(1 + np.ma.masked_array(n0) / np.ma.masked_array(num_samples))
 
 
 def samples_for(correlation: float, n0: ArrayLike) -> np.ma.MaskedArray:
-    """Samples that a map needs to correlate so with the map of infinitely many, N = N0 r^2 / (1 - r^2).
+    """Samples needed for a given expected correlation with the infinite-sample map, N = N0 r^2 / (1 - r^2).
 
-    Subtract the samples you have to get how many more. For a reliability R give r = sqrt(R).
+    For a target reliability R pass r = sqrt(R).
 
     Raises:
-        InputError: a correlation that is not between 0 and 1.
+        InputError: the correlation is not between 0 and 1.
     """
     if not 0 < correlation < 1:
-        raise InputError(f"the correlation asked for is {correlation}: expected a number above 0 and below 1")
+        raise InputError(f"correlation is {correlation}: expected a number above 0 and below 1")
     return np.ma.masked_array(n0) * (correlation**2 / (1 - correlation**2))
 
 
 class Convergence(NamedTuple):
-    """How maps near a reference as samples are added, at T numbers of samples."""
+    """Correlation of maps with a reference as samples are added, at T sample counts."""
 
     num_samples: np.ndarray
     """N, [T]."""
     correlation: np.ma.MaskedArray
-    """r(N) with the reference, corrected for the noise of the reference, [T, K]."""
+    """r(N) with the reference, corrected for the noise in the reference, [T, K]."""
     predicted: np.ma.MaskedArray
     """`predicted_correlation(N, N0)`, [T, K]."""
 
@@ -111,18 +111,19 @@ def convergence(
     n0: ArrayLike,
     reference_reliability: ArrayLike = 1.0,
 ) -> Convergence:
-    """The convergence curve r(N) of every response, beside the law it should follow.
+    """Convergence curve r(N) of every response, with the predicted curve.
 
     Args:
-        cumulative: moments of more and more samples, best at log-spaced N; of blocks, `itertools.accumulate(blocks)`.
+        cumulative: moments of increasing numbers of samples, ideally log-spaced; from blocks,
+            `itertools.accumulate(blocks)`.
         noise: the noise of all.
         reference_khwc: [K, H, W, C], from samples that are not in `cumulative`, or from a gradient.
         n0: N0 of each response [K] (`split_half`).
-        reference_reliability: [K] or one number; a reference with noise of its own lowers every r by the root of its
+        reference_reliability: [K] or one number. A noisy reference lowers every r by the square root of its
             reliability, which is divided out. For a held-out map of M samples it is 1 / (1 + N0 / M), for a gradient 1.
 
-    Reading the result: r on the predicted law says that N0 holds and the map tends to the reference; below it by a
-    constant factor, that the reference is another map; a bend, that samples are not independent.
+    Reading the result: r on the predicted curve means that N0 is right and the map converges to the reference; r below
+    it by a constant factor, that it converges to a different map; a bend, that samples are not independent.
 
     Common mistakes: the final map as the reference: r ends at 1 by construction, whatever the map.
 
@@ -131,7 +132,7 @@ def convergence(
     """
     moments = list(cumulative)
     if not moments:
-        raise InputError("no moments given: expected one or more, each of more samples than the last")
+        raise InputError("no moments given: expected at least one, each of more samples than the one before")
     maps = [_covariance_images(m, noise) for m in moments]
     correlation = np.ma.stack([map_correlation(images, reference_khwc) for images in maps])
     num_samples = np.array([m.num_samples for m in moments])
@@ -140,13 +141,13 @@ def convergence(
 
 
 def map_correlation(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
-    """Pearson correlation of each map of `a` with the same map of `b`, [K]; masked where either is masked or constant.
+    """Pearson correlation of each map of `a` with the same map of `b`, [K]; masked where one is masked or constant.
 
     Args:
         a: [K, H, W, C].
         b: [K, H, W, C].
 
-    Common mistakes: reading a low r of noisy maps as a difference: noise lowers it, see `disattenuate`.
+    Common mistakes: reading a low r of noisy maps as a difference: noise lowers r, see `disattenuate`.
 
     Raises:
         InputError: maps of different shapes.
@@ -160,8 +161,8 @@ def map_correlation(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
 def correlation_matrix(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
     """Pearson correlation of every map of `a` [K, H, W, C] with every map of `b` [K', H, W, C]: [K, K'].
 
-    Reading the result: maps of one run share their noise. Those of two classes are then correlated by
-    -sqrt(p q / ((1 - p) (1 - q))) without any signal, p and q the shares of the classes.
+    Reading the result: maps of one run share their noise. Without any signal, the maps of two classes with proportions
+    p and q have the correlation -sqrt(p q / ((1 - p) (1 - q))).
 
     Raises:
         InputError: maps of different pixels.
@@ -173,18 +174,17 @@ def correlation_matrix(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
 
 
 def known_noise_reliability(maps: ClassificationImages) -> np.ma.MaskedArray:
-    """Share of a map's power that is signal, from one run: 1 - sum_v Var(c_v) / |c|^2 (Murray, Bennett & Sekuler 2005).
+    """Fraction of a map's power that is signal, from one run, 1 - sum_v Var(c_v) / |c|^2.
 
-    The variance of each pixel is known for white noise (Journal of Vision 5(5):2), so that no second half is needed.
-    |c|^2 is taken about the map's mean, as a correlation is.
+    The variance of each pixel is known for white noise, so no second half is needed (Murray, Bennett & Sekuler 2005,
+    Journal of Vision 5(5):2); for windows of fields it is estimated. |c|^2 is taken about the mean of the map, as in a
+    correlation.
 
     Returns:
         [K], masked where there is no map, or where the map has no more power than its noise.
 
-    For windows of fields the variance is the estimated one.
-
-    Reading the result: as a split-half reliability. Its standard error for a map of mere noise is sqrt(2 / (H W C)), or
-    somewhat more for windows of fields.
+    Reading the result: as a split-half reliability. For a noise-only map its standard error is sqrt(2 / (H W C)),
+    slightly more for windows of fields.
     """
     images = as_maps("the maps", maps.images)
     num_pixels = int(np.prod(images.shape[1:]))
@@ -193,7 +193,7 @@ def known_noise_reliability(maps: ClassificationImages) -> np.ma.MaskedArray:
 
 
 def disattenuate(correlation: ArrayLike, reliability_a: ArrayLike, reliability_b: ArrayLike = 1.0) -> np.ma.MaskedArray:
-    """The correlation two maps would have without their noise, r / sqrt(reliability_a reliability_b) (Spearman 1904).
+    """Correlation that two maps would have without noise, r / sqrt(reliability_a reliability_b) (Spearman 1904).
 
     With `known_noise_reliability` of a map and a noiseless template this is the corrected correlation of Murray,
     Bennett & Sekuler 2005, Journal of Vision 5(5):2.
@@ -201,19 +201,19 @@ def disattenuate(correlation: ArrayLike, reliability_a: ArrayLike, reliability_b
     Args:
         correlation: [K], or anything that broadcasts with the reliabilities.
         reliability_a: of the first map, from `split_half` or `known_noise_reliability`.
-        reliability_b: of the second, 1 for a template without noise.
+        reliability_b: of the second map; 1 for a template without noise.
 
     Returns:
-        Masked where a reliability is masked or not above 0. May pass 1 by chance.
+        Masked where a reliability is masked or not above 0. Can exceed 1 by chance.
 
-    Common mistakes: maps of one run, whose noise is correlated; reading much into it at a reliability below about .2.
+    Common mistakes: maps of one run, whose noise is correlated; relying on it at reliabilities below about .2.
     """
     reliabilities = (_above_zero(np.ma.masked_array(r, dtype=np.float64)) for r in (reliability_a, reliability_b))
     return np.ma.masked_array(correlation) / np.ma.sqrt(np.ma.multiply(*reliabilities))
 
 
 class BlockAverage(NamedTuple):
-    """An average over blocks with its interval; each has the shape of one block's value."""
+    """Average over blocks with its interval; each field has the shape of one block's value."""
 
     mean: np.ma.MaskedArray
     standard_error: np.ma.MaskedArray
@@ -222,37 +222,35 @@ class BlockAverage(NamedTuple):
 
 
 def batch_means(blocks: ArrayLike, confidence: float = 0.95) -> BlockAverage:
-    """Average of a quantity over B blocks of samples, with the error its spread over blocks shows (batch means).
+    """Average of a quantity over B blocks of samples, with an error from the spread between blocks (batch means).
 
-    Standard error sd(blocks) / sqrt(B), interval mean ± t_{B-1} standard error. It holds whatever the dependence of
-    samples within a block, such as overlapping windows of one noise field: only blocks must be independent, and alike.
+    Standard error sd(blocks) / sqrt(B), interval mean ± t_{B-1} standard error. Samples within a block may depend on
+    each other, as overlapping windows of one noise field do; blocks must be independent and identically distributed.
 
     Args:
-        blocks: [B, ...], B >= 20: maps, or shares. Of a list of moments these are
-            `np.ma.stack([classification_images(m, noise).images for m in blocks])` and
+        blocks: [B, ...], B >= 20: maps or proportions, from a list of moments
+            `np.ma.stack([classification_images(m, noise).images for m in blocks])` or
             `np.stack([m.weight_sum / m.num_samples for m in blocks])`.
-        confidence: of the interval.
+        confidence: confidence level of the interval.
 
     Returns:
         Masked where fewer than 20 blocks have a value.
 
-    Reading the result: an interval for each number by itself, not for all pixels together.
+    Reading the result: each interval covers its own value, not all pixels jointly.
 
-    Common mistakes: blocks so small that a class has few samples in each: the average of their maps is then noisier
-    than the map of all samples; overlap between blocks; `wilson_interval` for windows that overlap.
+    Common mistakes: blocks in which a class has few samples: the average of their maps is noisier than the map of all
+    samples; overlap between blocks; `wilson_interval` for overlapping windows.
 
     Raises:
-        InputError: fewer than 20 blocks, NaN or infinite values, or no confidence.
+        InputError: fewer than 20 blocks, NaN or infinite values, or an invalid confidence level.
     """
     check_confidence(confidence)
     values = np.ma.masked_array(blocks, dtype=np.float64)
     if not values.ndim or len(values) < _FEWEST_BLOCKS:
         given = len(values) if values.ndim else 1
-        raise InputError(
-            f"{given} blocks: expected at least {_FEWEST_BLOCKS}, or their spread is not known well enough"
-        )
+        raise InputError(f"{given} blocks: expected at least {_FEWEST_BLOCKS}, to estimate their spread")
     if not np.isfinite(values.compressed()).all():
-        raise InputError("the blocks hold NaN or infinite values: mask what does not exist")
+        raise InputError("the blocks contain NaN or infinite values: mask what does not exist")
     present = values.count(axis=0)
     mean = np.ma.masked_where(present < _FEWEST_BLOCKS, values.mean(axis=0))
     standard_error = np.ma.masked_where(present < _FEWEST_BLOCKS, values.std(axis=0, ddof=1)) / np.ma.sqrt(present)
@@ -261,7 +259,7 @@ def batch_means(blocks: ArrayLike, confidence: float = 0.95) -> BlockAverage:
 
 
 class SeedMean(NamedTuple):
-    """The values of some seeds, and their mean with its interval."""
+    """The values of several seeds, and their mean with its interval."""
 
     values: tuple[float, ...]
     mean: float
@@ -270,16 +268,16 @@ class SeedMean(NamedTuple):
 
 
 def seed_mean(values: Sequence[float], confidence: float = 0.95) -> SeedMean:
-    """Mean ± t_{n-1} sd / sqrt(n) of n values, one of each seed, which are taken for normal.
+    """Mean ± t_{n-1} sd / sqrt(n) of n values, one per seed, assumed to be normally distributed.
 
     Common mistakes: comparing two intervals where seeds are shared; the interval of the differences is far narrower.
 
     Raises:
-        InputError: fewer than two values, or no confidence.
+        InputError: fewer than two values, or an invalid confidence level.
     """
     check_confidence(confidence)
     if len(values) < 2:
-        raise InputError(f"{len(values)} values: expected those of at least 2 seeds, or they have no spread")
+        raise InputError(f"{len(values)} values: expected at least 2 seeds, to estimate their spread")
     x = np.asarray(values, np.float64)
     margin = special.stdtrit(len(x) - 1, (1 + confidence) / 2) * x.std(ddof=1) / np.sqrt(len(x))
     return SeedMean(tuple(x.tolist()), float(x.mean()), float(x.mean() - margin), float(x.mean() + margin))
@@ -293,20 +291,20 @@ class Interval(NamedTuple):
 
 
 def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a share, such as an accuracy or the share of a class (Wilson 1927).
+    """Wilson's score interval of a proportion, such as an accuracy or the proportion of a class (Wilson 1927).
 
     (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), p = successes / n. Unlike p ± z sqrt(p (1 - p)
-    / n) it holds near 0 and 1: 0 of 20 gives [0, .161].
+    / n) it is valid near 0 and 1: 0 of 20 gives [0, .161].
 
     Args:
         successes: counts, of any shape.
         trials: n, of the same shape or one number.
-        confidence: of the interval.
+        confidence: confidence level of the interval.
 
-    Common mistakes: trials that depend on each other, such as overlapping windows (`batch_means`).
+    Common mistakes: trials that depend on each other, such as overlapping windows (use `batch_means`).
 
     Raises:
-        InputError: no trials, counts outside 0 to n, or no confidence.
+        InputError: no trials, counts outside 0 to n, or an invalid confidence level.
     """
     check_confidence(confidence)
     successes, trials = np.asarray(successes, np.float64), np.asarray(trials, np.float64)
@@ -321,7 +319,7 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float =
 
 
 class Threshold(NamedTuple):
-    """Where a psychometric curve crosses a level, and where the two ends of its interval do."""
+    """Where a psychometric curve and the two ends of its interval cross a level."""
 
     at: float
     low: float
@@ -329,16 +327,16 @@ class Threshold(NamedTuple):
 
 
 def threshold(x: Sequence[float], share: np.ndarray, interval: Interval, level: float = 0.5) -> Threshold | None:
-    """The strength from which on a share stays across a level: the last crossing, between points by a straight line.
+    """The strength beyond which a proportion stays across a level: the last crossing, linearly interpolated.
 
     Args:
-        x: strengths, rising.
-        share: of the answer at each.
-        interval: of the share, at each.
-        level: the share that is crossed.
+        x: strengths, increasing.
+        share: proportion of the answer at each strength.
+        interval: of the proportion, at each strength.
+        level: the proportion to cross.
 
     Returns:
-        None where the curve, or an end of its interval, does not cross the level in the range of `x`.
+        None if the curve, or an end of its interval, does not cross the level within the range of `x`.
     """
     at = [_crossing(np.asarray(x, np.float64), np.asarray(values), level) for values in (share, *interval)]
     if any(value is None for value in at):
@@ -357,12 +355,12 @@ def _crossing(x: np.ndarray, share: np.ndarray, level: float) -> float | None:
 
 
 def _covariance_images(moments: Moments, noise: Noise) -> np.ma.MaskedArray:
-    """Maps as far as their shape goes, also of responses that may be negative: cov(w, x), [K, H, W, C]."""
+    """Unscaled maps cov(w, x), [K, H, W, C], also of responses that may be negative."""
     return regression_images(moments, noise).images * np.broadcast_to(noise.deviation, noise.shape) ** 2
 
 
 def _standardised(maps: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    """Maps [K, ...] as rows of mean 0 and length 1; wholly masked where a pixel is masked, or all are equal."""
+    """Maps [K, ...] as rows of mean 0 and length 1; a row is masked if a pixel is masked or all are equal."""
     flat = maps.reshape(len(maps), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
     length = np.ma.sqrt((centred**2).sum(axis=1, keepdims=True))

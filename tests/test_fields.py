@@ -1,0 +1,219 @@
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wna_jax import classification_images, noise, responses, reverse_correlate, statistics
+from wna_jax.correlation.fields import Geometry, _autocorrelation, find_field, window_sums
+from wna_jax.correlation.loop import Sampling
+from wna_jax.maps import share_standard_error
+from wna_jax.networks import untrained
+
+WHITE = noise.uniform((28, 28, 1))
+
+
+def logits_of(name: str, shape: tuple[int, int, int] = (28, 28, 1)) -> Callable[[jax.Array], jax.Array]:
+    return untrained(name, shape, 10)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (33, 30, 1)])
+def test_the_field_of_a_valid_network_is_found_by_its_geometry(shape: tuple[int, int, int]) -> None:
+    found = find_field(noise.uniform(shape), logits_of("paper_cnn", shape))
+    assert found == Geometry(shape[:2], (4, 4), 32)
+
+
+class Everywhere(nn.Module):
+    """A SAME convolution at stride 4 gives a regular grid too, but sees what is outside a window."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = nn.Conv(3, (9, 9), strides=4, padding="SAME")(images)
+        out = nn.Conv(3, (7, 7), padding="VALID")(x)
+        return out[:, 0, 0] if out.shape[1:3] == (1, 1) else out
+
+
+def test_a_network_without_a_field_is_told_why() -> None:
+    same = Everywhere()
+    variables = same.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    for respond, why in [
+        (logits_of("net"), "the network takes images of one size alone"),
+        (logits_of("mlp"), "the network takes images of one size alone"),
+        (lambda x: x.mean(axis=(1, 2)), "are no grid of answers to their windows"),
+        (lambda x: same.apply(variables, x), "depends on what is outside the window"),
+    ]:
+        assert why in str(find_field(WHITE, respond))
+    saturated = responses.of_classifier(lambda x: 1e6 * same.apply(variables, x), ["decision"])
+    assert "depends on what is outside the window" in str(find_field(WHITE, saturated))
+    single = replace(WHITE, draw=None)
+    assert "exists in the size of one image alone" in str(find_field(single, logits_of("paper_cnn")))
+
+
+@pytest.mark.parametrize(
+    ("window", "stride", "grid"), [((28, 28), (4, 4), 5), ((9, 7), (2, 3), 4), ((6, 5), (6, 5), 1)]
+)
+def test_window_sums_are_those_of_copied_windows(window: tuple, stride: tuple, grid: int) -> None:
+    geometry = Geometry(window, stride, grid)
+    fields = jax.random.normal(jax.random.key(0), (2, *geometry.field, 3))
+    weights = jax.random.normal(jax.random.key(1), (2, grid, grid, 4))
+    expected = np.zeros((2, 4, *window, 3))
+    for i in range(grid):
+        for j in range(grid):
+            piece = fields[:, stride[0] * i :, stride[1] * j :][:, : window[0], : window[1]]
+            expected += np.einsum("nk,nhwc->nkhwc", weights[:, i, j], piece)
+    np.testing.assert_allclose(window_sums(weights, fields, geometry, each_field=True), expected, atol=1e-4)
+    np.testing.assert_allclose(window_sums(weights, fields, geometry), expected.sum(axis=0), atol=1e-4)
+
+
+def test_a_map_of_windows_varies_no_more_than_one_of_independent_samples(network: Callable) -> None:
+    """Variance between blocks of 4,096 samples, of trained weights: field over independent is 1 within 5%."""
+    respond, white = responses.of_classifier(network, ["probability"]), noise.gaussian((28, 28, 1), 0.3, 0.3)
+    variance = {}
+    samplings: tuple[Sampling, ...] = ("independent", "field")
+    for how in samplings:
+        blocks = [
+            reverse_correlate(white, respond, 4096, seed=seed, sampling=how, batch_size=4096)["probability"]
+            for seed in range(24)
+        ]
+        images = np.ma.stack([classification_images(block, white).images for block in blocks])
+        expected = np.ma.stack([classification_images(block, white).standard_error for block in blocks])
+        variance[how] = (images.var(axis=0, ddof=1) / (expected**2).mean(axis=0)).mean()
+    assert variance["field"] / variance["independent"] == pytest.approx(1, abs=0.05)
+    assert variance["independent"] == pytest.approx(
+        1, abs=0.05
+    )  # the stated standard error is that of a trained network
+
+
+def brightness(images: jax.Array) -> jax.Array:
+    """Calls a window dark or bright by its mean, at stride 4: neighbouring windows, which share most pixels, agree."""
+    kernel = jnp.full((28, 28, 1, 1), 1 / 784)
+    mean = jax.lax.conv_general_dilated(images, kernel, (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))[
+        ..., 0
+    ]
+    logits = jnp.stack([0.5 - mean, mean - 0.5], axis=-1)
+    return logits[:, 0, 0] if logits.shape[1:3] == (1, 1) else logits
+
+
+@pytest.mark.slow
+def test_the_error_of_a_share_is_that_of_dependent_windows() -> None:
+    """Over 60 runs of 20 fields the share deviates by the stated error, known to 1 / sqrt(120) = 9%: margin three."""
+    respond = responses.of_classifier(brightness, ["decision"])
+    runs = [
+        reverse_correlate(WHITE, respond, 20 * 1024, seed=seed, sampling="field", batch_size=20 * 1024)["decision"]
+        for seed in range(60)
+    ]
+    shares = np.array([run.weight_sum / run.num_samples for run in runs])
+    stated = np.sqrt(np.mean([share_standard_error(run) ** 2 for run in runs], axis=0))
+    np.testing.assert_allclose(shares.std(axis=0, ddof=1) / stated, 1, atol=0.27)
+    assert (stated > 3 * np.sqrt(0.25 / (20 * 1024))).all()  # the binomial error would be far too small
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [24 * 1024, 24 * 1024 + 1, 24 * 1024 + 512])
+def test_a_cut_last_field_does_not_look_like_spread(n: int) -> None:
+    """A class with nine tenths of the windows: deviation over 60 runs, known to 9%, by the mean stated error."""
+
+    def bright(images: jax.Array) -> jax.Array:
+        value = images[:, ::8, ::8, 0][:, : images.shape[1] // 8, : images.shape[2] // 8]
+        logits = jnp.stack([value - 0.1, jnp.zeros_like(value)], axis=-1)
+        return logits[:, 0, 0] if logits.shape[1:3] == (1, 1) else logits
+
+    white, respond = noise.uniform((8, 8, 1)), responses.of_classifier(bright, ["decision"])
+    runs = [reverse_correlate(white, respond, n, seed=seed, sampling="field")["decision"] for seed in range(60)]
+    assert runs[0].num_draws == -(-n // 1024)
+    stated = np.sqrt(np.mean([share_standard_error(run) ** 2 for run in runs], axis=0))
+    np.testing.assert_allclose(stated, np.sqrt(0.9 * 0.1 / n), rtol=0.05)  # these windows share no pixel that matters
+    shares = np.array([run.weight_sum / run.num_samples for run in runs])
+    np.testing.assert_allclose(shares.std(axis=0, ddof=1) / stated, 1, atol=0.27)
+
+
+def test_a_response_that_cannot_be_hashed_has_a_field_too() -> None:
+    @dataclass
+    class Unit:
+        def __call__(self, images: jax.Array) -> jax.Array:
+            return brightness(images)
+
+    assert find_field(WHITE, Unit()) == find_field(WHITE, brightness)
+    assert reverse_correlate(WHITE, Unit(), 21_000).num_samples == 21_000
+
+
+def test_the_autocorrelation_of_a_wide_window_does_not_wrap_around() -> None:
+    weights = np.random.default_rng(0).normal(size=(50, 9, 9, 1))
+    weights = weights[:, :8, :8] + weights[:, 1:, :8]  # correlated with the next row, by 1/2 (7 of 8 pairs), no other
+    shared = _autocorrelation(weights, Geometry((48, 40), (2, 2), 8))  # windows reach over 24 and 20 strides
+    assert shared.correlation.shape == (1, 47, 39)
+    expected = np.zeros((47, 39))
+    expected[23, 19], expected[22, 19], expected[24, 19] = 1, 7 / 16, 7 / 16
+    np.testing.assert_allclose(shared.correlation[0], expected, atol=0.06)
+
+
+def test_the_error_of_a_share_of_independent_samples_is_binomial(network: Callable) -> None:
+    m = reverse_correlate(WHITE, responses.of_classifier(network), 2000, sampling="independent")["decision"]
+    p = m.count / 2000
+    np.testing.assert_allclose(share_standard_error(m), np.sqrt(p * (1 - p) / 1999), rtol=1e-6)
+    one = reverse_correlate(WHITE, responses.of_classifier(network), 1000, sampling="field")["decision"]
+    assert np.ma.getmaskarray(share_standard_error(one)).all()  # one field tells nothing of its error
+
+
+def sees_both_sides(images: jax.Array) -> jax.Array:
+    """Calls a window of 12x12 by the sum of its pixels (0, 4) and (8, 4); pixel (4, 4), between them, does not matter.
+
+    But it is pixel (0, 4) of one neighbouring window and (8, 4) of another, and so it has a larger error than the
+    formula for independent samples says: by sqrt(1 + 2 r^2) = 1.28, r = 1/sqrt(pi) the correlation of answer and pixel.
+    """
+    kernel = jnp.zeros((12, 12, 1, 1)).at[jnp.array([0, 8]), 4].set(1.0)
+    total = jax.lax.conv_general_dilated(
+        images - 0.5, kernel, (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    logits = jnp.concatenate([total, -total], axis=-1)
+    return logits[:, 0, 0] if logits.shape[1:3] == (1, 1) else logits
+
+
+@pytest.mark.slow
+def test_the_error_of_a_pixel_is_that_of_dependent_windows() -> None:
+    """Over 300 runs deviations of z are known to 4%: margin three; of a pixel between seen ones, and of others."""
+    white = noise.gaussian((12, 12, 1), 0.5, 0.2)
+    respond = responses.of_classifier(sees_both_sides, ["decision"])
+    runs = [
+        reverse_correlate(white, respond, 20 * 1024, seed=seed, sampling="field")["decision"] for seed in range(300)
+    ]
+    z = np.ma.stack([statistics.z_map(classification_images(run, white)) for run in runs])[:, 0, ..., 0]
+    assert z.count() == z.size
+    naive = [classification_images(replace(run, field_sums=None), white) for run in runs]
+    naive_z = np.ma.stack([maps.images / maps.standard_error for maps in naive])[:, 0, ..., 0]
+    assert naive_z[:, 4, 4].std() == pytest.approx(1.28, abs=0.16)
+    assert z[:, 4, 4].std() == pytest.approx(1, abs=0.12)
+    assert z[:, 6:, 6:].std() == pytest.approx(1, abs=0.02)
+    assert z[:, 0, 4].mean() > 8  # what the network does see: t = 110, of 19 degrees of freedom
+
+
+@pytest.mark.slow
+def test_errors_of_a_rare_class_and_of_nearly_all_samples_hold_in_fields() -> None:
+    """One class gets 1 sample in 2,000, the other all the rest: 8 to 12 windows of 20 fields, and their complement."""
+    white = noise.gaussian((6, 6, 1), 0.5, 0.2)
+
+    def rare(images: jax.Array) -> jax.Array:
+        value = images[:, ::3, ::3, 0][:, : (images.shape[1] - 3) // 3, : (images.shape[2] - 3) // 3]
+        logits = jnp.stack([value - (0.5 + 3.29 * 0.2), jnp.zeros_like(value)], axis=-1)
+        return logits[:, 0, 0] if logits.shape[1:3] == (1, 1) else logits
+
+    respond = responses.of_classifier(rare, ["decision"])
+    runs = [
+        reverse_correlate(white, respond, 20 * 1024, seed=seed, sampling="field")["decision"] for seed in range(200)
+    ]
+    assert np.mean([run.count[0] for run in runs]) == pytest.approx(10.1, abs=1)  # the last field is cut
+    maps = [classification_images(run, white) for run in runs]
+    z = np.ma.stack([statistics.z_map(m) for m in maps])[:, :, 4:, 4:]
+    df = np.array([m.degrees_of_freedom for m in maps])
+    counts = np.array([run.count[0] for run in runs])
+    spread = counts / (1 + (counts - 1) / 20) - 1  # n windows fall into 20 fields at random
+    assert df[:, 0].mean() == pytest.approx(spread.mean(), rel=0.1)
+    assert (df[:, 0] < df[:, 1]).all()  # the same few windows, about a mean that is well known
+    assert (df[:, 1] < df[:, 0] + 1).all()
+    assert z[:, 0].std() == pytest.approx(1, abs=4 / np.sqrt(2 * z[:, 0].count()))
+    assert 0.85 < z[:, 1].std() < 1.05  # somewhat cautious
+    p = statistics.p_values(np.ma.masked_array(z.reshape(-1, 1, 1, 1)))
+    assert 0.001 < (p < 0.01).mean() < 0.013

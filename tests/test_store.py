@@ -1,0 +1,178 @@
+"""Runs that are stopped go on, and end with the arrays of a run that was not."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wna_jax import InputError, Moments, noise, reverse_correlate
+from wna_jax.runs.progress import Progress
+from wna_jax.runs.store import State, Store
+
+# Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collect_garbage"),
+]
+
+
+WHITE = noise.uniform((6, 6, 1))
+
+
+def respond(images: jax.Array) -> jax.Array:
+    return jnp.tanh(images.reshape(len(images), -1)[:, :3])
+
+
+def same(a: Moments, b: Moments) -> None:
+    for field in fields(Moments):
+        np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name))
+
+
+def run(num_samples: int, state_dir: Path | None = None, **options: Any) -> Moments:
+    return reverse_correlate(WHITE, respond, num_samples, **{"batch_size": 100, "state_dir": state_dir} | options)
+
+
+class StoppedError(Exception):
+    """Thrown into a run from its progress report, as a signal would be."""
+
+
+def stop_after(samples: int) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        if progress.done >= samples:
+            raise StoppedError
+
+    return report
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wna_jax.correlation.loop._SECONDS_BETWEEN_REPORTS", 0)
+    expected = run(2050)
+    with pytest.raises(StoppedError):
+        run(2050, tmp_path / "state", report=stop_after(700))
+    reports: list[Progress] = []
+    same(run(2050, tmp_path / "state", report=reports.append), expected)
+    assert reports[0].done == 700  # nothing that was done is done again
+
+
+def test_a_finished_run_is_extended_to_the_same_bits(tmp_path: Path) -> None:
+    run(730, tmp_path / "state")
+    reports: list[Progress] = []
+    same(run(2050, tmp_path / "state", report=reports.append), run(2050))
+    assert reports[0].done == 700
+    reports.clear()
+    same(run(2050, tmp_path / "state", report=reports.append), run(2050))
+    assert reports[0].done == 2000
+
+
+def test_another_job_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    run(1000, state, identity={"network": "a"})
+    for options, said in [
+        ({"identity": {"network": "b"}}, r"holds a run with network 'a' \(now 'b'\): give another output directory"),
+        ({"identity": {"network": "a"}, "seed": 1}, r"seed 0 \(now 1\)"),
+        ({}, r"network 'a' \(now None\)"),
+        ({"identity": {"network": "a"}, "batch_size": 50}, r"batch 100 \(now 50\)"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            run(1000, state, **options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="holds 1,000 samples, num_samples is 500: ask for at least as many"):
+        run(500, state, identity={"network": "a"})
+
+
+def test_noise_of_the_same_name_but_other_moments_is_another_job(tmp_path: Path) -> None:
+    for mean in (0.5, 50.0):
+        white = noise.gaussian((6, 6, 1), mean, 0.2)
+        with (
+            pytest.raises(InputError, match=r"mean \[0.5\] \(now \[50.0\]\)") if mean > 1 else contextlib.nullcontext()
+        ):
+            reverse_correlate(white, respond, 500, batch_size=100, state_dir=tmp_path / "state")
+
+
+def test_nan_stops_a_run_and_what_was_done_before_is_kept(tmp_path: Path) -> None:
+    def breaks(images: jax.Array) -> jax.Array:
+        return jnp.where(images.max() > 0.9999, jnp.nan, respond(images))
+
+    with pytest.raises(InputError, match="NaN"):
+        reverse_correlate(WHITE, breaks, 50_000, batch_size=100, state_dir=tmp_path / "state")
+    with Store(tmp_path / "state", {}) as store, pytest.raises(InputError, match="holds a run with"):
+        store.load(lambda _: None)
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    run(1000, tmp_path / "state")
+    for file in (tmp_path / "state").rglob("manifest.ocdbt"):
+        file.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"state is damaged \(.*\): delete that directory to start anew"):
+        run(1000, tmp_path / "state")
+
+
+def test_a_state_of_an_earlier_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    from orbax.checkpoint import v1 as ocp
+
+    with ocp.training.Checkpointer(tmp_path / "state") as old:  # as wna_jax 0.1 wrote it
+        old.save(7, {"sums_and_course": [[np.zeros(2)]]}, custom_metadata={"identity": {"format": 2}})
+    with pytest.raises(InputError, match=r"holds a run of wna_jax 0\.1, .*: delete that directory .*or finish the run"):
+        run(1000, tmp_path / "state")
+
+
+def test_big_counts_and_sums_stay_exact(tmp_path: Path) -> None:
+    """Past 2^31 counts and 2^53 / 10^9 sums: the accumulator and its state on disk are int64 and float64."""
+    counts, sums = np.array([2**31 + 1, 2**53 + 1]), np.array([1e9 + 2**-20, 5e8])
+    with Store(tmp_path / "state", {"a": 1}) as store:
+        store.save(State(2**40, {"counts": counts, "sums": [sums, sums]}, {"note": ["any", 1.5]}))
+    with Store(tmp_path / "state", {"a": 1}) as store:
+        state = store.load(lambda _: {"counts": 0, "sums": [0, 0]})
+    assert state is not None
+    assert state.step == 2**40
+    assert state.record == {"note": ["any", 1.5]}
+    np.testing.assert_array_equal(state.tree["counts"], counts)
+    np.testing.assert_array_equal(state.tree["sums"][1], sums)
+    big = Moments(*([2**31] * 2), *(np.full(2, 0.5) for _ in range(2)), counts, *(np.full(2, 1e9) for _ in range(5)))  # type: ignore[arg-type,call-arg]
+    assert (big + big).count.tolist() == [2**32 + 2, 2**54 + 2]
+
+
+KILLS = int(os.environ.get("WNA_JAX_TEST_KILLS", "2"))
+JOB = """
+import sys
+from pathlib import Path
+import jax, jax.numpy as jnp, numpy as np
+from wna_jax import noise, reverse_correlate
+from wna_jax.runs import store as jobs
+jobs._SECONDS_BETWEEN_SAVES = 0.0
+white = noise.uniform((6, 6, 1))
+respond = lambda x: jnp.tanh(x.reshape(len(x), -1)[:, :3])
+print("ready", flush=True)
+m = reverse_correlate(white, respond, 40_050, batch_size=100, state_dir=Path(sys.argv[1]))
+np.savez(sys.argv[2], count=m.count, sum=m.sum, square_sum=m.square_sum, total=m.total_sum, w=m.weight_sum)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_does_not_change_a_bit(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", JOB, str(tmp_path / "state"), str(tmp_path / "end.npz")]
+    rng, kills = random.Random(0), 0
+    while True:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            if kills < KILLS:
+                time.sleep(rng.uniform(0.5, 3.0))
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+        if process.returncode == 0:
+            break
+    end, expected = np.load(tmp_path / "end.npz"), run(40_050)
+    for name, value in [("count", expected.count), ("sum", expected.sum), ("square_sum", expected.square_sum)]:
+        np.testing.assert_array_equal(end[name], value)

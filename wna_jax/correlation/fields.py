@@ -1,0 +1,251 @@
+"""How noise becomes samples: independent images, or the overlapping windows of large noise fields.
+
+A network of VALID convolutions and pools answers for every window of a larger image at once: on a field of 152x152
+pixels the paper's network gives logits for 1,024 windows of 28x28 at stride 4, for the work of 240 windows. Every
+window is exactly white noise; only overlapping windows depend on each other. Independent images are fields of one
+window.
+
+What overlap does to statistics: maps and counts have the same mean. The variance of a map, averaged over pixels, is
+that of independent samples within 5% for trained networks, so reliability (split half, by fields) and correlations
+hold. But a pixel that the network does not see can have a larger error than the formula says where its neighbours at
+the stride are seen (by a third in a constructed case), and errors of pixels a stride apart are correlated (.3 to .6
+measured). So errors of maps and shares are taken from the spread between fields, thresholds for single pixels hold as
+they are, and tests of clusters need null maps that are correlated in the same way (`overlap`).
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float
+
+from wna_jax.noise import Noise
+from wna_jax.runs import values
+from wna_jax.runs.errors import InputError
+
+FIELD_GRID = 32
+
+
+class Geometry(NamedTuple):
+    """Windows of one size at a stride in both directions, grid x grid of them in a field."""
+
+    window: tuple[int, int]
+    """(H, W)."""
+    stride: tuple[int, int]
+    grid: int
+
+    @property
+    def windows(self) -> int:
+        """In one field."""
+        return self.grid**2
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Stride-sized blocks that a window reaches over."""
+        return math.ceil(self.window[0] / self.stride[0]), math.ceil(self.window[1] / self.stride[1])
+
+    @property
+    def field(self) -> tuple[int, int]:
+        """Size of a field."""
+        height, width = (w + s * (self.grid - 1) for w, s in zip(self.window, self.stride, strict=True))
+        return height, width
+
+
+def independent(noise: Noise) -> Geometry:
+    """One window a field: every sample is an image of its own."""
+    window = noise.shape[:2]
+    return Geometry(window, window, 1)
+
+
+def find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int = FIELD_GRID) -> Geometry | str:
+    """The field geometry of a response, found by trying it; or in words why it has none.
+
+    The response must answer a larger image by weights [n, g, g, K] on a regular grid, and each of these must be what it
+    answers to the window alone, which SAME padding or global pooling do not fulfil.
+    """
+    arrays, structure = values.take_apart((noise, response))
+    return _find_field(values.Same(arrays), structure, grid)
+
+
+@functools.lru_cache(maxsize=8)
+def _find_field(same: values.Same, structure: values.Structure, grid: int) -> Geometry | str:
+    noise, response = structure.with_arrays(same.arrays)
+    if noise.draw is None or noise.present is not None:
+        return f"{noise.name} noise exists in the size of one image alone"
+    arrays, structure = values.take_apart(response)
+    stride = _stride(noise.shape, structure, tuple(map(_spec, arrays)), grid)
+    if isinstance(stride, str):
+        return stride
+    small = Geometry(noise.shape[:2], (stride, stride), 3)
+    field = noise.resized(small.field).sample(jax.random.key(0))[None]
+    places = [(i, j) for i in range(3) for j in range(3)]
+    windows = jnp.concatenate([_window(field, small, i, j) for i, j in places])
+    # Outside of its window a field is NaN, or larger than any noise, so that no answer can hide that it looks there: a
+    # decision may be saturated, a compiled maximum may drop NaN.
+    glare = 1e6 * jax.random.normal(jax.random.key(1), field.shape)
+    for blank in (jnp.full_like(field, jnp.nan), glare):
+        fields = jnp.concatenate(
+            [_put_window(blank, window, small, i, j) for window, (i, j) in zip(windows, places, strict=True)]
+        )
+        with jax.default_matmul_precision("highest"):  # two shapes of one network must agree on any device
+            together, alone = _answers(response, fields), _answers(response, windows)
+        for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+            own = np.stack([ours[n, i, j] for n, (i, j) in enumerate(places)])
+            if not np.allclose(own, theirs, rtol=1e-3, atol=1e-4):
+                return "its answer to a window depends on what is outside the window"
+    return small._replace(grid=grid)
+
+
+@values.jit
+def _answers(response: Callable[[jax.Array], Any], images: jax.Array) -> Any:
+    return response(images)
+
+
+def _spec(array: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, jax.dtypes.canonicalize_dtype(array.dtype))
+
+
+@functools.lru_cache(maxsize=16)  # one search for all networks of an architecture
+def _stride(
+    shape: tuple[int, int, int], response: values.Structure, arrays: tuple[jax.ShapeDtypeStruct, ...], grid: int
+) -> int | str:
+    """The stride at which answers to a larger image form a grid."""
+    height, width, channels = shape
+
+    def grids(stride: int, grid: int) -> set[tuple[int, ...]]:
+        """In which grids a response answers an image that is larger by grid - 1 strides."""
+        larger = (1, height + stride * (grid - 1), width + stride * (grid - 1), channels)
+        images = jax.ShapeDtypeStruct(larger, jnp.float32)
+        answers = jax.eval_shape(lambda arrays, images: response.with_arrays(arrays)(images), list(arrays), images)
+        return {tuple(answer.shape[1:-1]) for answer in jax.tree.leaves(answers)}
+
+    try:
+        return next(
+            stride
+            for stride in range(1, min(height, width) + 1)
+            if all(grids(stride, grid) == {(grid, grid)} for grid in (2, 3, 5))
+        )
+    except StopIteration:
+        return "its answers to larger images are no grid of answers to their windows"
+    except Exception:  # whatever a network raises on an image of another size
+        return "the network takes images of one size alone"
+
+
+def _window(fields: jax.Array, geometry: Geometry, i: int, j: int) -> jax.Array:
+    (height, width), (down, right) = geometry.window, geometry.stride
+    return fields[:, down * i : down * i + height, right * j : right * j + width]
+
+
+def _put_window(field: jax.Array, window: jax.Array, geometry: Geometry, i: int, j: int) -> jax.Array:
+    (height, width), (down, right) = geometry.window, geometry.stride
+    return field.at[0, down * i : down * i + height, right * j : right * j + width].set(window)
+
+
+class Overlap(NamedTuple):
+    """How the errors of a map's pixels depend on each other where samples overlap, for K responses."""
+
+    stride: tuple[int, int]
+    correlation: np.ndarray
+    """[K, 2a - 1, 2b - 1]: of errors i - a + 1, j - b + 1 strides apart, 1 in the middle; a x b `Geometry.blocks`."""
+
+
+def overlap(noise: Noise, response: Callable[[jax.Array], Any], *, num_fields: int = 64, seed: int = 0) -> Any:
+    """How the errors of maps from overlapping windows are correlated, in the structure of the response's weights.
+
+    Where the response does not depend on pixels p and p + d strides, the covariance of their errors is, over all pairs
+    of windows (u, u + d) of a field, sum (w_u - mean) (w_{u+d} - mean) times a constant: the autocorrelation of the
+    response map. Estimated from `num_fields` fields of a seed; for `statistics.null_z_maps`.
+
+    Raises:
+        InputError: the response has no field, or noise that is not white.
+    """
+    if not noise.white:
+        raise InputError(f"{noise.name} noise is not white: how its maps' errors depend on each other is not known")
+    geometry = find_field(noise, response)
+    if isinstance(geometry, str):
+        raise InputError(f"samples of this response do not overlap: {geometry}")
+    field_noise, key = noise.resized(geometry.field), jax.random.key(seed)
+    answers = [
+        jax.tree.map(np.asarray, _answer_to_field(response, field_noise, key, np.uint32(index)))
+        for index in range(num_fields)
+    ]
+    return jax.tree.map(lambda *weights: _autocorrelation(np.concatenate(weights), geometry), *answers)
+
+
+@values.jit
+def _answer_to_field(response: Callable[[jax.Array], Any], noise: Noise, key: jax.Array, index: jax.Array) -> Any:
+    return response(draw(noise, key, 0, index, 1))
+
+
+def _autocorrelation(weights_nggk: np.ndarray, geometry: Geometry) -> Overlap:
+    centred = weights_nggk - weights_nggk.mean(axis=(0, 1, 2), dtype=np.float64)
+    size = tuple(geometry.grid + blocks for blocks in geometry.blocks)  # padded, so that no lag wraps around
+    power = (np.abs(np.fft.rfft2(centred, size, axes=(1, 2))) ** 2).sum(axis=0)
+    covariance = np.moveaxis(np.fft.irfft2(power, size, axes=(0, 1)), -1, 0)
+    lags = [np.arange(1 - blocks, blocks) for blocks in geometry.blocks]
+    here = covariance[:, lags[0]][:, :, lags[1]]
+    middle = covariance[:, :1, :1]
+    alone = (lags[0] == 0)[:, None] & (lags[1] == 0)  # a response that these fields never got: as if nothing overlapped
+    return Overlap(geometry.stride, np.where(middle > 0, here / np.where(middle > 0, middle, 1), alone))
+
+
+def draw_and_present(
+    noise: Noise, key: jax.Array, high: ArrayLike, low: ArrayLike, count: int
+) -> tuple[Float[jax.Array, "n H W C"], Float[jax.Array, "n h w c"]]:
+    """`count` draws from index 2^32 high + low on, and what is shown of them; decided by key and index alone."""
+    lows = jnp.asarray(low) + jnp.arange(count, dtype=jnp.uint32)
+    highs = jnp.asarray(high) + (lows < low).astype(jnp.uint32)
+
+    def one(hi: jax.Array, lo: jax.Array) -> tuple[jax.Array, jax.Array]:
+        own = jax.random.fold_in(jax.random.fold_in(key, hi), lo)
+        drawn = noise.sample(own)
+        return drawn, drawn if noise.present is None else noise.present(own, drawn)
+
+    return jax.vmap(one)(highs, lows)
+
+
+def draw(noise: Noise, key: jax.Array, high: ArrayLike, low: ArrayLike, count: int) -> jax.Array:
+    """The draws of `draw_and_present` alone: images, or fields."""
+    return draw_and_present(noise, key, high, low, count)[0]
+
+
+def two_words(index: int) -> tuple[np.uint32, np.uint32]:
+    """An index as two 32-bit words, so that 10^10 samples are as distinct as 10."""
+    return np.uint32(index >> 32), np.uint32(index & 0xFFFFFFFF)
+
+
+def window_sums(
+    weights_nggk: Float[jax.Array, "n g g k"],
+    fields_nhwc: Float[jax.Array, "n h w c"],
+    geometry: Geometry,
+    *,
+    each_field: bool = False,
+) -> Float[jax.Array, "*n k H W c"]:
+    """Sums over all windows, or those of each field: sum of weight x window -> [(n,) k, H, W, c], none is copied.
+
+    It is the correlation of the fields with the response map. In blocks of the stride's size, S[p, q] = sum over (u, v)
+    of weight[u, v] block[u + p, v + q]; the weights are shifted over q, so that a matrix product for each p is left.
+    """
+    n, grid, _, k = weights_nggk.shape
+    _, height, width, c = fields_nhwc.shape
+    (high, wide), (stride_h, stride_w) = geometry.blocks, geometry.stride
+    rows, columns = grid + high - 1, grid + wide - 1
+    whole = ((0, 0), (0, rows * stride_h - height), (0, columns * stride_w - width), (0, 0))
+    blocks = jnp.pad(fields_nhwc, whole).reshape(n, rows, stride_h, columns, stride_w, c)
+    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows, columns, -1)
+    shifted = jnp.concatenate(
+        [jnp.pad(weights_nggk, ((0, 0), (0, 0), (q, wide - 1 - q), (0, 0))) for q in range(wide)], axis=-1
+    )
+    product = "nutk,nutc->nkc" if each_field else "nutk,nutc->kc"
+    sums = jnp.stack(
+        [jnp.einsum(product, shifted, blocks[:, p : p + grid], precision="highest") for p in range(high)], axis=-3
+    )
+    sums = sums.reshape(*sums.shape[:-3], high, wide, k, stride_h, stride_w, c)
+    sums = jnp.moveaxis(sums, (-4, -6, -3, -5, -2, -1), range(-6, 0))
+    height, width = geometry.window
+    return sums.reshape(*sums.shape[:-5], high * stride_h, wide * stride_w, c)[..., :height, :width, :]

@@ -1,0 +1,260 @@
+"""The one streaming loop: noise -> response -> additive moments. The samples are never held.
+
+Draw i of a seed is one fixed image (or field), made from the key folded with i. So a result does not depend on the
+batch size, on the number of devices or on interruptions, but for the rounding of float32 sums within a batch; and any
+single sample can be drawn again.
+"""
+
+import contextlib
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from wna_jax.correlation.fields import FIELD_GRID, Geometry, draw_and_present, find_field, independent, two_words
+from wna_jax.correlation.moments import Moments
+from wna_jax.correlation.program import Program
+from wna_jax.noise import Noise
+from wna_jax.responses import BlackBox, Gradient
+from wna_jax.runs.batches import widened
+from wna_jax.runs.errors import InputError, unknown_name
+from wna_jax.runs.progress import Progress, Report, silent
+from wna_jax.runs.store import State, Store
+
+Response = Callable[[jax.Array], Any]
+"""Images [n, H, W, C] -> weights [n, K], or a pytree of such weights."""
+Sampling = Literal["auto", "independent", "field"]
+SAMPLINGS: tuple[Sampling, ...] = ("auto", "independent", "field")
+
+_SECONDS_BETWEEN_REPORTS = 0.5
+_FEWEST_FIELDS = 20  # below that, "auto" stays with independent samples: too few draws to tell the error of anything
+
+
+class Parts(NamedTuple):
+    """The samples of one run in two independent halves, and the way to the first: each in the response's structure."""
+
+    first: Any
+    """`Moments` of the even batches."""
+    second: Any
+    """`Moments` of the odd batches; empty where all samples fit into one batch."""
+    course: list[Any]
+    """`Moments` of the first 1, 2, 4, 8, ... even batches, to see how maps converge."""
+
+
+def reverse_correlate(
+    noise: Noise, response: Response | BlackBox | Gradient, num_samples: int = 1_000_000, **options: Any
+) -> Any:
+    """Draws noise samples, lets the network respond, and sums them up by response.
+
+    The sum of the two halves of `reverse_correlate_in_parts`, which says what all arguments are.
+
+    Returns:
+        `Moments`, in the structure of the response's weights.
+    """
+    parts = reverse_correlate_in_parts(noise, response, num_samples, **options)
+    return jax.tree.map(lambda first, second: first + second, parts.first, parts.second)
+
+
+def reverse_correlate_in_parts(
+    noise: Noise,
+    response: Response | BlackBox | Gradient,
+    num_samples: int = 1_000_000,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    sampling: Sampling = "auto",
+    state_dir: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
+    report: Report = silent,
+) -> Parts:
+    """`reverse_correlate` in two independent halves, the even and the odd batches, to tell how reliable maps are.
+
+    The work is spread over all devices that JAX sees, of all processes of a `jax.distributed` program.
+
+    Args:
+        noise: the distribution of the samples.
+        response: images [n, H, W, C] -> weights [n, K] or a pytree of such weights; any function that `jax.jit` takes,
+            or a black box or gradient of `wna_jax.responses`. What a function closes over must not change between calls
+            with the same function. Where the response is a pytree, such as those of `responses`, its arrays are
+            arguments of the compiled program: all networks of one architecture share it.
+        num_samples: N, how many noise samples.
+        seed: of the noise; draw i of a seed is always the same image or field.
+        batch_size: samples per network pass; memory grows with it, the result does not change. By default 256 on a CPU
+            and 16,384 on an accelerator, with fields 4,096 and 65,536 (rounded to whole draws for each device).
+        sampling: "independent" images, the overlapping windows of a "field" (`correlation.fields` says what that does
+            to statistics), or "auto": fields where noise and network allow it and N is at least 20 fields, about
+            20,000.
+        state_dir: a directory to keep the job's state in, every few seconds and when interrupted: the same call then
+            goes on from there, and one with more samples extends the run.
+        identity: what else than these arguments decides the result (JSON values, such as the network's checkpoint); a
+            state of another identity is refused.
+        report: progress, in samples.
+
+    Returns:
+        `Parts`: the two halves and the course, each `Moments` in the structure of the response's weights.
+
+    Raises:
+        InputError: a number that is not above 0, weights of another shape, NaN or infinite weights, fields asked for
+            where there are none, or a state of another job.
+    """
+    _check_numbers(num_samples=num_samples, batch_size=batch_size, seed=seed)
+    weights = _check_response(noise, response)
+    widths = [leaf.shape[1] for leaf in jax.tree.leaves(weights)]
+    geometry = _choose_geometry(sampling, noise, response, num_samples)
+    draws = _draws_per_batch(batch_size, geometry)
+    batch = draws * geometry.windows
+    program = Program.of(noise, response, geometry, draws)
+
+    def dispatch(index: int) -> Moments:
+        size = min(batch, num_samples - index * batch)
+        return program(np.uint32(seed), *two_words(index * draws), np.int32(size))
+
+    def added(run: _Run, index: int, of_batch: Moments) -> _Run:
+        """The run with one more batch: float32 sums into the float64 sums of their half, int32 counts into int64."""
+        halves = list(run.halves)
+        halves[index % 2] += jax.tree.map(widened, of_batch)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(halves[index % 2])):
+            raise InputError(
+                f"the response gave NaN, infinite or far too large weights for noise samples {index * batch} to "
+                f"{min((index + 1) * batch, num_samples) - 1} of seed {seed}: check the network's outputs on noise"
+            )
+        on_the_way = index % 2 == 0 and (index // 2 + 1).bit_count() == 1
+        course = [*run.course, halves[0]] if on_the_way else run.course
+        return _Run(index + 1, (halves[0], halves[1]), course)
+
+    zero = program.zero(sum(widths))
+    run = _Run(0, (zero, zero), [])
+    known = {"mean": noise.mean.tolist(), "deviation": noise.deviation.tolist()} if noise.mean.ndim == 1 else {}
+    what = {"noise": noise.name, "seed": seed} | known  # the moments of single pixels would make an unreadable line
+    sampled = "independent" if geometry.grid == 1 else f"field of {geometry.windows} windows"
+    how = {"shape": list(noise.shape), "responses": widths, "sampling": sampled, "batch": batch}
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(Store(state_dir, what | how | dict(identity or {}))) if state_dir else None
+        if store and (state := store.load(lambda points: ((zero, zero), [zero] * points))):
+            run = _Run(state.step, *state.tree)
+        if run.batches * batch > num_samples:
+            raise InputError(
+                f"{state_dir} holds {run.batches * batch:,} samples, num_samples is {num_samples:,}: "
+                "ask for at least as many, or give another output directory"
+            )
+        if store:
+            stack.callback(lambda: store.save(run.state()))  # however this ends: `run` is always a whole one
+        told = time.monotonic()
+        report(Progress("noise", run.batches * batch, num_samples, "samples"))
+        for index, of_batch in _one_ahead(dispatch, range(run.batches, num_samples // batch)):
+            run = added(run, index, of_batch)
+            if store:
+                store.save_now_and_then(run.state())
+            if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
+                told = time.monotonic()
+                report(Progress("noise", run.batches * batch, num_samples, "samples"))
+        # The last, incomplete batch is never part of the state: a run that is extended later has the sums of a run that
+        # was asked for as many samples at once.
+        whole = added(run, run.batches, dispatch(run.batches)) if num_samples % batch else run
+    report(Progress("noise", num_samples, num_samples, "samples"))
+
+    def by_response(moments: Moments) -> Any:
+        """The moments of all responses side by side, in the structure of the response's weights."""
+        counted = replace(moments, num_samples=int(moments.num_samples), num_draws=int(moments.num_draws))
+        own = [slice(a, b) for a, b in itertools.pairwise(np.cumsum([0, *widths]))]
+        return jax.tree.structure(weights).unflatten(map(counted.of_responses, own))
+
+    return Parts(*map(by_response, whole.halves), list(map(by_response, run.course)))
+
+
+class _Run(NamedTuple):
+    """How far a run is, with the moments of all responses side by side."""
+
+    batches: int
+    halves: tuple[Moments, Moments]
+    course: list[Moments]
+
+    def state(self) -> State:
+        return State(self.batches, (self.halves, self.course), len(self.course))
+
+
+def draw_samples(noise: Noise, count: int, *, seed: int = 0, first: int = 0) -> Float[jax.Array, "n H W C"]:
+    """Independent samples from number `first` on, as `reverse_correlate` shows them: [count, H, W, C]."""
+    _check_numbers(count, None, seed)
+    return draw_and_present(noise, jax.random.key(seed), *two_words(first), count)[1]
+
+
+def _check_numbers(num_samples: int, batch_size: int | None, seed: int) -> None:
+    for what, number in (("num_samples", num_samples), ("batch_size", 1 if batch_size is None else batch_size)):
+        if number < 1:
+            raise InputError(f"{what} is {number}: it must be a whole number of at least 1")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed is {seed}: it must be a whole number from 0 to 2^32 - 1")
+
+
+def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> Any:
+    """The shapes of the response's weights for two images; the noise itself is not drawn, which takes longer."""
+    images = jax.ShapeDtypeStruct((2, *noise.shape), jnp.float32)
+    if noise.present is not None:
+        if isinstance(response, Gradient):
+            raise InputError(f"a gradient in {noise.name} noise: what is drawn is not what the network is shown")
+        present = noise.present
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0)))
+        images = jax.eval_shape(lambda keys, drawn: jax.vmap(present)(keys, drawn), keys, images)
+    if isinstance(response, BlackBox):
+        answers = response.ask(np.asarray(draw_samples(noise, 2)))
+        shapes = jax.eval_shape(lambda answers: response.weigh(answers), answers)
+    else:
+        respond = response.weights if isinstance(response, Gradient) else response
+        shapes = jax.eval_shape(lambda images: respond(images), images)
+    for leaf in jax.tree.leaves(shapes):
+        if len(leaf.shape) != 2 or leaf.shape[0] != 2 or leaf.shape[1] < 1:
+            raise InputError(
+                f"the response returned weights of shape {leaf.shape} for 2 images {images.shape[1:]}: "
+                "expected (2, number of responses)"
+            )
+    if not jax.tree.leaves(shapes):
+        raise InputError("the response returned no weights: expected an array [n, K] or a pytree of such arrays")
+    return shapes
+
+
+def _choose_geometry(
+    wanted: Sampling, noise: Noise, response: Response | BlackBox | Gradient, num_samples: int
+) -> Geometry:
+    if wanted not in SAMPLINGS:
+        raise unknown_name("sampling", wanted, SAMPLINGS)
+    if wanted == "independent" or (wanted == "auto" and num_samples < _FEWEST_FIELDS * FIELD_GRID**2):
+        return independent(noise)
+    if isinstance(response, BlackBox | Gradient):
+        found: Geometry | str = "black boxes and gradients answer single images alone"
+    else:
+        found = find_field(noise, response)
+    if isinstance(found, Geometry):
+        return found
+    if wanted == "field":
+        raise InputError(f"sampling is 'field', but {found}: use --sampling=independent")
+    return independent(noise)
+
+
+def _draws_per_batch(batch_size: int | None, geometry: Geometry) -> int:
+    """Whole draws, the same number for each device."""
+    if batch_size is None:
+        small = jax.default_backend() == "cpu"
+        batch_size = (256 if small else 16_384) if geometry.grid == 1 else (4_096 if small else 65_536)
+    draws = math.ceil(batch_size / geometry.windows)
+    return math.ceil(draws / jax.device_count()) * jax.device_count()
+
+
+def _one_ahead(dispatch: Callable[[int], Moments], indices: Iterable[int]) -> Iterator[tuple[int, Moments]]:
+    """The batches in order; the device already works on the next while the host adds one."""
+    last: tuple[int, Moments] | None = None
+    for index in indices:
+        following = index, dispatch(index)
+        if last is not None:
+            yield last
+        last = following
+    if last is not None:
+        yield last

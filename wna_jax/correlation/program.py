@@ -1,0 +1,203 @@
+"""The compiled heart of the loop: from the number of a batch to its moments, in one program."""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Float, Int
+
+from wna_jax.correlation.fields import Geometry, draw_and_present, window_sums
+from wna_jax.correlation.moments import FieldSums, Moments
+from wna_jax.noise import Noise
+from wna_jax.responses import BlackBox, Gradient
+from wna_jax.runs import values
+
+
+@dataclass(frozen=True)
+class Program:
+    """The moments of one batch of draws, spread over all devices; all responses stand side by side.
+
+    It is compiled once for a kind of noise and response (`values.Structure`); the arrays of both are its arguments.
+    """
+
+    compiled: "_Compiled"
+    arrays: list[Any]
+    stimulus: Noise
+    box: BlackBox | None
+    geometry: Geometry
+    draws: int
+
+    @classmethod
+    def of(cls, noise: Noise, response: Any, geometry: Geometry, draws: int) -> "Program":
+        """The program for a noise, a response, and so many draws per batch."""
+        stimulus = noise if geometry.grid == 1 else noise.resized(geometry.field)
+        box = response if isinstance(response, BlackBox) else None
+        arrays, structure = values.take_apart((stimulus, box.weigh if box else response))
+        if jax.process_count() > 1:
+            arrays = [np.asarray(array) for array in arrays]  # an array of one process's device is of no use to others
+        arrays = jax.device_put(arrays, _everywhere())  # once, not with every batch
+        return cls(_compile(structure, geometry, draws), arrays, stimulus, box, geometry, draws)
+
+    def __call__(self, seed: np.uint32, high: np.uint32, low: np.uint32, size: np.int32) -> Moments:
+        """The moments, in float32 and int32, of the first `size` samples of the batch from draw 2^32 high + low on."""
+        if self.box is None:
+            return self.compiled.moments(self.arrays, seed, high, low, size)
+        drawn, shown = self.compiled.draw(self.arrays, seed, high, low)
+        answers = self.box.ask(np.asarray(shown))
+        return self.compiled.sum_up(self.arrays, answers, drawn, size)
+
+    def zero(self, num_responses: int) -> Moments:
+        """The moments of no samples, in the types in which batches are added up."""
+        shapes = _shapes(self.geometry, self.draws, self.stimulus.shape, self.stimulus.mean.shape, num_responses)
+        return jax.tree.map(
+            lambda leaf: np.zeros(leaf.shape, np.int64 if np.issubdtype(leaf.dtype, np.integer) else np.float64), shapes
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _shapes(
+    geometry: Geometry, draws: int, field: tuple[int, ...], mean: tuple[int, ...], num_responses: int
+) -> Moments:
+    grid = () if geometry.grid == 1 else (geometry.grid,) * 2
+    arrays = [
+        jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (mean, (draws, *grid, num_responses), (draws, *field))
+    ]
+    return jax.eval_shape(functools.partial(moments_of_batch, geometry), *arrays, jax.ShapeDtypeStruct((), jnp.int32))
+
+
+class _Compiled(NamedTuple):
+    moments: Callable[..., Moments]
+    draw: Callable[..., tuple[jax.Array, jax.Array]]
+    sum_up: Callable[..., Moments]
+
+
+def _mesh() -> jax.sharding.Mesh:
+    return jax.make_mesh((jax.device_count(),), ("draws",), axis_types=(AxisType.Auto,))
+
+
+def _everywhere() -> NamedSharding:
+    return NamedSharding(_mesh(), PartitionSpec())
+
+
+@functools.lru_cache(maxsize=16)  # kinds of networks and noises that are kept compiled
+def _compile(structure: values.Structure, geometry: Geometry, draws: int) -> _Compiled:
+    spread = NamedSharding(_mesh(), PartitionSpec("draws"))
+    jit = functools.partial(jax.jit, out_shardings=_everywhere())
+
+    def draw(arrays: list, seed: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What is averaged, and what is shown."""
+        stimulus, _ = structure.with_arrays(arrays)
+        drawn = draw_and_present(stimulus, jax.random.key(seed), high, low, draws)
+        return jax.lax.with_sharding_constraint(drawn, spread)
+
+    def moments(arrays: list, seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> Moments:
+        stimulus, response = structure.with_arrays(arrays)
+        drawn, shown = draw(arrays, seed, high, low)
+        if isinstance(response, Gradient):
+            return _moments_of_gradients(response.weights, geometry, stimulus.mean, drawn, size)
+        return moments_of_batch(geometry, stimulus.mean, response(shown), drawn, size)
+
+    def sum_up(arrays: list, answers: jax.Array, drawn: jax.Array, size: jax.Array) -> Moments:
+        stimulus, weigh = structure.with_arrays(arrays)
+        return moments_of_batch(geometry, stimulus.mean, weigh(answers), drawn, size)
+
+    return _Compiled(jit(moments), jax.jit(draw), jit(sum_up))
+
+
+def moments_of_batch(
+    geometry: Geometry, mean: jax.Array, answers: Any, fields: Float[jax.Array, "n h w c"], size: Int[jax.Array, ""]
+) -> Moments:
+    """The moments of one batch.
+
+    Args:
+        geometry: of the windows in a field.
+        mean: of the noise, [c], or [h, w, c] for independent images.
+        answers: weights, a pytree of [draws, K] or [draws, grid, grid, K].
+        fields: what is averaged.
+        size: how many of the batch's samples count.
+    """
+    grid = (len(fields), geometry.grid, geometry.grid)
+    leaves = [leaf.astype(jnp.float32).reshape(*grid, -1) for leaf in jax.tree.leaves(answers)]
+    inside = jnp.arange(math.prod(grid)).reshape(*grid, 1) < size
+    # The last "response" is that of all samples, of weight 1: its sums come out of the same products.
+    weights = jnp.where(inside, jnp.concatenate([*leaves, jnp.ones((*grid, 1))], axis=-1), 0)
+    weight_nk, square_nk = weights.sum(axis=(1, 2)), jnp.square(weights).sum(axis=(1, 2))
+    count = jnp.sum(weights != 0, axis=(0, 1, 2), dtype=jnp.int32)
+    weight_sum = weight_nk.sum(axis=0)
+    if geometry.grid == 1:
+        sums = window_sums(weights, jnp.concatenate([fields, jnp.square(fields)], axis=-1), geometry)
+        sum_, square_sum = jnp.split(sums, 2, axis=-1)
+        field_sums = None
+    else:
+        sum_, square_sum, field_sums = _sums_of_fields(geometry, mean, weights, weight_nk, square_nk, fields)
+    own = slice(None, -1)
+    return Moments(
+        num_samples=size,  # type: ignore[arg-type]
+        num_draws=-(-size // geometry.windows),  # type: ignore[arg-type]
+        total_sum=sum_[-1],
+        total_square_sum=square_sum[-1],
+        count=count[own],
+        weight_sum=weight_sum[own],
+        weight_square_sum=square_nk.sum(axis=0)[own],
+        draw_square_sum=jnp.square(weight_nk).sum(axis=0)[own],
+        sum=sum_[own],
+        square_sum=square_sum[own],
+        field_sums=field_sums,
+    )
+
+
+def _sums_of_fields(
+    geometry: Geometry,
+    mean: jax.Array,
+    weights_nggk: jax.Array,
+    weight_nk: jax.Array,
+    square_nk: jax.Array,
+    fields: jax.Array,
+) -> tuple[jax.Array, jax.Array, FieldSums]:
+    """Sums of w x and w x^2 of all windows, and of the products of each field's own sums.
+
+    The products are of centred pixels, or rounding would leave nothing of the small difference that they are for.
+    """
+    mean = mean.astype(jnp.float32).reshape(1, 1, 1, -1)
+    pixels_and_squares = jnp.stack([fields - mean, jnp.square(fields)], axis=-1)
+    images = window_sums(weights_nggk, pixels_and_squares.reshape(*fields.shape[:3], -1), geometry, each_field=True)
+    images = jnp.moveaxis(images.reshape(*images.shape[:-1], -1, 2), -1, 0)
+    a_nkhwc, squares_nkhwc = jax.lax.optimization_barrier(images)  # or each product gathers them again
+    t_nhwc, n_n1 = a_nkhwc[:, -1], weight_nk[:, -1:]
+    product = functools.partial(jnp.einsum, precision="highest")  # on a CPU 1.5 times as fast as (a * b).sum(axis=0)
+    aa = product("nkhwc,nkhwc->khwc", a_nkhwc, a_nkhwc)
+    sn = (weight_nk * n_n1).sum(axis=0)
+    own = slice(None, -1)
+    field_sums = FieldSums(
+        aa=aa[own],
+        a_s=product("nkhwc,nk->khwc", a_nkhwc, weight_nk)[own],
+        at=product("nkhwc,nhwc->khwc", a_nkhwc, t_nhwc)[own],
+        st=product("nk,nhwc->khwc", weight_nk, t_nhwc)[own],
+        tt=aa[-1],
+        qq=jnp.square(square_nk).sum(axis=0)[own],
+        qs=(square_nk * weight_nk).sum(axis=0)[own],
+        qn=(square_nk * n_n1).sum(axis=0)[own],
+        sn=sn[own],
+        nn=sn[-1],
+    )
+    return (
+        a_nkhwc.sum(axis=0) + mean * weight_nk.sum(axis=0)[:, None, None, None],
+        squares_nkhwc.sum(axis=0),
+        field_sums,
+    )
+
+
+def _moments_of_gradients(
+    weights: Callable[[jax.Array], jax.Array], geometry: Geometry, mean: jax.Array, images: jax.Array, size: jax.Array
+) -> Moments:
+    """Moments in which gradients, and their squares, stand in the place of the weighted images."""
+    gradients = jax.vmap(jax.jacrev(lambda image: weights(image[None])[0]))(images)
+    gradients = jnp.where((jnp.arange(len(images)) < size).reshape(-1, 1, 1, 1, 1), gradients, 0)
+    moments = moments_of_batch(geometry, mean, weights(images), images, size)
+    return replace(moments, sum=gradients.sum(axis=0), square_sum=jnp.square(gradients).sum(axis=0))

@@ -1,0 +1,180 @@
+"""Grids of small pictures on one pair of axes that is measured in inches.
+
+A pair of axes for each picture, laid out by matplotlib, took four fifths of the time of a figure of maps: here every
+place is known beforehand.
+"""
+
+import itertools
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from wna_jax.figures.parts import DIVERGING, QUIET
+
+_MARGIN = 0.1
+_SCALE_WIDTH = 0.09
+
+
+class Row(NamedTuple):
+    """One row of pictures; sizes in inches."""
+
+    label: str = ""
+    above: float = 0.05
+    """Space for headings."""
+    below: float = 0.05
+    """Space for captions."""
+
+
+class Tiles:
+    """A figure of pictures in rows and columns, with a title, headings, captions, labels of rows, and colour scales."""
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        columns: int,
+        image_shape: tuple[int, ...],
+        title: str,
+        note: str = "",
+        *,
+        width: float = 1.2,
+        left: float = 0.0,
+        right: float = 0.1,
+        least: float = 4.0,
+    ) -> None:
+        """An empty figure.
+
+        Args:
+            rows: from the top down.
+            columns: how many.
+            image_shape: (H, W, ...) of the pictures; others are stretched to it.
+            title: what is seen.
+            note: how to read it, in small print below.
+            width: of a picture, in inches.
+            left: inches beside the pictures for horizontal labels of rows; by default labels are turned upright.
+            right: inches for scales.
+            least: width of the figure.
+        """
+        upright = 0.2 + 0.15 * max(row.label.count("\n") + 1 for row in rows)
+        self._width, self._left, self._horizontal = width, left or upright, left > 0
+        self._height = width * image_shape[0] / image_shape[1]
+        across = max(least, self._left + columns * (width + 0.05) + right + _MARGIN)
+        heading, small = (textwrap.fill(text, int(per_inch * across)) for text, per_inch in ((title, 11.5), (note, 15)))
+        top = _MARGIN + 0.17 * heading.count("\n") + 0.25
+        self._tops = [top + row.above for row in rows[:1]]
+        for before, row in itertools.pairwise(rows):
+            self._tops.append(self._tops[-1] + self._height + before.below + row.above)
+        bottom = self._tops[-1] + self._height + rows[-1].below
+        down = bottom + _MARGIN + (0.14 * (small.count("\n") + 1) + 0.05 if note else 0)
+        self.figure = Figure(figsize=(across, down))
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, across), ylim=(down, 0), autoscale_on=False)
+        self.axes.set_axis_off()
+        self.text(_MARGIN, _MARGIN, heading, fontsize=10, va="top", parse_math=False)
+        if note:
+            self.text(_MARGIN, bottom + _MARGIN, small, fontsize=8, va="top", color=QUIET)
+        for i, row in enumerate(rows):
+            if row.label:
+                self._label(i, row.label)
+
+    def text(self, x: float, y: float, text: str, **style: Any) -> None:
+        """A text at a place in inches from the left and from the top."""
+        self.axes.text(x, y, text, **({"fontsize": 7} | style))
+
+    def image(self, row: int, column: int, image_hwc: np.ndarray) -> None:
+        """An image on the [0, 1] scale; values outside are drawn as black or white."""
+        if image_hwc.shape[-1] == 1:
+            self._draw(row, column, image_hwc[..., 0], cmap="gray", vmin=0, vmax=1)
+        else:
+            self._draw(row, column, np.clip(image_hwc, 0, 1))
+
+    def map(self, row: int, column: int, z_hwc: np.ma.MaskedArray, limit: float, why_empty: str) -> None:
+        """A map from -limit (blue) to limit (red), or, where all is masked, why there is none."""
+        if not z_hwc.count():
+            left, right, bottom, top = self._extent(row, column)
+            dotted = {"fill": False, "edgecolor": QUIET, "linestyle": ":", "linewidth": 0.8}
+            self.axes.add_patch(Rectangle((left, top), right - left, bottom - top, **dotted))
+            middle = (left + right) / 2, (top + bottom) / 2
+            self.text(*middle, why_empty, ha="center", va="center", color=QUIET)
+        elif z_hwc.shape[-1] == 1:
+            self._draw(row, column, z_hwc[..., 0], cmap=DIVERGING, vmin=-limit, vmax=limit)
+        else:
+            self._draw(row, column, np.clip(0.5 + z_hwc.filled() / (2 * limit), 0, 1))
+
+    def matrix(self, row: int, column: int, values: np.ma.MaskedArray, limit: float) -> None:
+        """Numbers in coloured squares, such as the correlations of every two networks."""
+        self._draw(row, column, values.filled(0), cmap=DIVERGING, vmin=-limit, vmax=limit)
+        left, right, bottom, top = self._extent(row, column)
+        side = np.array([right - left, bottom - top]) / len(values)
+        for (i, j), value in np.ndenumerate(values.filled(np.nan)):
+            text = "?" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
+            x, y = np.array([left, top]) + (np.array([j, i]) + 0.5) * side
+            self.text(x, y, text, ha="center", va="center", fontsize=min(7, 21 / len(values)))
+
+    def outline(self, row: int, column: int, inside_hw: np.ndarray) -> None:
+        """A line around the pixels inside, along their edges."""
+        left, right, bottom, top = self._extent(row, column)
+        height, width = inside_hw.shape
+        scale = np.array([(right - left) / width, (bottom - top) / height])
+        lines = edges(inside_hw) * scale + np.array([left, top])
+        self.axes.add_collection(LineCollection(lines, colors="#222222", linewidths=0.4), autolim=False)
+
+    def above(self, row: int, column: int, text: str, line: float = 0, **style: Any) -> None:
+        """A heading; `line` counts upwards from the picture."""
+        left, right, _, top = self._extent(row, column)
+        style = {"ha": "center", "va": "bottom", "parse_math": False} | style
+        self.text((left + right) / 2, top - 0.03 - 0.125 * line, text, **style)
+
+    def below(self, row: int, column: int, text: str, **style: Any) -> None:
+        """A caption."""
+        left, right, bottom, _ = self._extent(row, column)
+        style = {"ha": "center", "va": "top", "parse_math": False} | style
+        self.text((left + right) / 2, bottom + 0.03, text, **style)
+
+    def scale(
+        self, rows: Sequence[int], columns: int, limit: float, channels: int, unit: str = "standard errors"
+    ) -> None:
+        """What the colours of the maps in some rows mean, behind their last column."""
+        top, bottom = self._tops[rows[0]], self._tops[rows[-1]] + self._height
+        left = self._extent(rows[0], columns - 1)[1] + 0.1
+        number = f"{limit:.{0 if limit >= 5 else 2 if limit >= 0.1 else 4}f}"
+        if channels > 1:
+            said = f"grey: 0\nblack, white:\n±{number} {'s.e.' if unit == 'standard errors' else unit}"
+            self.text(left, (top + bottom) / 2, said, va="center")
+            return
+        middle, reach = (top + bottom) / 2, min(0.45 * (bottom - top), 0.8)
+        colours = np.linspace(limit, -limit, 64)[:, None]
+        extent = (left, left + _SCALE_WIDTH, middle + reach, middle - reach)
+        self.axes.imshow(colours, cmap=DIVERGING, vmin=-limit, vmax=limit, extent=extent, aspect="auto")
+        for share, text in ((1, number), (0, "0"), (-1, f"−{number}")):
+            self.text(left + _SCALE_WIDTH + 0.03, middle - share * reach, text, va="center", fontsize=6.5)
+        self.text(left + 0.42, middle, unit, rotation=90, va="center", fontsize=7)
+
+    def _label(self, row: int, text: str) -> None:
+        middle = self._tops[row] + self._height / 2
+        if self._horizontal:
+            self.text(self._left - 0.06, middle, text, ha="right", va="center", fontsize=8, parse_math=False)
+        else:
+            style = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 8.5, "multialignment": "center"}
+            self.text(self._left - 0.04, middle, text, parse_math=False, **style)
+
+    def _extent(self, row: int, column: int) -> tuple[float, float, float, float]:
+        """(left, right, bottom, top) of a picture, in inches from the upper left corner."""
+        left = self._left + column * (self._width + 0.05)
+        return left, left + self._width, self._tops[row] + self._height, self._tops[row]
+
+    def _draw(self, row: int, column: int, picture: np.ndarray, **colours: Any) -> None:
+        self.axes.imshow(picture, extent=self._extent(row, column), aspect="auto", interpolation="nearest", **colours)
+
+
+def edges(inside_hw: np.ndarray) -> np.ndarray:
+    """The edges between pixels inside and outside: lines [n, 2, 2] from (x, y) to (x, y); pixels are unit squares."""
+    padded = np.pad(inside_hw, 1)
+    y, x = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    horizontal = np.stack([np.stack([x, y], -1), np.stack([x + 1, y], -1)], axis=1)
+    y, x = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
+    vertical = np.stack([np.stack([x, y], -1), np.stack([x, y + 1], -1)], axis=1)
+    return np.concatenate([horizontal, vertical]).astype(float)

@@ -1,0 +1,73 @@
+"""The registry of classifiers: Flax Linen modules by name."""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wna_jax.networks.models.convolutional import (
+    BlockNetwork,
+    PooledNetwork,
+    SameConvolutionNetwork,
+    ValidConvolutionNetwork,
+)
+from wna_jax.networks.models.dense import DenseNetwork
+from wna_jax.networks.models.recurrent import RecurrentNetwork
+from wna_jax.networks.network import Network
+from wna_jax.runs.errors import unknown_name
+
+_REGISTRY: dict[str, Callable[..., nn.Module]] = {
+    "logistic": DenseNetwork,
+    "mlp": partial(DenseNetwork, widths=(1000,)),
+    "dropout_mlp": partial(DenseNetwork, widths=(512, 512), dropout=0.2),
+    "paper_cnn": ValidConvolutionNetwork,
+    "wide_cnn": partial(ValidConvolutionNetwork, widths=(40, 50, 1000)),
+    "pair_cnn": partial(ValidConvolutionNetwork, widths=(10, 50, 100)),
+    "net": SameConvolutionNetwork,
+    "cifar_cnn": BlockNetwork,
+    "half_cifar_cnn": partial(BlockNetwork, widths=(16, 32, 64, 64, 128, 128, 512, 256)),
+    "flat_cnn": PooledNetwork,
+    "noise_cnn": partial(PooledNetwork, dropout=(0.25, 0.0, 0.5), padding="VALID"),
+    "deep_cnn": partial(
+        PooledNetwork, blocks=((32, 32), (64, 64), (128, 128)), normalised=True, dropout=(0.1, 0.0, 0.3)
+    ),
+    "plain_cnn": partial(PooledNetwork, blocks=((32,), (64,), (128,)), width=None, dropout=(0.0, 0.5, 0.0)),
+    "rnn": RecurrentNetwork,
+    "lstm": partial(RecurrentNetwork, cell=nn.OptimizedLSTMCell, width=128),
+}
+NAMES = tuple(_REGISTRY)
+
+
+def create(name: str, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Builds a classifier of the registry.
+
+    Args:
+        name: one of `NAMES`.
+        image_shape: (H, W, C) of one image.
+        num_classes: K.
+
+    Returns:
+        A Linen module with `apply({"params": parameters}, images [n, H, W, C] in [0, 1]) -> logits [n, K]`.
+
+    Raises:
+        InputError: no such model, or images too small for it.
+    """
+    if name not in _REGISTRY:
+        raise unknown_name("model", name, NAMES)
+    module = _REGISTRY[name](image_shape=image_shape, num_classes=num_classes)
+    jax.eval_shape(partial(initial_parameters, module), jax.random.key(0))  # raises where images are too small
+    return module
+
+
+@partial(jax.jit, static_argnums=0)
+def initial_parameters(module: nn.Module, key: jax.Array) -> dict:
+    """Draws a module's parameters at random: the pytree under "params"."""
+    return module.init(key, jnp.zeros((1, *module.image_shape)))["params"]
+
+
+def untrained(name: str, image_shape: tuple[int, int, int], num_classes: int, seed: int = 0) -> Network:
+    """A network of the registry with random parameters; see `create` for the arguments and errors."""
+    module = create(name, image_shape, num_classes)
+    return Network(module, initial_parameters(module, jax.random.key(seed)))

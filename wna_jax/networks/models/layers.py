@@ -1,0 +1,186 @@
+"""Convolution and max-pooling with a fast gradient on a CPU, and batch normalisation without state.
+
+XLA's CPU backend computes a convolution fast, but its gradient, and that of a pooling window, several times more slowly
+than the arithmetic requires. Written over 2x2 blocks, the two become one matrix product and a maximum over four
+numbers. So on a CPU the value comes from `lax` and the gradient from the blocked form of the same function; on an
+accelerator everything is `lax`. The two forms agree to float32 rounding, as a test checks.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_EPSILON = 1e-5
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def space_to_depth(x_nhwc: jax.Array) -> jax.Array:
+    """Gathers each 2x2 block of pixels: [n, 2h, 2w, c] -> [n, h, w, 4, c], blocks in row-major order."""
+    n, h, w, c = x_nhwc.shape
+    x = x_nhwc.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h // 2, w // 2, 4, c)
+
+
+def depth_to_space(x_nhw4c: jax.Array) -> jax.Array:
+    """Undoes `space_to_depth`: [n, h, w, 4, c] -> [n, 2h, 2w, c]."""
+    n, h, w, _, c = x_nhw4c.shape
+    x = x_nhw4c.reshape(n, h, w, 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, 2 * h, 2 * w, c)
+
+
+def convolution(
+    lhs: jax.Array, rhs: jax.Array, window_strides: Sequence[int], padding: Any, **options: Any
+) -> jax.Array:
+    """`lax.conv_general_dilated` with a fast CPU gradient; give it to `nn.Conv(conv_general_dilated=convolution)`.
+
+    Args:
+        lhs: images [n, h, w, c_in].
+        rhs: kernel [kh, kw, c_in, c_out].
+        window_strides: as in lax.
+        padding: as in lax.
+        **options: as in lax. Strides, dilation and feature groups other than 1 go to lax unchanged.
+    """
+    ones = (None, 1, (1, 1), (1,))
+    plain = all(options.get(name) in ones for name in ("lhs_dilation", "rhs_dilation", "feature_group_count"))
+    wide = lhs.shape[-1] >= 64 and rhs.shape[:2] == (3, 3)  # here the gradient of lax is fast, too
+    if jax.default_backend() != "cpu" or tuple(window_strides) != (1, 1) or not plain or wide:
+        return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], (1, 1), padding)
+    padded = jnp.pad(lhs, ((0, 0), *padding, (0, 0)))
+    if padded.shape[1:3] == rhs.shape[:2]:  # a dense layer over the whole map
+        out = padded.reshape(padded.shape[0], -1) @ rhs.reshape(-1, rhs.shape[-1])
+        return out[:, None, None, :]
+    return _valid_convolution(padded, rhs)
+
+
+@jax.custom_vjp
+def _valid_convolution(x_nhwc: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(x_nhwc, kernel, (1, 1), "VALID", dimension_numbers=_LAYOUT)
+
+
+def _blocked_convolution(x_nhwc: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same convolution as one matrix product: 2x2 blocks of outputs from overlapping groups of 2x2 input blocks."""
+    n, h, w, _ = x_nhwc.shape
+    kh, kw, c_in, c_out = kernel.shape
+    out_h, out_w = h - kh + 1, w - kw + 1
+    blocks_h, blocks_w = math.ceil(out_h / 2), math.ceil(out_w / 2)
+    reach_h, reach_w = math.ceil((kh + 1) / 2), math.ceil((kw + 1) / 2)  # input blocks per output block
+    pad_h, pad_w = 2 * (blocks_h + reach_h - 1) - h, 2 * (blocks_w + reach_w - 1) - w
+    blocks = space_to_depth(jnp.pad(x_nhwc, ((0, 0), (0, pad_h), (0, pad_w), (0, 0))))
+    patches = jnp.concatenate(
+        [blocks[:, i : i + blocks_h, j : j + blocks_w] for i in range(reach_h) for j in range(reach_w)], axis=3
+    )  # [n, blocks_h, blocks_w, reach_h * reach_w * 4, c_in]
+    shifted = jnp.stack(
+        [
+            jnp.pad(kernel, ((a, 2 * reach_h - kh - a), (b, 2 * reach_w - kw - b), (0, 0), (0, 0)))
+            for a in (0, 1)
+            for b in (0, 1)
+        ],
+        axis=3,
+    ).reshape(reach_h, 2, reach_w, 2, c_in, 4 * c_out)
+    matrix = shifted.transpose(0, 2, 1, 3, 4, 5).reshape(-1, 4 * c_out)
+    out = patches.reshape(n * blocks_h * blocks_w, -1) @ matrix
+    return depth_to_space(out.reshape(n, blocks_h, blocks_w, 4, c_out))[:, :out_h, :out_w]
+
+
+_valid_convolution.defvjp(
+    lambda x_nhwc, kernel: jax.vjp(_blocked_convolution, x_nhwc, kernel), lambda vjp, gradient: vjp(gradient)
+)
+
+
+def max_pool(x_nhwc: jax.Array) -> jax.Array:
+    """Maximum over 2x2 windows at stride 2; an odd last row or column is dropped: [n, h, w, c] -> [n, h//2, w//2, c].
+
+    Where several pixels of a window share the maximum, the gradient is shared equally among them on a CPU (lax, on an
+    accelerator, gives all of it to the first).
+    """
+    return _max_pool_cpu(x_nhwc) if jax.default_backend() == "cpu" else _window_maximum(x_nhwc)
+
+
+def _window_maximum(x_nhwc: jax.Array) -> jax.Array:
+    return lax.reduce_window(x_nhwc, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+def _blocked_maximum(x_nhwc: jax.Array) -> jax.Array:
+    _, h, w, _ = x_nhwc.shape
+    return space_to_depth(x_nhwc[:, : h // 2 * 2, : w // 2 * 2]).max(axis=3)
+
+
+_max_pool_cpu = jax.custom_vjp(_window_maximum)
+_max_pool_cpu.defvjp(lambda x_nhwc: jax.vjp(_blocked_maximum, x_nhwc), lambda vjp, gradient: vjp(gradient))
+
+
+class HalvingConvolution(nn.Module):
+    """A 4x4 convolution at stride 2: [n, 2h, 2w, c] -> [n, h, w, features].
+
+    It is computed as a 2x2 convolution over 2x2 blocks: the same sum, and 1.5 times as fast to train on a CPU.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[n, 2h, 2w, c] -> [n, h, w, features]; x is padded by one pixel, as with SAME padding."""
+        blocks = space_to_depth(_padded(x))
+        return nn.Conv(self.features, (2, 2), padding="VALID", name="conv")(blocks.reshape(*blocks.shape[:3], -1))
+
+
+class DoublingConvolution(nn.Module):
+    """A transposed 4x4 convolution at stride 2: [n, h, w, c] -> [n, 2h, 2w, features].
+
+    It is computed over 2x2 blocks, as `HalvingConvolution` is, and has a bias for each pixel of a block.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[n, h, w, c] -> [n, 2h, 2w, features]."""
+        blocks = nn.Conv(4 * self.features, (2, 2), padding="VALID", name="conv")(_padded(x))
+        return depth_to_space(blocks.reshape(*blocks.shape[:3], 4, self.features))[:, 1:-1, 1:-1]
+
+
+def _padded(x_nhwc: jax.Array) -> jax.Array:
+    return jnp.pad(x_nhwc, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+
+class BatchNormalisation(nn.Module):
+    """Batch normalisation over the last axis; a trained network keeps no running statistics, only x -> scale x + bias.
+
+    In training, which the layer detects by a mutable collection "batch_statistics", x is first normalised to mean 0 and
+    variance 1 over the batch, and the batch's mean and variance are stored in that collection. `fold_statistics` folds
+    them into scale and bias, so that a trained network consists of its parameters alone.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., c] -> [..., c]."""
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        if self.is_mutable_collection("batch_statistics") and not self.is_initializing():
+            axes = tuple(range(x.ndim - 1))
+            statistics = {"mean": x.mean(axis=axes), "variance": x.var(axis=axes)}
+            for name, value in statistics.items():
+                self.sow("batch_statistics", name, value, reduce_fn=lambda _, new: new, init_fn=lambda: None)
+            folded = fold_statistics({"scale": scale, "bias": bias}, statistics)
+            scale, bias = folded["scale"], folded["bias"]
+        return x * jnp.broadcast_to(scale, x.shape) + jnp.broadcast_to(bias, x.shape)
+
+
+def fold_statistics(parameters: dict, statistics: dict) -> dict:
+    """Parameters for evaluation: the statistics of each `BatchNormalisation` layer, folded into its scale and bias.
+
+    Args:
+        parameters: the module's parameters, as trained.
+        statistics: its collection "batch_statistics", a mean and a variance per layer; empty if it has no such layer.
+    """
+    if "variance" in statistics:
+        scale = parameters["scale"] * lax.rsqrt(statistics["variance"] + _EPSILON)
+        return {"scale": scale, "bias": parameters["bias"] - scale * statistics["mean"]}
+    return parameters | {name: fold_statistics(parameters[name], inner) for name, inner in statistics.items()}

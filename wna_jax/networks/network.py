@@ -1,0 +1,54 @@
+"""A trained network as a value."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.tree_util import register_dataclass
+
+Parameters = Any
+"""The pytree that Linen keeps under "params"."""
+
+
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network as a value: images [n, H, W, C] in [0, 1] -> logits [n, K].
+
+    It is a pytree: its parameters are leaves, the module (the architecture) is static. So it goes through `jax.jit`,
+    `jax.grad` and the streaming loop as an argument, and all networks of one architecture share a compiled program.
+    """
+
+    module: nn.Module = field(metadata={"static": True})
+    parameters: Parameters
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Images [n, H, W, C] -> logits [n, K]."""
+        return self.module.apply({"params": self.parameters}, images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of one image."""
+        return self.module.image_shape
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of scalars in the parameters."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.parameters))
+
+    @property
+    def fingerprint(self) -> str:
+        """The start (16 hex digits) of a sha256 over all parameters: which network a result is of."""
+        return fingerprint(self.parameters)
+
+
+def fingerprint(parameters: Parameters) -> str:
+    """The start (16 hex digits) of a sha256 over all parameters, with their names."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(parameters):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()[:16]

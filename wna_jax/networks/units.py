@@ -1,0 +1,166 @@
+"""Record or perturb the activations of a layer, selected by name.
+
+A layer is a Linen module inside the network, named by its path, such as conv1 or fc1. Networks need nothing for it:
+calls of their modules are intercepted on the way.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Float
+
+from wna_jax.networks.network import Network
+from wna_jax.runs import values
+from wna_jax.runs.batches import sum_over
+from wna_jax.runs.errors import InputError, unknown_name
+from wna_jax.runs.progress import Report, silent
+
+Activations = Callable[[jax.Array], jax.Array]
+"""Images [n, H, W, C] -> activations [n, h, w, units] of a layer with positions, or [n, units]."""
+
+_BATCH = 500
+
+
+class _Reached(Exception):  # noqa: N818 - ends the pass through the network, no error
+    def __init__(self, output: jax.Array) -> None:
+        self.output = output
+
+
+def layer_names(network: Network, image_shape: tuple[int, ...] | None = None) -> tuple[str, ...]:
+    """The layers of a network that have units, in the order in which an image passes through them.
+
+    Without dropout, and without the cells that recurrent layers call step by step.
+    """
+    names: dict[str, None] = {}
+
+    def note(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        own = context.module
+        inner = any(isinstance(each, nn.RNNCellBase) for each in (own, own.parent))
+        if context.method_name == "__call__" and own.path and not inner and not isinstance(own, nn.Dropout):
+            names["/".join(own.path)] = None
+        return next_function(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        jax.eval_shape(lambda images: network(images), _one_image(network, image_shape))
+    return tuple(names)
+
+
+def spatial_layers(network: Network) -> tuple[str, ...]:
+    """Those of `layer_names` whose units form feature maps of more than one position."""
+
+    def shape(layer: str) -> tuple[int, ...]:
+        return jax.eval_shape(lambda images: layer_activations(network, layer)(images), _one_image(network)).shape
+
+    shapes = {layer: shape(layer) for layer in layer_names(network)}
+    return tuple(layer for layer, shape in shapes.items() if len(shape) == 4 and shape[1] * shape[2] > 1)
+
+
+def first_kernels(network: Network, layer: str) -> np.ndarray | None:
+    """The kernels [units, h, w, C] of a layer that weighs pixels: the network's first, if it is a convolution."""
+    kernel = np.asarray(network.parameters.get(layer, {}).get("kernel", ()))
+    return np.moveaxis(kernel, -1, 0) if kernel.ndim == 4 and layer == layer_names(network)[0] else None
+
+
+def layer_activations(network: Network, layer: str) -> Activations:
+    """The positive part of a layer's output, for images of any size that the layers up to it take.
+
+    This is the units' activation where ReLU comes next: in all layers of this package but the last (whose outputs are
+    logits), recurrent layers, and convolutions before a batch normalisation (take the normalisation's name instead).
+    Later layers are not computed.
+
+    Raises:
+        InputError: no such layer (when the function is used); the message lists the layers that there are.
+    """
+    return Partial(_activations, layer, network)
+
+
+def stimulated(network: Network, layer: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The network with a current injected into the units of one layer (microstimulation).
+
+    Returns:
+        images [n, H, W, C], current [units] (or [n, units], one per image) -> logits [n, K]. The current is added to a
+        unit's output before ReLU, at every position of a feature map, as if to its bias.
+
+    Raises:
+        InputError: no such layer, or a current for another number of units (when the function is used).
+    """
+    return Partial(_stimulated, layer, network)
+
+
+def mean_activations(
+    activations: Activations, images_nhwc: np.ndarray, labels: np.ndarray, num_classes: int, report: Report = silent
+) -> Float[np.ma.MaskedArray, "K *positions units"]:
+    """The mean activation of each unit at each position, over the images of each class.
+
+    Args:
+        activations: of a layer.
+        images_nhwc: uint8, or float32 on the [0, 1] scale.
+        labels: int [N].
+        num_classes: K.
+        report: progress, in images.
+
+    Returns:
+        [K, h, w, units] or [K, units]; a class without images is masked.
+    """
+
+    sums = Partial(_activation_sums, activations, num_classes)
+    total = sum_over(sums, (images_nhwc, labels), _BATCH, report, "activations")
+    counts = np.ma.masked_equal(np.bincount(labels, minlength=num_classes), 0)
+    return total / counts.reshape(-1, *(1,) * (total.ndim - 1))
+
+
+@values.jit
+def _activation_sums(activations: Activations, num_classes: int, images: jax.Array, labels: jax.Array) -> jax.Array:
+    of_class = jax.nn.one_hot(labels, num_classes)
+    shown = images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
+    return jnp.einsum("nk,n...->k...", of_class, activations(shown), precision="highest")
+
+
+def _activations(layer: str, network: Network, images: jax.Array) -> jax.Array:
+    def stop(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        output = next_function(*args, **kwargs)
+        if _is(layer, context):
+            raise _Reached(output)
+        return output
+
+    try:
+        with nn.intercept_methods(stop):
+            network(images)
+    except _Reached as reached:
+        return nn.relu(reached.output)
+    raise unknown_name("layer", layer, layer_names(network, images.shape[1:]))
+
+
+def _stimulated(layer: str, network: Network, images: jax.Array, current: jax.Array) -> jax.Array:
+    found = False
+
+    def inject(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        nonlocal found
+        output = next_function(*args, **kwargs)
+        if not _is(layer, context):
+            return output
+        found = True
+        units = output.shape[-1]
+        if current.shape not in ((units,), (len(output), units)):
+            raise InputError(f"a current of shape {current.shape}: layer {layer} has {units} units")
+        each = current.reshape(-1, *(1,) * (output.ndim - 2), units)
+        return output + jnp.broadcast_to(each, output.shape)
+
+    with nn.intercept_methods(inject):
+        answers = network(images)
+    if not found:
+        raise unknown_name("layer", layer, layer_names(network, images.shape[1:]))
+    return answers
+
+
+def _one_image(network: Network, image_shape: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *(image_shape or network.image_shape)), jnp.float32)
+
+
+def _is(layer: str, context: nn.module.InterceptorContext) -> bool:
+    return context.method_name == "__call__" and "/".join(context.module.path) == layer

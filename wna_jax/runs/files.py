@@ -1,0 +1,77 @@
+"""Files that are whole or not there at all, their names, and folders that can be written."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wna_jax.runs.errors import InputError
+
+_LONGEST = 150
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def or_none(values: Any) -> Any:
+    """Numbers of any depth, masked or not, as JSON values of four digits; None where they are masked or not finite."""
+    if np.ndim(values):
+        return [or_none(value) for value in values]
+    return None if values is np.ma.masked or not np.isfinite(values) else float(f"{values:.4g}")
+
+
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """Writes arrays by name to an .npz file, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` to write to, and renames it to `path` when that went well."""
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(what: str, directory: Path, way_out: str) -> None:
+    """Makes a directory and writes to it, so that nobody computes for hours what cannot be kept.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise InputError(f"the {what} directory {directory} cannot be written ({error.strerror}): {way_out}") from error
+
+
+def cache_directory() -> Path:
+    """For downloads and compiled programs: WNA_JAX_CACHE, else XDG_CACHE_HOME/wna_jax, else ~/.cache/wna_jax."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(os.environ.get("WNA_JAX_CACHE") or caches / "wna_jax").expanduser()
+
+
+def as_file_name(text: str) -> str:
+    """A text as the name of a file, for which systems allow 255 bytes: of a long one its end after a hash."""
+    name = re.sub(r"[^\w.-]+", "_", text)
+    return name if len(name) <= _LONGEST else f"{digest_of(name)}{name[8 - _LONGEST :]}"
+
+
+def digest_of(text: str) -> str:
+    """The start (8 hex digits) of a text's sha256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

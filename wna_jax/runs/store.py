@@ -1,0 +1,114 @@
+"""Never lose work: the state of a long job on disk, so that the same command goes on where it was stopped."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from wna_jax.runs.errors import InputError, damage_said
+
+_SECONDS_BETWEEN_SAVES = 5.0
+
+
+class State(NamedTuple):
+    """How far a job is."""
+
+    step: int
+    """What is done, in steps of the job's own choosing."""
+    tree: Any
+    """A pytree of arrays."""
+    record: Any = None
+    """Anything else: JSON values."""
+
+
+class Store:
+    """A directory that keeps the newest state of one job, written to a temporary name and renamed.
+
+    A run that is killed at any moment leaves the state before or after a save, never half of one.
+    """
+
+    def __init__(self, directory: Path, identity: Mapping[str, Any]) -> None:
+        """Opens or makes the directory.
+
+        Args:
+            directory: of this job alone.
+            identity: what decides the job's result (JSON values); a state made under another identity is refused.
+        """
+        from orbax.checkpoint import v1 as ocp  # here, since it takes longer to import than a small job to run
+
+        self._directory, self._identity = Path(directory).absolute(), dict(identity)
+        self._saved_at = time.monotonic()
+        self._checkpointer = ocp.training.Checkpointer(
+            self._directory,
+            preservation_policy=ocp.training.preservation_policies.LatestN(1),
+            cleanup_tmp_directories=True,
+        )
+
+    def load(self, like: Callable[[Any], Any]) -> State | None:
+        """The newest state, None if there is none.
+
+        Args:
+            like: the state's record -> a pytree of the structure that was saved; its leaves do not matter.
+
+        Raises:
+            InputError: the state is another job's, of another version of wna_jax, or damaged.
+        """
+        if self._checkpointer.latest is None:
+            return None
+        with damage_said(f"the unfinished run in {self._directory}", "delete that directory to start anew"):
+            metadata: Any = self._checkpointer.metadata().custom_metadata
+            made_by = metadata["identity"]
+        if "record" not in metadata:
+            raise InputError(
+                f"{self._directory} holds a run of wna_jax 0.1, whose states this version does not read: delete that "
+                "directory to start anew, give another output directory, or finish the run with 0.1"
+            )
+        different = sorted(
+            name for name in made_by.keys() | self._identity.keys() if made_by.get(name) != self._identity.get(name)
+        )
+        if different:
+            was = ", ".join(f"{name} {made_by.get(name)!r} (now {self._identity.get(name)!r})" for name in different)
+            raise InputError(
+                f"{self._directory} holds a run with {was}: give another output directory, or delete that one"
+            )
+        with damage_said(f"the unfinished run in {self._directory}", "delete that directory to start anew"):
+            loaded: Any = self._checkpointer.load()
+            leaves = [np.asarray(leaf) for leaf in loaded["leaves"]]
+            tree = jax.tree.unflatten(jax.tree.structure(like(metadata["record"])), leaves)
+        return State(self._checkpointer.latest.step, tree, metadata["record"])
+
+    def save(self, state: State) -> None:
+        """Writes a state, unless it is the one on disk."""
+        latest = self._checkpointer.latest
+        if latest is None or latest.step != state.step:
+            self._checkpointer.save(
+                state.step,
+                {"leaves": [np.asarray(leaf) for leaf in jax.tree.leaves(state.tree)]},
+                force=True,
+                custom_metadata={"identity": self._identity, "record": state.record},
+            )
+        self._saved_at = time.monotonic()
+
+    def save_now_and_then(self, state: State) -> None:
+        """Writes a state if the last was written some seconds ago.
+
+        Saving is collective, so in a job of several processes all follow the clock of process 0: when each used its
+        own, a two-process run deadlocked.
+        """
+        due = time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES
+        if jax.process_count() > 1:
+            due = bool(multihost_utils.broadcast_one_to_all(np.bool_(due)))
+        if due:
+            self.save(state)
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits for what is being written."""
+        self._checkpointer.close()

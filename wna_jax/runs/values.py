@@ -1,0 +1,102 @@
+"""Functions as values: a network or a noise is a pytree that can be called, and `jit` compiles it once for its kind.
+
+A function that closes over its parameters is compiled anew for every set of parameters. A pytree whose leaves are the
+parameters is not: `jit` traces its arrays, and everything else in it (the architecture, sizes, plain functions) decides
+which compiled program is used. `jax.tree_util.Partial(function, *arguments)` makes such a value; so does a registered
+dataclass. A plain function works too: all of it, closures included, is part of what is compiled for.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+Result = TypeVar("Result")
+
+_KEPT = 16  # programs of a jitted function; a caller that makes a new closure for every call must not fill the memory
+
+
+@dataclass(frozen=True)
+class Structure:
+    """All of a pytree but its arrays, compared by value."""
+
+    tree: Any
+    constants: tuple[Any, ...]
+    """The leaves that are not arrays, None in the place of an array."""
+
+    def with_arrays(self, arrays: list[Any]) -> Any:
+        """The pytree with these arrays: undoes `take_apart`."""
+        rest = iter(arrays)
+        leaves = [next(rest) if constant is None else constant.value for constant in self.constants]
+        return jax.tree.unflatten(self.tree, leaves)
+
+
+@dataclass(frozen=True)
+class _Constant:
+    value: Any
+    kind: type  # 1, 1.0 and True are equal, and compile to different programs
+
+
+class _Itself(_Constant):
+    """A constant that cannot be hashed, such as an instance of a mutable class: equal to itself alone."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+class Same:
+    """Arrays as the key of a cache: equal to those very arrays alone."""
+
+    def __init__(self, arrays: list[Any]) -> None:
+        """Keeps the arrays, so that no other takes their place in memory."""
+        self.arrays = arrays
+
+    def __eq__(self, other: object) -> bool:
+        """They are the same objects."""
+        return isinstance(other, Same) and list(map(id, self.arrays)) == list(map(id, other.arrays))
+
+    def __hash__(self) -> int:
+        """By their places in memory."""
+        return hash(tuple(map(id, self.arrays)))
+
+
+def take_apart(tree: Any) -> tuple[list[Any], Structure]:
+    """The arrays of a pytree, and the rest."""
+    leaves, structure = jax.tree.flatten(tree)
+    is_array = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in leaves]
+    arrays = [leaf for leaf, array in zip(leaves, is_array, strict=True) if array]
+    constants = tuple(None if array else _constant(leaf) for leaf, array in zip(leaves, is_array, strict=True))
+    return arrays, Structure(structure, constants)
+
+
+def _constant(leaf: Any) -> _Constant:
+    try:
+        hash(leaf)
+    except TypeError:
+        return _Itself(leaf, type(leaf))
+    return _Constant(leaf, type(leaf))
+
+
+def jit(function: Callable[..., Result]) -> Callable[..., Result]:
+    """`jax.jit` for arguments that may be networks, noises or functions: arrays are traced, the rest is static."""
+
+    @functools.lru_cache(maxsize=_KEPT)
+    def program(structure: Structure) -> Callable[..., Result]:
+        @functools.wraps(function)  # a program bears the function's name, in profiles and logs
+        def of_arrays(arrays: list[Any]) -> Result:
+            return function(*structure.with_arrays(arrays))
+
+        return jax.jit(of_arrays)
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Result:
+        arrays, structure = take_apart(arguments)
+        return program(structure)(arrays)
+
+    return call

@@ -1,0 +1,1 @@
+"""Analyses that combine noise, networks and maps: units, interventions, backdoors, ensembles, robustness."""

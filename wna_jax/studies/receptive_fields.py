@@ -1,0 +1,193 @@
+"""What the units of a layer see: their receptive fields, and how to show them noise.
+
+A unit of a convolutional layer sees a small window of the image, its receptive field. Noise is drawn in the size of
+that window. Where a layer has no padding, all positions of a feature map are windows of one noise field
+(`correlation.fields`), so millions of samples cost seconds.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from wna_jax.correlation.loop import Response
+from wna_jax.maps import ClassificationImages
+from wna_jax.networks.units import Activations
+from wna_jax.noise import Noise
+from wna_jax.runs import values
+from wna_jax.runs.errors import InputError
+
+_PROBES = 24
+_LARGER = 48
+
+
+class ReceptiveField(NamedTuple):
+    """The windows that the units of a layer see: unit (i, j) sees size pixels from start + (i, j) jump on."""
+
+    size: tuple[int, int]
+    """From the first to the last pixel; between them a dilated kernel leaves some out."""
+    jump: tuple[int, int]
+    """Pixels from the window of one unit to that of the next; 0 where there is only one unit."""
+    start: tuple[int, int]
+    """First row and column of unit (0, 0), negative where it reaches into padding."""
+    units: tuple[int, int]
+    """Rows and columns of the feature map; (1, 1) for a layer without one."""
+
+    def padded(self, image_shape: tuple[int, ...]) -> bool:
+        """Whether some windows reach beyond the image's edge, so that their units answer unlike those inside."""
+        ends = (s + (u - 1) * j + z for s, u, j, z in zip(self.start, self.units, self.jump, self.size, strict=True))
+        return min(self.start) < 0 or any(end > length for end, length in zip(ends, image_shape, strict=False))
+
+    def crop(self, position: tuple[int, int], image_shape: tuple[int, ...]) -> tuple[slice, slice]:
+        """The pixels of an image that the unit at a position sees.
+
+        Raises:
+            InputError: no unit at that position.
+        """
+        if not all(0 <= p < u for p, u in zip(position, self.units, strict=True)):
+            raise InputError(f"position {position}: expected one from (0, 0) to {tuple(u - 1 for u in self.units)}")
+        first = [s + p * j for s, p, j in zip(self.start, position, self.jump, strict=True)]
+        rows, columns = (
+            slice(max(f, 0), min(f + s, length)) for f, s, length in zip(first, self.size, image_shape, strict=False)
+        )
+        return rows, columns
+
+
+def receptive_field(activations: Activations, image_shape: tuple[int, int, int], seed: int = 0) -> ReceptiveField:
+    """Finds out what the units of a layer see, by asking the network.
+
+    Random images are changed in one row, or one column, at a time: the units whose activation changes see it. With 24
+    images no row is missed, except in layers that hardly ever fire. Where fewer than two units have their whole windows
+    inside the image, larger images are taken: by multiples of 48 pixels, so that strides and their padding stay alike.
+
+    Args:
+        activations: of the layer.
+        image_shape: (H, W, C) of one image.
+        seed: random seed of the images.
+
+    Raises:
+        InputError: activations of another shape than [n, h, w, units] or [n, units], windows at irregular distances, or
+            no unit that answers to any image.
+    """
+    height, width, channels = image_shape
+    one = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    shape = jax.eval_shape(lambda images: activations(images), one).shape
+    if len(shape) not in (2, 4):
+        raise InputError(
+            f"the layer gives activations {shape[1:]} for an image: expected (rows, columns, units) or (units,), as "
+            "convolutional and dense layers give them"
+        )
+    units = (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
+    lines = [_answering(activations, image_shape, axis, seed) for axis in (0, 1)]
+    for axis, length in enumerate((height, width)):
+        while units[axis] > 1 and not _enough_inside(lines[axis]) and len(lines[axis]) < length + 4 * _LARGER:
+            longer = len(lines[axis]) + _LARGER
+            larger = (longer, width) if axis == 0 else (height, longer)
+            lines[axis] = _answering(activations, (*larger, channels), axis, seed)
+    if not all(seen.any() for seen in lines):
+        raise InputError("no unit of the layer answers to any image: it has no receptive field")
+    size, jump, start = zip(*map(_windows, lines), strict=True)
+    return ReceptiveField(size, jump, start, units)
+
+
+def _answering(activations: Activations, image_shape: tuple[int, int, int], axis: int, seed: int) -> np.ndarray:
+    """Which rows (axis 0) or columns (1) of an image each row (column) of units sees, bool [lines, units]."""
+    before, after = 3 * jax.random.normal(jax.random.key(seed), (2, _PROBES, *image_shape))
+    answers = np.any(np.asarray(_differs(activations, axis, before, after)), axis=(0, -1))
+    return answers[:, None] if answers.ndim == 1 else np.any(answers, axis=2 - axis)
+
+
+@values.jit
+def _differs(activations: Activations, axis: int, before: jax.Array, after: jax.Array) -> jax.Array:
+    """Which activations change when one line of an image does: bool [images, lines, ..., units]."""
+    length = before.shape[1 + axis]
+    changed = jnp.eye(length, dtype=bool).reshape((length, length, 1, 1) if axis == 0 else (length, 1, length, 1))
+
+    def of_image(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+        images = jnp.broadcast_to(pair[0], (length, *pair[0].shape))
+        return activations(jnp.where(changed, pair[1][None], images)) != activations(images)
+
+    return jax.lax.map(of_image, (before, after))
+
+
+def _spans(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first line that each unit sees, and the number of lines from there to the last."""
+    first = seen.argmax(axis=0)
+    return first, np.where(seen.any(axis=0), len(seen) - seen[::-1].argmax(axis=0) - first, 0)
+
+
+def _enough_inside(seen: np.ndarray) -> bool:
+    """Two or more units with the longest span see neither the first nor the last line: their windows lie inside."""
+    _, span = _spans(seen)
+    return bool(np.count_nonzero((span == span.max()) & (span > 0) & ~seen[0] & ~seen[-1]) >= 2)
+
+
+def _windows(seen: np.ndarray) -> tuple[int, int, int]:
+    """Size, jump and start, from which lines each unit sees, [lines, units]."""
+    first, span = _spans(seen)
+    size = int(span.max())
+    whole = np.flatnonzero(span == size)
+    distances = set(np.diff(first[whole]) / np.diff(whole)) if len(whole) > 1 else {0.0}
+    if len(distances) > 1:
+        raise InputError(f"the layer's windows are {sorted(map(int, distances))} pixels apart: expected one distance")
+    jump = int(distances.pop())
+    return size, jump, int(first[whole[0]] - whole[0] * jump)
+
+
+class View(NamedTuple):
+    """How to show noise to the units of a layer, and which part of it each of them sees."""
+
+    noise_shape: tuple[int, int, int]
+    respond: Callable[[jax.Array], jax.Array]
+    """Noise [n, *noise_shape] -> activations [n, units]; of larger noise [n, h, w, units], for `reverse_correlate`."""
+    seen: tuple[slice, slice]
+    """The rows and columns of the noise that a unit sees."""
+    field: ReceptiveField
+
+    def fitted(self, noise: Noise) -> Noise:
+        """The noise in the size of `noise_shape`; an InputError where it exists in the size of one image alone."""
+        return noise if noise.shape == self.noise_shape else noise.resized(self.noise_shape[:2])
+
+    def crop(self, averages: ClassificationImages) -> ClassificationImages:
+        """The part that the units see of averages of the noise."""
+        part = (slice(None), *self.seen)
+        return replace(averages, images=averages.images[part], standard_error=averages.standard_error[part])
+
+
+def units_of(activations: Activations, image_shape: tuple[int, int, int]) -> View:
+    """How to show noise to the units of a layer.
+
+    Layers without padding are shown noise in the size of the receptive field; layers with padding noise in the size of
+    the image, of which the unit in the middle of the feature map sees a part.
+
+    Raises:
+        InputError: as `receptive_field`.
+    """
+    field = receptive_field(activations, image_shape)
+    if not field.padded(image_shape):
+        window = Partial(_without_single_position, activations)
+        return View((*field.size, image_shape[-1]), window, (slice(None), slice(None)), field)
+    middle = field.units[0] // 2, field.units[1] // 2
+    return View(image_shape, Partial(_at_position, activations, middle), field.crop(middle, image_shape), field)
+
+
+def _without_single_position(activations: Activations, images: jax.Array) -> jax.Array:
+    answers = activations(images)
+    return answers[:, 0, 0] if answers.ndim == 4 and answers.shape[1:3] == (1, 1) else answers
+
+
+def _at_position(activations: Activations, position: tuple[int, int], images: jax.Array) -> jax.Array:
+    return activations(images)[:, position[0], position[1]]
+
+
+def some_units(respond: Response, units: Sequence[int]) -> Response:
+    """The response of some of the units, by number."""
+    return Partial(_some_units, respond, tuple(units))
+
+
+def _some_units(respond: Response, units: tuple[int, ...], images: jax.Array) -> jax.Array:
+    return respond(images)[..., np.array(units)]
