@@ -1,17 +1,21 @@
 # make demo: install into .venv and run the main job on data that needs no download.
-# make test, make check, make docs: the same set-up, then the tests, the checks, or the pages in site/.
+# make test, make test-all, make check, make docs: the same set-up, then the tests (without or with the slow ones), the
+# checks, or the pages in site/.
 # Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 VENV = .venv/.installed
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test check docs clean
+.PHONY: demo test test-all check docs clean
 
 demo: $(VENV)
 	.venv/bin/python -m experiments.noise_maps --dataset=digits --num_samples=300000 --out_dir=runs/demo
 
 test: $(VENV)
+	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -m 'not slow'
+
+test-all: $(VENV)
 	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 check: $(VENV)

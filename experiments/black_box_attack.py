@@ -17,7 +17,7 @@ Writes to --out_dir: success.png, examples.png, metrics.json, config.json, log.j
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,21 +63,6 @@ class Settings(LoopSettings):
     num_samples: int = setting(1_000_000, "How many noise samples to draw for the maps.", at_least=1)
 
 
-class Attack(NamedTuple):
-    """Images of one source, attacked by one kind of pattern."""
-
-    images: np.ndarray
-    patterns: dict[int, np.ndarray]
-    """By target class."""
-    hits: np.ndarray
-    """How many images are called the target, [targets, strengths]."""
-
-    @property
-    def success(self) -> np.ndarray:
-        """The share of images that are called the target, as a mean over the targets, [strengths]."""
-        return self.hits.mean(axis=0) / len(self.images)
-
-
 def run(settings: Settings, report: Report = silent) -> Result:
     """Noise through the network to maps, which are mixed into images to make the network answer their class."""
     dataset = networks.load_classes(settings, report)
@@ -102,17 +87,13 @@ def run(settings: Settings, report: Report = silent) -> Result:
         "noise images": np.asarray(correlation.draw_samples(stimulus, settings.num_images, seed=other_seed)),
         "test images": dataset.test_images[: settings.num_images],
     }
-
-    def attack(images: np.ndarray, by_target: dict[int, np.ndarray]) -> Attack:
-        changes = {k: _mixed_with(settings, pattern) for k, pattern in by_target.items()}
-        hits = [
-            interventions.hits(trained.network, change, _STRENGTHS, images, np.full(len(images), k), report)
-            for k, change in changes.items()
-        ]
-        return Attack(images, by_target, np.stack(hits))
-
-    attacks = {
-        source: {kind: attack(images, by_target) for kind, by_target in chosen.items() if by_target}
+    mix = interventions.MIXES[settings.mix]
+    shares = {  # by source and kind: [targets, strengths]
+        source: {
+            kind: interventions.targeted_hits(trained.network, images, by_target, _STRENGTHS, mix, report) / len(images)
+            for kind, by_target in chosen.items()
+            if by_target
+        }
         for source, images in attacked.items()
     }
     names = dataset.class_names
@@ -128,23 +109,20 @@ def run(settings: Settings, report: Report = silent) -> Result:
         "success": {
             source: {
                 kind: {
-                    "mean": found.success.tolist(),
-                    "by_target": {
-                        names[k]: (hits / len(found.images)).tolist()
-                        for k, hits in zip(found.patterns, found.hits, strict=True)
-                    },
+                    "mean": share.mean(axis=0).tolist(),
+                    "by_target": {names[k]: own.tolist() for k, own in zip(chosen[kind], share, strict=True)},
                 }
-                for kind, found in of_source.items()
+                for kind, share in of_source.items()
             }
-            for source, of_source in attacks.items()
+            for source, of_source in shares.items()
         },
     }
     return Result(
         metrics,
         list(_summary(settings, metrics)),
         {
-            "success.png": lambda: _draw_success(settings, dataset, attacks),
-            "examples.png": lambda: _draw_examples(settings, dataset, trained.network, attacks),
+            "success.png": lambda: _draw_success(settings, dataset, attacked, shares),
+            "examples.png": lambda: _draw_examples(settings, dataset, trained.network, attacked, chosen),
         },
     )
 
@@ -163,28 +141,25 @@ def patterns(
     return found | {"authors_png": squeezed}
 
 
-def _mixed_with(settings: Settings, pattern: np.ndarray) -> interventions.Change:
-    return interventions.mixed_with(pattern, interventions.MIXES[settings.mix])
-
-
-def _draw_success(settings: Settings, dataset: data.Dataset, attacks: Mapping[str, Mapping[str, Attack]]) -> Figure:
+def _draw_success(
+    settings: Settings,
+    dataset: data.Dataset,
+    attacked: Mapping[str, np.ndarray],
+    shares: Mapping[str, Mapping[str, np.ndarray]],
+) -> Figure:
     is_papers = (dataset.name, settings.mix, settings.noise) == ("mnist", "blend", "uniform")
-
-    def curve(source: str, kind: str, found: Attack) -> tuple[str, figures.Curve]:
-        targets, n = len(found.patterns), len(found.images)
-        is_complete = targets == dataset.num_classes
-        published = _PUBLISHED[source].get(kind) if is_papers and is_complete else None
-        name = kind if is_complete else f"{kind}, {targets} of {dataset.num_classes} targets"
-        # All targets share the images: the share of hits of an image varies no more than a single hit or miss would.
-        return name, figures.Curve.of_counts(_STRENGTHS, n * found.success, n, published)
-
+    panels = {}
+    for source, of_source in shares.items():
+        n, curves = len(attacked[source]), {}
+        for kind, share in of_source.items():
+            is_complete = len(share) == dataset.num_classes
+            published = _PUBLISHED[source].get(kind) if is_papers and is_complete else None
+            name = kind if is_complete else f"{kind}, {len(share)} of {dataset.num_classes} targets"
+            # All targets share the images: an image's mean over targets varies no more than a single hit or miss would.
+            curves[name] = figures.Curve.of_counts(_STRENGTHS, n * share.mean(axis=0), n, published)
+        panels[f"{source} (n = {n:,})"] = curves
     return figures.curves(
-        {
-            f"{source} (n = {len(next(iter(of_source.values())).images):,})": dict(
-                curve(source, kind, found) for kind, found in of_source.items()
-            )
-            for source, of_source in attacks.items()
-        },
+        panels,
         "weight g of the pattern",
         "called the target, mean over targets",
         f"Attack on {settings.model} on {dataset.title} by {_FORMULAS[settings.mix]}: maps of "
@@ -194,20 +169,24 @@ def _draw_success(settings: Settings, dataset: data.Dataset, attacks: Mapping[st
 
 
 def _draw_examples(
-    settings: Settings, dataset: data.Dataset, network: networks.Network, attacks: Mapping[str, Mapping[str, Attack]]
+    settings: Settings,
+    dataset: data.Dataset,
+    network: networks.Network,
+    attacked: Mapping[str, np.ndarray],
+    chosen: Mapping[str, Mapping[int, np.ndarray]],
 ) -> Figure:
     """The first image of each source with the patterns of one class, if possible one that all kinds have."""
-    shown = {f"{source[:-1]},\n{kind}": found for source, of in attacks.items() for kind, found in of.items()}
-    targets = [set(found.patterns) for found in shown.values()]
+    targets = [set(by_target) for by_target in chosen.values()]
     target = min(set.intersection(*targets) or set.union(*targets))
     rows, captions = {}, []
-    for label, found in shown.items():
-        if target in found.patterns:
-            change = _mixed_with(settings, found.patterns[target])
-            steps = jnp.stack([change(jnp.asarray(found.images[0]), jnp.float32(g)) for g in _STRENGTHS])
-            answers = [dataset.class_names[k] for k in network(steps).argmax(axis=-1)]
-            captions.append([f"g = {g:g}: {answer}" for g, answer in zip(_STRENGTHS, answers, strict=True)])
-            rows[label] = np.asarray(steps)
+    for source, images in attacked.items():
+        for kind, by_target in chosen.items():
+            if target in by_target:
+                change = interventions.mixed_with(by_target[target], interventions.MIXES[settings.mix])
+                steps = jnp.stack([change(jnp.asarray(images[0]), jnp.float32(g)) for g in _STRENGTHS])
+                answers = [dataset.class_names[k] for k in network(steps).argmax(axis=-1)]
+                captions.append([f"g = {g:g}: {answer}" for g, answer in zip(_STRENGTHS, answers, strict=True)])
+                rows[f"{source[:-1]},\n{kind}"] = np.asarray(steps)
     title = f"One image and the patterns of {dataset.class_names[target]}, and what {settings.model} on "
     return figures.gallery(np.stack(list(rows.values())), list(rows), f"{title}{dataset.title} calls it", captions)
 

@@ -123,14 +123,14 @@ _PROCESS_FLAGS = {
 
 def define_flags(settings_type: type[Settings]) -> None:
     """Defines one flag per field of the settings, and those of a job of several processes."""
-    kinds = settings_type.kinds()
+    kinds = settings_type.field_kinds()
     for each in fields(settings_type):
         kind, rules = kinds[each.name], rules_of(each)
         if kind.is_list:
             default = None if each.default is None else as_text(each.default)
             flags.DEFINE_list(each.name, default, rules.help)
         else:
-            define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
+            define: Any = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
             define.get(kind.item, flags.DEFINE_string)(each.name, each.default, rules.help)
     flags.DEFINE_string("coordinator", None, _PROCESS_FLAGS["coordinator"])
     flags.DEFINE_integer("num_processes", None, _PROCESS_FLAGS["num_processes"], lower_bound=1)
@@ -157,7 +157,7 @@ def parse(settings_type: type[Settings], argv: Sequence[str]) -> list[str]:
 
 def settings_of(settings_type: type[Settings], experiment: str) -> Settings:
     """The settings that the flags say."""
-    kinds, values = settings_type.kinds(), {}
+    kinds, values = settings_type.field_kinds(), {}
     for each in fields(settings_type):
         value = flags.FLAGS[each.name].value
         if kinds[each.name].is_list and value is not None:

@@ -41,7 +41,6 @@ _STRENGTHS = {
     "mean": (0.0, -4.0, -2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0, 4.0),
     "authors": tuple(map(float, range(0, -11, -1))),
 }
-_STRONGEST = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +54,8 @@ class Settings(NoiseSettings):
         None,
         "Strengths of the current; below 0 it suppresses. By default eleven from -4 to 4, or 0 to -10 with "
         "--unit=authors.",
-        at_least=-_STRONGEST,
-        at_most=_STRONGEST,
+        at_least=-1_000_000,
+        at_most=1_000_000,
         names_folder=True,
     )
     unit: str = setting(
@@ -97,7 +96,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
         currents = np.array(strengths, np.float32)[:, None, None] * unit.currents(means.filled(0))
         curves = [
             psychometrics.curves_under_currents(
-                *(network, layer, currents[:, k], background, shown, k, _GAMMAS), seed=settings.seed, report=report
+                network, layer, currents[:, k], background, shown, k, _GAMMAS, seed=settings.seed, report=report
             )
             for k, shown in images.items()
         ]
@@ -107,7 +106,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
     names = [dataset.class_names[k] for k in images]
     metrics = {
         "test_accuracy": trained.test_accuracy,
-        "images_a_point": {dataset.class_names[k]: len(shown) for k, shown in images.items()},
+        "images_a_point": dict(zip(names, map(len, images.values()), strict=True)),
         "unit": settings.unit,
         "strengths": list(strengths),
         "current": {layer: str(of.unit) for layer, of in found.items()},
@@ -125,12 +124,8 @@ def run(settings: Settings, report: Report = silent) -> Result:
         },
         "mean_share_without_noise": {layer: of.share[..., -1].mean(axis=0).tolist() for layer, of in found.items()},
     }
-    arrays = {
-        "classes": list(images),
-        "strengths": strengths,
-        "gammas": _GAMMAS,
-        "images": [len(shown) for shown in images.values()],
-    }
+    arrays: dict[str, Any] = {"classes": list(images), "strengths": strengths, "gammas": _GAMMAS}
+    arrays["images"] = list(map(len, images.values()))
     for layer, of in found.items():  # [classes, gammas, strengths]
         arrays[f"hits_{layer}"] = np.array([np.stack([c.hits for c in of_class], axis=1) for of_class in of.curves])
     what = f"{settings.model} on {dataset.title}"

@@ -25,6 +25,7 @@ from wna_jax import correlation, data, figures, maps, noise, responses, statisti
 from wna_jax.correlation import FieldSums, Moments
 from wna_jax.correlation import fields as sampling
 from wna_jax.maps import ClassificationImages
+from wna_jax.runs import values
 from wna_jax.runs.files import or_none
 from wna_jax.runs.progress import Report, Stopwatch, silent
 
@@ -253,7 +254,7 @@ def _figures(
 
     def examples() -> Figure:
         samples = correlation.draw_samples(stimulus, _EXAMPLES, seed=settings.seed)
-        answers = jax.nn.softmax(trained.network(samples))
+        answers = jax.nn.softmax(values.call(trained.network, samples))
         captions = [f"{dataset.class_names[int(p.argmax())]} {float(p.max()):.2f}" for p in answers]
         title = f"{settings.noise} noise, and what the network calls it"
         return figures.gallery(np.asarray(samples)[None], [""], title, [captions])
@@ -292,9 +293,9 @@ def _summary(settings: Settings, dataset: data.Dataset, metrics: Mapping[str, An
         given = [answer for answer in answers if answer]
         right = sum(answer["correct"] for answer in given)
         yield f"{name + ' maps':15s} {len(given)} of {len(counts)} classes; {right} are called by their own class"
-    for name, values in metrics["reliability"].items():
-        good = sum(value is not None and value >= figures.RELIABLE for value in values)
-        yield f"reliable maps   {good} of {len(values)} {name} maps (split half >= {figures.RELIABLE})"
+    for name, known in metrics["reliability"].items():
+        good = sum(value is not None and value >= figures.RELIABLE for value in known)
+        yield f"reliable maps   {good} of {len(known)} {name} maps (split half >= {figures.RELIABLE})"
     yield f"look at         {settings.folder / 'classification_images.png'}"
 
 

@@ -62,7 +62,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Checks every field against its rules."""
-        kinds = self.kinds()
+        kinds = self.field_kinds()
         for each in fields(self):
             value, rules = getattr(self, each.name), rules_of(each)
             for one in value if kinds[each.name].is_list and value is not None else [value]:
@@ -72,7 +72,7 @@ class Settings:
                 raise InputError(f"{each.name} is empty: {choose}")
 
     @classmethod
-    def kinds(cls) -> dict[str, Kind]:
+    def field_kinds(cls) -> dict[str, Kind]:
         """The type of each field by its name."""
         hints = get_type_hints(cls)
         return {each.name: _kind_of(hints[each.name]) for each in fields(cls)}

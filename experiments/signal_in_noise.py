@@ -76,15 +76,12 @@ def run(settings: Settings, report: Report = silent) -> Result:
         )
         for gamma in dict.fromkeys(settings.gammas)
     }
-
+    seeds = settings.seed, (settings.seed + 1) % 2**32
     curves = {
         name: psychometrics.psychometric_curve(
-            *(choose, background, signals[i], 1, _CURVE),
-            num_stimuli=_CURVE_SAMPLES,
-            seed=(settings.seed + i) % 2**32,
-            report=report,
+            choose, background, images, 1, _CURVE, num_stimuli=_CURVE_SAMPLES, seed=seed, report=report
         )
-        for i, name in enumerate(names)
+        for name, images, seed in zip(names, signals, seeds, strict=True)
     }
     labels = np.repeat([0, 1], [len(images) for images in signals])
     metrics: dict[str, Any] = {

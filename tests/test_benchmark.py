@@ -1,9 +1,10 @@
 import contextlib
+import dataclasses
 import importlib.util
 import json
+import pickle
 import statistics
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,38 +15,58 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import benchmark
+from experiments import benchmark, launch, networks, timing
 from wna_jax import noise, responses
-from wna_jax.correlation.loop import draw_samples, reverse_correlate
-from wna_jax.networks import models, training
+from wna_jax.correlation import draw_samples, reverse_correlate
+from wna_jax.networks import Network, models
+from wna_jax.runs.errors import InputError
 
 WHITE = noise.uniform((28, 28, 1))
-MODULE = models.create("paper_cnn", (28, 28, 1), 10)
 TORCH_VARIANTS = {"authors_style", "tuned_torch", "field_torch"}
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
 @pytest.fixture(scope="module")
-def parameters() -> Any:
-    return jax.tree.map(np.asarray, models.initial_parameters(MODULE, jax.random.key(0)))
+def untrained() -> Network:
+    network = models.untrained("paper_cnn", (28, 28, 1), 10)
+    return Network(network.module, jax.tree.map(np.asarray, network.parameters))
 
 
-def results_of(settings: benchmark.Settings) -> dict:
-    benchmark.run(settings)
-    return json.loads((Path(settings.out_dir) / "benchmark.json").read_text())
+@contextlib.contextmanager
+def worker_here(load: Callable[[str], timing.Variant], name: str) -> Iterator[timing.Ask]:
+    """As `timing.worker`, but in this process, where libraries are imported already."""
+    variant = load(name)
+    jobs: list[timing.Job] = []
 
+    def ask(*message: Any) -> Any:
+        if not jobs:
+            job, facts = variant.build(*message)
+            jobs.append(job)
+            return facts
+        started = time.perf_counter()
+        counts, _ = jobs[0](*message)
+        return timing.Timing(time.perf_counter() - started, counts.tolist(), 1, variant.device_memory())
 
-def settings_in(folder: Path) -> benchmark.Settings:
-    return benchmark.Settings(2, 0.01, False, str(folder / "out"), str(folder / "checkpoints"))
+    yield ask
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+def finished(network: Network, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     """A short benchmark of all that is installed: where its files are, and benchmark.json."""
-    folder = tmp_path_factory.mktemp("benchmark")
+    folder, real = tmp_path_factory.mktemp("benchmark"), timing.worker
+
+    def worker(load: Any, name: str) -> contextlib.AbstractContextManager[timing.Ask]:
+        return real(load, name) if name == "independent" else worker_here(load, name)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "default_epochs", lambda *_: 1)
-        return folder / "out", results_of(settings_in(folder))
+        patch.setattr(
+            networks, "trained_network", lambda *_: networks.TrainedNetwork(network, {"test_accuracy": 0.9}, True)
+        )
+        patch.setattr(timing, "worker", worker)
+        patch.setattr(benchmark, "_SIDE", 256)
+        settings = benchmark.Settings(rounds=2, seconds=0.01, out_dir=str(folder))
+        launch.execute(benchmark.run, settings)
+    return folder, json.loads((folder / "benchmark.json").read_text())
 
 
 def test_each_variant_does_the_whole_job_with_the_same_network(finished: tuple[Path, dict]) -> None:
@@ -66,6 +87,7 @@ def test_each_variant_does_the_whole_job_with_the_same_network(finished: tuple[P
     with Image.open(folder / "benchmark.png") as image:
         assert min(image.size) > 200
     assert json.loads((folder / "config.json").read_text())["rounds"] == 2
+    assert not list(folder.glob(".partial*"))
 
 
 def test_ratios_are_of_the_rounds_that_were_timed(finished: tuple[Path, dict]) -> None:
@@ -78,72 +100,72 @@ def test_ratios_are_of_the_rounds_that_were_timed(finished: tuple[Path, dict]) -
     assert ("authors_style" in rates) == (results["field_vs_authors_style"] is not None)
 
 
-def test_a_ratio_is_the_median_of_the_rounds_ratios_and_not_the_ratio_of_medians() -> None:
-    rates = {"field": [3.0, 2.0, 8.0], "tuned_torch": [1.0, 2.0, 4.0]}
-    assert benchmark.ratio(rates, "field", "tuned_torch") == 2
-    assert benchmark.ratio(rates, "field", "authors_style") is None
-
-
-def test_without_pytorch_ours_are_timed_alone(
-    parameters: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_without_pytorch_ours_are_timed_alone(untrained: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextlib.contextmanager
-    def worker(name: str) -> Iterator[Callable[..., Any]]:
+    def worker(_: Any, name: str) -> Iterator[timing.Ask]:
         """Takes 1 s for any run, but the field half of that."""
-        timing = benchmark.Timing(0.5 if name == "field" else 1.0, [600, 424], 10**6, None)
-        yield lambda first, second: {"device": "a cpu"} if isinstance(second, np.ndarray) else timing
+        answer = timing.Timing(0.5 if name == "field" else 1.0, [600, 424], 10**6, None)
+        yield lambda first, second: {"device": "a cpu"} if isinstance(second, np.ndarray) else answer
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(benchmark, "_worker", worker)
-    monkeypatch.setattr(benchmark, "_network", lambda *_: (parameters, {}))
-    results = results_of(settings_in(tmp_path))
-    assert "pip install 'wna_jax[benchmark]'" in capsys.readouterr().out
-    assert results["variants"].keys() == {"independent", "field"}
-    assert results["field_vs_independent"] == 2
-    assert results["field_vs_tuned_torch"] is results["independent_vs_authors_style"] is None
+    monkeypatch.setattr(timing, "worker", worker)
+    trained = networks.TrainedNetwork(untrained, {"test_accuracy": 0.1}, True)
+    monkeypatch.setattr(networks, "trained_network", lambda *_: trained)
+    result = benchmark.run(benchmark.Settings(rounds=2, seconds=0.01))
+    assert any("pip install 'wna_jax[benchmark]'" in line for line in result.summary)
+    assert result.metrics_file == "benchmark.json"
+    assert result.metrics["variants"].keys() == {"independent", "field"}
+    assert result.metrics["field_vs_independent"] == 2
+    assert result.metrics["field_vs_tuned_torch"] is result.metrics["independent_vs_authors_style"] is None
 
 
-def test_the_networks_cost_is_that_of_its_multiply_adds(parameters: Any) -> None:
+def test_the_networks_cost_is_that_of_its_multiply_adds(untrained: Network) -> None:
+    parameters = untrained.parameters
     multiply_adds = 24**2 * 25 * 20 + 8**2 * 25 * 20 * 50 + 800 * 500 + 500 * 10
     assert benchmark.flop_per_sample(parameters, field=False) == 2 * multiply_adds
     field = 148**2 * 25 * 20 + 70**2 * 25 * 20 * 50 + 32**2 * (800 * 500 + 500 * 10)
     assert benchmark.flop_per_sample(parameters, field=True) == 2 * field / 1024
 
 
-def test_another_network_is_refused(parameters: Any) -> None:
+def test_another_network_is_refused(untrained: Network) -> None:
     def ask(parameters: Any, probe: np.ndarray) -> dict[str, Any]:
         return {"logits": np.zeros((len(probe), 10)), "exact_logits": np.zeros((len(probe), 10))}
 
     with pytest.raises(RuntimeError, match="it is not the same network"):
-        benchmark._prepare({"tuned_torch": ask}, parameters)
+        benchmark._prepare({"tuned_torch": ask}, untrained)
+
+
+def test_what_a_worker_is_sent_can_be_sent(untrained: Network) -> None:
+    load, parameters = pickle.loads(pickle.dumps((benchmark._load, untrained.parameters)))
+    assert load is benchmark._load
+    jax.tree.map(np.testing.assert_array_equal, parameters, untrained.parameters)
 
 
 @pytest.mark.parametrize("style", ["authors_style", "tuned_torch", "field_torch"])
-def test_torch_sums_the_same_noise_to_the_same_counts_and_maps(style: str, parameters: Any) -> None:
+def test_torch_sums_the_same_noise_to_the_same_counts_and_maps(style: str, untrained: Network) -> None:
     torch = pytest.importorskip("torch")
     from experiments import torch_baselines
 
-    logits = training.logits_function(MODULE, parameters)
     sums_of: Callable[..., Any] = {
         "authors_style": torch_baselines.authors_sums,
         "tuned_torch": torch_baselines.tuned_sums,
         "field_torch": torch_baselines.field_sums,
     }[style]
     in_field = style == "field_torch"
-    net = torch_baselines.network(parameters, dense=not in_field, pool_first=style != "authors_style")
+    net = torch_baselines.network(untrained.parameters, dense=not in_field, pool_first=style != "authors_style")
     if in_field:
         noise_nhwc = np.random.default_rng(0).random((2, 40, 40, 1), np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(noise_nhwc[..., 0], (28, 28), axis=(1, 2))[:, ::4, ::4]
         images = windows.reshape(-1, 28, 28, 1)
-        decisions = np.asarray(logits(jnp.asarray(images)).argmax(axis=1))
+        decisions = np.asarray(untrained(jnp.asarray(images)).argmax(axis=1))
         counts = np.bincount(decisions, minlength=10)
         sums = np.stack([images[decisions == k].sum(axis=0) for k in range(10)])
     else:
         noise_nhwc = np.array(draw_samples(WHITE, 300, seed=5))
-        response = responses.of_classifier(logits, ("decision",))
+        response = responses.of_classifier(untrained, ("decision",))
         moments = reverse_correlate(WHITE, response, 300, seed=5, sampling="independent")["decision"]
         counts, sums = moments.count, moments.sum
-    ours = np.asarray(logits(jnp.asarray(noise_nhwc[:, :28, :28])))
+    ours = np.asarray(untrained(jnp.asarray(noise_nhwc[:, :28, :28])))
     theirs = torch.tensor(noise_nhwc).permute(0, 3, 1, 2)
     np.testing.assert_allclose(net(theirs[:, :, :28, :28]).detach().flatten(1), ours, atol=1e-4)
     their_counts, their_sums = sums_of(net, theirs)
@@ -154,13 +176,13 @@ def test_torch_sums_the_same_noise_to_the_same_counts_and_maps(style: str, param
 
 @pytest.mark.parametrize("name", ["authors_style", "tuned_torch", "field_torch"])
 def test_a_torch_job_counts_every_sample_and_repeats_by_its_seed(
-    name: str, parameters: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, untrained: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torch")
     from experiments import torch_baselines
 
     monkeypatch.setattr(torch_baselines, "_fastest", lambda make, sizes: (make(sizes[0]), sizes[0]))
-    job, _ = torch_baselines.build(name, parameters, np.zeros((1, 28, 28, 1), np.float32))
+    job, _ = torch_baselines.build(name, untrained.parameters, np.zeros((1, 28, 28, 1), np.float32))
     n = 2048 if name == "field_torch" else 300
     counts, sums = job(n, 1)
     assert counts.sum() == n
@@ -170,27 +192,20 @@ def test_a_torch_job_counts_every_sample_and_repeats_by_its_seed(
     assert not np.array_equal(sums, job(n, 2)[1])
 
 
-def run(*flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "experiments.benchmark", *flags]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_help_names_every_flag_with_its_default() -> None:
-    shown = run("--help")
-    assert shown.returncode == 0
-    for flag in benchmark.Settings.__dataclass_fields__:
-        assert f"  --{flag}" in shown.stdout
-    assert "[7]" in shown.stdout
+    shown = launch.help_text(benchmark.Settings, benchmark.__doc__ or "")
+    for field in dataclasses.fields(benchmark.Settings):
+        assert f"  --{field.name}" in shown
+    assert "[7]" in shown
 
 
-@pytest.mark.parametrize(
-    ("flag", "said"),
-    [("--rounds=0", "rounds"), ("--seconds=-1", "seconds"), ("--out_dir=FILE/below", "cannot be written")],
-)
-def test_wrong_input_is_one_line_and_status_2(flag: str, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "value"), [("rounds", 0), ("seconds", -1.0)])
+def test_wrong_settings_are_named(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{name} is {value}: expected a number of at least"):
+        benchmark.Settings(**{name: value})
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ended = run(flag.replace("FILE", str(tmp_path / "file")))
-    assert ended.returncode == 2, ended.stderr
-    (line,) = ended.stderr.strip().splitlines()
-    assert line.startswith("error: ")
-    assert said in line
+    with pytest.raises(InputError, match="cannot be written"):
+        launch.execute(benchmark.run, benchmark.Settings(out_dir=str(tmp_path / "file" / "below")))

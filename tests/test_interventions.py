@@ -9,6 +9,7 @@ from wna_jax import data, noise
 from wna_jax.correlation.fields import draw_and_present
 from wna_jax.correlation.loop import reverse_correlate
 from wna_jax.networks import augmentation
+from wna_jax.runs import values
 from wna_jax.runs.errors import InputError
 from wna_jax.studies import interventions
 
@@ -38,7 +39,7 @@ def test_a_signal_is_shown_in_the_noise_and_the_noise_alone_is_averaged_beside_i
     signals = np.random.default_rng(0).uniform(size=(5, 6, 6, 1)).astype(np.float32)
     background = noise.gaussian((6, 6, 1), 0.4, 0.2)
     stimulus = interventions.embedded(background, signals, 0.3)
-    drawn, shown = draw_and_present(stimulus, jax.random.key(0), 0, 0, 64)
+    drawn, shown = values.jit(draw_and_present)(stimulus, jax.random.key(0), np.uint32(0), np.uint32(0), 64)
     np.testing.assert_array_equal(shown, drawn[..., 1:])
     used = (shown - 0.7 * drawn[..., :1]) / 0.3
     distance = np.abs(np.asarray(used)[:, None] - signals[None]).max(axis=(2, 3, 4))
@@ -83,9 +84,10 @@ def test_the_loss_gradient_is_that_of_cross_entropy(network: Network, digits: da
     def loss(images: jax.Array) -> jax.Array:
         return -jnp.take_along_axis(jax.nn.log_softmax(network(images)), labels[:, None], axis=1).sum()
 
-    ours = interventions.loss_gradient(network, images, labels)
-    scale = np.abs(np.asarray(jax.grad(loss)(images))).max()
-    np.testing.assert_allclose(ours / scale, jax.grad(loss)(images) / scale, atol=1e-4)
+    ours = jax.jit(interventions.loss_gradient)(network, images, labels)
+    expected = jax.jit(jax.grad(loss))(images)
+    scale = np.abs(np.asarray(expected)).max()
+    np.testing.assert_allclose(ours / scale, expected / scale, atol=1e-4)
 
 
 def test_a_network_that_is_sure_of_its_answer_still_has_a_gradient() -> None:
@@ -93,7 +95,7 @@ def test_a_network_that_is_sure_of_its_answer_still_has_a_gradient() -> None:
         return 60 * images.reshape(len(images), 2)
 
     image = jnp.array([[[[1.0]], [[0.0]]]])  # the loss is exp(-60), and 1 - p is 0 in float32
-    adversarial = interventions.fgsm(sure, image, jnp.array([0]), jnp.float32(0.25))
+    adversarial = jax.jit(interventions.fgsm, static_argnums=0)(sure, image, jnp.array([0]), jnp.float32(0.25))
     np.testing.assert_allclose(adversarial.ravel(), [0.75, 0.25])
 
 
@@ -126,15 +128,16 @@ def test_only_images_that_were_right_and_are_wrong_now_are_averaged() -> None:
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
 def test_movements_move_turn_and_scale(size: tuple[int, int]) -> None:
+    affine = jax.jit(augmentation.affine)
     images = jax.random.uniform(jax.random.key(0), (2, *size, 3))
-    np.testing.assert_allclose(augmentation.affine(images), images, atol=1e-6)
-    np.testing.assert_allclose(augmentation.affine(images, angle=180.0), images[:, ::-1, ::-1], atol=1e-5)
-    moved = augmentation.affine(images, down=2.0, right=-1.0)
+    np.testing.assert_allclose(affine(images), images, atol=1e-6)
+    np.testing.assert_allclose(affine(images, angle=180.0), images[:, ::-1, ::-1], atol=1e-5)
+    moved = affine(images, down=2.0, right=-1.0)
     np.testing.assert_allclose(moved[:, 2:, :-1], images[:, :-2, 1:], atol=1e-6)
     np.testing.assert_array_equal(moved[:, :2], 0)
     if size == (8, 8):
-        np.testing.assert_allclose(augmentation.affine(images, angle=90.0), jnp.rot90(images, axes=(1, 2)), atol=1e-5)
-        half = augmentation.affine(images, scale=0.5)
+        np.testing.assert_allclose(affine(images, angle=90.0), jnp.rot90(images, axes=(1, 2)), atol=1e-5)
+        half = affine(images, scale=0.5)
         means_of_four = images.reshape(2, 4, 2, 4, 2, 3).mean(axis=(2, 4))
         np.testing.assert_allclose(half[:, 2:6, 2:6], means_of_four, atol=1e-6)
         assert not half[:, :2].any()

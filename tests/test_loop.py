@@ -26,7 +26,9 @@ def network() -> Callable:
 
 
 def windows_of(field: np.ndarray, grid: int, stride: int) -> np.ndarray:
-    return np.stack([field[stride * i :, stride * j :][: SHAPE[0], : SHAPE[1]] for i in range(grid) for j in range(grid)])
+    return np.stack(
+        [field[stride * i :, stride * j :][: SHAPE[0], : SHAPE[1]] for i in range(grid) for j in range(grid)]
+    )
 
 
 @pytest.mark.parametrize("white", [noise.uniform(SHAPE), noise.gaussian(SHAPE, 0.1, 0.3)], ids=["uniform", "gaussian"])

@@ -2,9 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from wna_jax import InputError, Moments, classification_images, noise, responses, reverse_correlate
-from wna_jax.maps import mean_images, min_max, regression_images, rms_images, whitened_images
+from wna_jax.maps import mean_images, min_max, named, regression_images, rms_images, variants, whitened_images
 
 SHAPE = (12, 12, 1)
 PIXELS = 144
@@ -124,10 +125,14 @@ def test_min_max_stretches_each_map_to_the_unit_range() -> None:
     assert np.ma.getmaskarray(stretched[1]).all()
 
 
+def equal_weights(value: jax.Array, images: jax.Array) -> jax.Array:
+    return images[:, 0, :2, 0] * 0 + value
+
+
 def test_equal_weights_leave_nothing_to_compare_whatever_their_value() -> None:
     white = noise.uniform((4, 4, 1))
-    for value in (1 / 3, 1 / 7, 0.1):
-        moments = reverse_correlate(white, lambda x: x[:, 0, :2, 0] * 0 + value, 5000, batch_size=500)  # noqa: B023
+    for value in np.array([1 / 3, 1 / 7, 0.1], np.float32):
+        moments = reverse_correlate(white, Partial(equal_weights, value), 5000, batch_size=500)
         assert np.ma.getmaskarray(classification_images(moments, white).images).all()
 
 
@@ -148,11 +153,13 @@ def coloured() -> tuple[noise.Noise, np.ndarray]:
     covariance = np.exp(-((place[:, None] - place) ** 2).sum(axis=-1) / (2 * 1.5**2)) + 0.05 * np.eye(PIXELS)
     root = np.linalg.cholesky(covariance).astype(np.float32)
 
-    def sample(key: jax.Array) -> jax.Array:
-        return (jnp.asarray(root) @ jax.random.normal(key, (PIXELS,))).reshape(SHAPE)
-
     deviation = np.sqrt(np.diag(covariance)).reshape(SHAPE)
+    sample = Partial(draw_coloured, root)
     return noise.Noise("coloured", SHAPE, np.zeros(SHAPE), deviation, sample, white=False), covariance
+
+
+def draw_coloured(root: jax.Array, key: jax.Array) -> jax.Array:
+    return (root @ jax.random.normal(key, (PIXELS,))).reshape(SHAPE)
 
 
 def test_a_sharp_template_in_smooth_noise_is_recovered_by_whitening_alone() -> None:
@@ -228,3 +235,27 @@ def test_a_pixel_that_does_not_vary_has_no_slope() -> None:
     moments = reverse_correlate(pattern, lambda x: x[:, :1, :3, 0].reshape(len(x), -1) + x[:, 1, 1], 500)
     slopes = regression_images(moments, pattern)
     np.testing.assert_array_equal(np.ma.getmaskarray(slopes.images).any(axis=0), pattern.deviation == 0)
+
+
+def test_variants_are_the_maps_of_their_names_and_whitened_ones_need_a_covariance() -> None:
+    samples = np.random.default_rng(0).normal(size=(6, 2, 2, 1))
+    moments, white = moments_of(np.eye(3)[[0, 0, 1, 1, 1, 1]], samples), noise.gaussian((2, 2, 1), 0.0, 1.0)
+    maps = classification_images(moments, white)
+    found = variants(moments, white)
+    assert list(found) == ["mean", "centred", "RMS", "z-scored"]
+    np.testing.assert_array_equal(found["mean"], mean_images(moments))
+    np.testing.assert_array_equal(found["centred"], maps.images)
+    np.testing.assert_array_equal(found["RMS"], rms_images(moments))
+    np.testing.assert_array_equal(found["z-scored"], maps.images / maps.standard_error)
+    assert all(images[2].count() == 0 for images in found.values())
+    whitened = variants(moments, white, np.diag([1.0, 2.0, 3.0, 4.0]), ridges=(0.0, 0.5))
+    assert list(whitened) == [*found, "whitened, ridge 0", "whitened, ridge 0.5"]
+    np.testing.assert_allclose(whitened["whitened, ridge 0"].reshape(3, 4), maps.images.reshape(3, 4) / [1, 2, 3, 4])
+
+
+def test_a_class_without_a_map_has_no_name() -> None:
+    maps = np.ma.masked_array(np.arange(12.0).reshape(3, 2, 2, 1))
+    maps[1] = np.ma.masked
+    arrays = named("decision_map", maps)
+    assert set(arrays) == {"decision_map_0", "decision_map_2"}
+    np.testing.assert_array_equal(arrays["decision_map_2"].ravel(), [8, 9, 10, 11])

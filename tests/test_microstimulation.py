@@ -32,8 +32,8 @@ def test_suppression_takes_the_class_away(trained: dict[str, Any]) -> None:
 
 
 def test_it_writes_its_files(tmp_path: Path) -> None:
-    small: dict[str, Any] = {"dataset": "digits:2,8", "model": "mlp", "epochs": 1, "checkpoint_dir": str(tmp_path)}
-    settings = Settings(**small, out_dir=str(tmp_path), strengths=(-4.0,), images_a_class=20)
+    small: dict[str, Any] = {"dataset": "digits:2,8", "model": "logistic", "epochs": 1, "checkpoint_dir": str(tmp_path)}
+    settings = Settings(**small, out_dir=str(tmp_path), layers=("fc1",), strengths=(-4.0,), images_a_class=20)
     result = launch.execute(microstimulation.run, settings)
     assert result.metrics["strengths"] == [0, -4]
     for name in ("psychometric.png", "thresholds.png", "stimuli.png", "metrics.json", "config.json", "log.jsonl"):

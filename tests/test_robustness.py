@@ -14,6 +14,7 @@ from wna_jax.data import Dataset, Split
 from wna_jax.networks import models
 from wna_jax.networks.models import layers
 from wna_jax.networks.models.convolutional import PooledNetwork
+from wna_jax.networks.models.dense import DenseNetwork
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress
 from wna_jax.studies import robustness
@@ -51,10 +52,13 @@ def test_the_networks_of_the_first_study_have_its_parameters(name: str, count: i
 
 @pytest.fixture(scope="module")
 def both(digits: Dataset) -> tuple[robustness.Study, robustness.Study]:
-    return tuple(  # type: ignore[return-value]
-        robustness.study("dropout_mlp", digits, [0, 1], [0, 3], epochs=4, together=together)
-        for together in (True, False)
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models._REGISTRY, "narrow", partial(DenseNetwork, widths=(128, 128), dropout=0.2))
+        together, alone = (
+            robustness.study("narrow", digits, [0, 1], [0, 3], epochs=6, together=together)
+            for together in (True, False)
+        )
+    return together, alone
 
 
 def test_networks_trained_together_are_those_trained_alone(both: tuple[robustness.Study, robustness.Study]) -> None:
@@ -170,4 +174,4 @@ def test_wrong_input_is_named(changes: dict, said: str) -> None:
 
 def test_levels_that_are_no_numbers_are_named() -> None:
     with pytest.raises(InputError, match=r"levels is 'loud': expected numbers separated by commas, such as 0\.0,0\.1"):
-        launch._items("levels", ["loud"], float, settings().levels[:1] + (0.1,))
+        launch._items("levels", ["loud"], float, (0.0, 0.1))

@@ -52,7 +52,7 @@ def settings(network: Network, shared_folder: Path, tmp_path_factory: pytest.Tem
         epochs=8,
         checkpoint_dir=str(shared_folder / "network"),
         out_dir=str(tmp_path_factory.mktemp("run")),
-        num_samples=45_000,
+        num_samples=20_480,
         natural_samples=2_000,
     )
 
@@ -95,7 +95,7 @@ def test_it_draws_what_there_is(result: Result, settings: Settings) -> None:
     [
         ({"layers": ("conv9",)}, "unknown layer 'conv9' .*conv1, conv2, fc1, fc2"),
         ({"ridge": -1.0}, "ridge is -1.0"),
-        ({"noise": "stripes"}, "one image alone"),
+        ({"noise": "stripes"}, "exists only in the size"),
         ({"model": "rnn", "epochs": 1}, "no layer of this network .*choose --layers from rnn1"),
         ({"model": "rnn", "epochs": 1, "layers": ("rnn1",)}, "expected .rows, columns, units. or .units,."),
     ],

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from wna_jax import InputError, data, feed_back
-from wna_jax.templates import AUTHORS, RULES, Rule, confusion_matrix, template_classifier
+from wna_jax.statistics import confusion_matrix
+from wna_jax.templates import AUTHORS, RULES, Rule, template_classifier
 
 
 def brightest_pixel(images: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The experiments on single units: spike-triggered averages and covariances, activations, microstimulation."""
+"""The experiments on single units: spike-triggered averages and covariances, activations."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import activations, microstimulation, spike_triggered_average, spike_triggered_covariance
-from wna_jax import data, figures, statistics
+from experiments import activations, spike_triggered_average, spike_triggered_covariance
+from wna_jax import data
 from wna_jax.runs.errors import InputError
 
 
@@ -140,53 +140,3 @@ def test_activations_of_classes_are_drawn_for_both_networks(settings: dict[str, 
         InputError, match="fc1 has no spatial positions: choose from those with feature maps, conv1, conv2"
     ):
         activations.run(activations.Settings(**(settings | own | {"layers": ("fc1",)}), out_dir=str(tmp_path / "fc1")))
-
-
-def stimulate(settings: dict[str, Any], out_dir: Path, **changes: Any) -> dict:
-    own: dict[str, Any] = {"layers": None, "strengths": ("0", "-4"), "unit": "mean", "images_a_class": 20}
-    microstimulation.run(microstimulation.Settings(**(settings | own | changes), out_dir=str(out_dir)))
-    return json.loads((out_dir / "metrics.json").read_text())
-
-
-def test_suppression_takes_the_class_away(settings: dict[str, Any], tmp_path: Path) -> None:
-    metrics = stimulate(settings, tmp_path)
-    assert metrics["strengths"] == [0, -4]
-    assert {shift and shift[1] for shift in metrics["mean_shift"]["fc1"]} <= {None, *range(1, 11)}
-    assert list(metrics["mean_change"]) == ["conv1", "conv2", "fc1"]
-    for layer in metrics["mean_change"]:
-        assert metrics["mean_change"][layer][0] == 0
-    assert metrics["mean_share_without_noise"]["fc1"][0] > 0.8
-    assert metrics["mean_share_without_noise"]["fc1"][1] < 0.3
-    arrays = np.load(tmp_path / "curves.npz")
-    assert arrays["hits_conv1"].shape == (10, 21, 2)
-    np.testing.assert_array_equal(arrays["hits_conv1"][..., 0], arrays["hits_fc1"][..., 0])
-    for name in ("psychometric", "thresholds", "stimuli"):
-        assert (tmp_path / f"{name}.png").exists()
-
-
-def test_a_threshold_is_only_where_the_class_is_not_called_at_first_and_is_at_last() -> None:
-    def threshold(*share: float) -> statistics.Threshold | None:
-        y = np.array(share)
-        interval = statistics.Interval(y - 0.05, y + 0.05)
-        return microstimulation._threshold(figures.Curve([0.0, 0.5, 1.0], y, interval))
-
-    assert threshold(0.2, 0.4, 0.8).at == pytest.approx(0.625)  # type: ignore[union-attr]
-    assert threshold(0.8, 0.4, 0.8) is threshold(0.2, 0.6, 0.4) is None
-    found = {0: [threshold(0.2, 0.4, 0.8), threshold(0.2, 0.6, 0.8)], 1: [threshold(0.2, 0.4, 0.8), None]}
-    assert microstimulation.mean_shifts(found) == [(0, 2), (pytest.approx(0.375 - 0.625), 1)]
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"layers": ("conv9",)}, "unknown layer 'conv9'"),
-        ({"strengths": ("much",)}, "strengths is 'much'"),
-        ({"strengths": ("1e39",)}, "strengths is '1e39': expected numbers below 1e.06"),
-        ({"unit": "authors", "layers": ("fc2",)}, "no number for layer fc2: choose from conv1, conv2, fc1"),
-    ],
-)
-def test_wrong_input_of_microstimulation_is_named(
-    settings: dict[str, Any], tmp_path: Path, changes: dict, said: str
-) -> None:
-    with pytest.raises(InputError, match=said):
-        stimulate(settings, tmp_path, **changes)

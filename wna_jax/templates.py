@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from wna_jax.data import Dataset
 from wna_jax.maps import min_max
+from wna_jax.runs import values
 from wna_jax.runs.batches import map_over
 from wna_jax.runs.errors import InputError
 from wna_jax.statistics.classification import ClassificationReport, classification_report
@@ -57,7 +57,7 @@ def feed_back(
     present = ~np.ma.getmaskarray(shown).any(axis=(1, 2, 3))
     answers: list[Feedback | None] = [None] * len(shown)
     if present.any():
-        logits = logits_function(jnp.asarray(shown[present].filled(), jnp.float32))
+        logits = values.call(logits_function, shown[present].filled().astype(np.float32))
         for k, probability in zip(np.flatnonzero(present), np.asarray(jax.nn.softmax(logits)), strict=True):
             answers[k] = Feedback(int(probability.argmax()), float(probability.max()))
     return answers

@@ -93,17 +93,12 @@ def _find_field(same: values.Same, structure: values.Structure, grid: int) -> Ge
             [_put_window(blank, window, small, i, j) for window, (i, j) in zip(windows, places, strict=True)]
         )
         with jax.default_matmul_precision("highest"):  # two shapes of one network must agree on any device
-            together, alone = _answers(response, fields), _answers(response, windows)
+            together, alone = values.call(response, fields), values.call(response, windows)
         for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             own = np.stack([ours[n, i, j] for n, (i, j) in enumerate(places)])
             if not np.allclose(own, theirs, rtol=1e-3, atol=1e-4):
                 return "its answer to a window depends on what is outside the window"
     return small._replace(grid=grid)
-
-
-@values.jit
-def _answers(response: Callable[[jax.Array], Any], images: jax.Array) -> Any:
-    return response(images)
 
 
 def _spec(array: Any) -> jax.ShapeDtypeStruct:

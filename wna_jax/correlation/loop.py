@@ -165,9 +165,10 @@ def reverse_correlate_in_parts(
         """The moments of all responses side by side, in the structure of the response's weights."""
         counted = replace(moments, num_samples=int(moments.num_samples), num_draws=int(moments.num_draws))
         own = [slice(a, b) for a, b in itertools.pairwise(np.cumsum([0, *widths]))]
-        return jax.tree.structure(weights).unflatten(map(counted.of_responses, own))
+        return jax.tree.unflatten(jax.tree.structure(weights), [counted.of_responses(each) for each in own])
 
-    return Parts(*map(by_response, whole.halves), list(map(by_response, run.course)))
+    first, second = whole.halves
+    return Parts(by_response(first), by_response(second), list(map(by_response, run.course)))
 
 
 class _Run(NamedTuple):

@@ -2,7 +2,7 @@
 
 import operator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
@@ -20,7 +20,8 @@ class _Sums:
 
     def __add__(self, other: Self) -> Self:
         """The sums over both sets of samples together."""
-        if jax.tree.structure(self) != jax.tree.structure(other):
+        kinds: set[Any] = {jax.tree.structure(self), jax.tree.structure(other)}
+        if len(kinds) > 1:
             raise InputError("moments of independent samples and of windows of fields do not add up: use one sampling")
         return jax.tree.map(operator.add, self, other)
 

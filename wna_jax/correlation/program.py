@@ -38,7 +38,8 @@ class Program:
         """The program for a noise, a response, and so many draws per batch."""
         stimulus = noise if geometry.grid == 1 else noise.resized(geometry.field)
         box = response if isinstance(response, BlackBox) else None
-        arrays, structure = values.take_apart((stimulus, box.weigh if box else response))
+        nameless = replace(stimulus, name="")  # noises that differ in their names and arrays alone share a program
+        arrays, structure = values.take_apart((nameless, box.weigh if box else response))
         if jax.process_count() > 1:
             arrays = [np.asarray(array) for array in arrays]  # an array of one process's device is of no use to others
         arrays = jax.device_put(arrays, _everywhere())  # once, not with every batch
@@ -75,6 +76,10 @@ class _Compiled(NamedTuple):
     moments: Callable[..., Moments]
     draw: Callable[..., tuple[jax.Array, jax.Array]]
     sum_up: Callable[..., Moments]
+
+
+_square: Callable[[Any], Any] = jnp.square  # Any: moments hold NumPy arrays on the host, JAX's in a program
+_split: Callable[[Any], Any] = functools.partial(jnp.split, indices_or_sections=2, axis=-1)
 
 
 def _mesh() -> jax.sharding.Mesh:
@@ -127,12 +132,13 @@ def moments_of_batch(
     inside = jnp.arange(math.prod(grid)).reshape(*grid, 1) < size
     # The last "response" is that of all samples, of weight 1: its sums come out of the same products.
     weights = jnp.where(inside, jnp.concatenate([*leaves, jnp.ones((*grid, 1))], axis=-1), 0)
-    weight_nk, square_nk = weights.sum(axis=(1, 2)), jnp.square(weights).sum(axis=(1, 2))
-    count = jnp.sum(weights != 0, axis=(0, 1, 2), dtype=jnp.int32)
+    weight_nk: Any = weights.sum(axis=(1, 2))
+    square_nk = _square(weights).sum(axis=(1, 2))
+    count: Any = jnp.sum(weights != 0, axis=(0, 1, 2), dtype=jnp.int32)
     weight_sum = weight_nk.sum(axis=0)
     if geometry.grid == 1:
-        sums = window_sums(weights, jnp.concatenate([fields, jnp.square(fields)], axis=-1), geometry)
-        sum_, square_sum = jnp.split(sums, 2, axis=-1)
+        sums: Any = window_sums(weights, jnp.concatenate([fields, jnp.square(fields)], axis=-1), geometry)
+        sum_, square_sum = _split(sums)
         field_sums = None
     else:
         sum_, square_sum, field_sums = _sums_of_fields(geometry, mean, weights, weight_nk, square_nk, fields)
@@ -145,7 +151,7 @@ def moments_of_batch(
         count=count[own],
         weight_sum=weight_sum[own],
         weight_square_sum=square_nk.sum(axis=0)[own],
-        draw_square_sum=jnp.square(weight_nk).sum(axis=0)[own],
+        draw_square_sum=_square(weight_nk).sum(axis=0)[own],
         sum=sum_[own],
         square_sum=square_sum[own],
         field_sums=field_sums,
@@ -156,10 +162,10 @@ def _sums_of_fields(
     geometry: Geometry,
     mean: jax.Array,
     weights_nggk: jax.Array,
-    weight_nk: jax.Array,
-    square_nk: jax.Array,
+    weight_nk: Any,
+    square_nk: Any,
     fields: jax.Array,
-) -> tuple[jax.Array, jax.Array, FieldSums]:
+) -> tuple[Any, Any, FieldSums]:
     """Sums of w x and w x^2 of all windows, and of the products of each field's own sums.
 
     The products are of centred pixels, or rounding would leave nothing of the small difference that they are for.
@@ -170,7 +176,9 @@ def _sums_of_fields(
     images = jnp.moveaxis(images.reshape(*images.shape[:-1], -1, 2), -1, 0)
     a_nkhwc, squares_nkhwc = jax.lax.optimization_barrier(images)  # or each product gathers them again
     t_nhwc, n_n1 = a_nkhwc[:, -1], weight_nk[:, -1:]
-    product = functools.partial(jnp.einsum, precision="highest")  # on a CPU 1.5 times as fast as (a * b).sum(axis=0)
+    product: Any = functools.partial(
+        jnp.einsum, precision="highest"
+    )  # on a CPU 1.5 times as fast as (a * b).sum(axis=0)
     aa = product("nkhwc,nkhwc->khwc", a_nkhwc, a_nkhwc)
     sn = (weight_nk * n_n1).sum(axis=0)
     own = slice(None, -1)
@@ -180,7 +188,7 @@ def _sums_of_fields(
         at=product("nkhwc,nhwc->khwc", a_nkhwc, t_nhwc)[own],
         st=product("nk,nhwc->khwc", weight_nk, t_nhwc)[own],
         tt=aa[-1],
-        qq=jnp.square(square_nk).sum(axis=0)[own],
+        qq=_square(square_nk).sum(axis=0)[own],
         qs=(square_nk * weight_nk).sum(axis=0)[own],
         qn=(square_nk * n_n1).sum(axis=0)[own],
         sn=sn[own],
@@ -197,7 +205,7 @@ def _moments_of_gradients(
     weights: Callable[[jax.Array], jax.Array], geometry: Geometry, mean: jax.Array, images: jax.Array, size: jax.Array
 ) -> Moments:
     """Moments in which gradients, and their squares, stand in the place of the weighted images."""
-    gradients = jax.vmap(jax.jacrev(lambda image: weights(image[None])[0]))(images)
+    gradients: Any = jax.vmap(jax.jacrev(lambda image: weights(image[None])[0]))(images)
     gradients = jnp.where((jnp.arange(len(images)) < size).reshape(-1, 1, 1, 1, 1), gradients, 0)
     moments = moments_of_batch(geometry, mean, weights(images), images, size)
-    return replace(moments, sum=gradients.sum(axis=0), square_sum=jnp.square(gradients).sum(axis=0))
+    return replace(moments, sum=gradients.sum(axis=0), square_sum=_square(gradients).sum(axis=0))

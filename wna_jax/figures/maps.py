@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -16,7 +17,7 @@ from wna_jax.studies.ensembles import Agreement
 from wna_jax.templates import Feedback
 
 _COLUMNS = 10
-_NAME = {"fontsize": 9, "fontweight": "bold"}
+_NAME: dict[str, Any] = {"fontsize": 9, "fontweight": "bold"}
 _HEADED, _CAPTIONED = 0.28, 0.19  # inches above a map with two lines, and below one
 RELIABLE = 0.9
 """The split-half reliability below which a map is marked."""

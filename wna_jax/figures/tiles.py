@@ -95,7 +95,7 @@ class Tiles:
         """A map from -limit (blue) to limit (red), or, where all is masked, why there is none."""
         if not z_hwc.count():
             left, right, bottom, top = self._extent(row, column)
-            dotted = {"fill": False, "edgecolor": QUIET, "linestyle": ":", "linewidth": 0.8}
+            dotted: dict[str, Any] = {"fill": False, "edgecolor": QUIET, "linestyle": ":", "linewidth": 0.8}
             self.axes.add_patch(Rectangle((left, top), right - left, bottom - top, **dotted))
             middle = (left + right) / 2, (top + bottom) / 2
             self.text(*middle, why_empty, ha="center", va="center", color=QUIET)

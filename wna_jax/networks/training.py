@@ -255,12 +255,7 @@ def descend(
 
 def predict(network: Callable[[jax.Array], jax.Array], images: np.ndarray) -> np.ndarray:
     """The logits [n, K] of images [n, H, W, C] on the [0, 1] scale."""
-    return map_over(lambda batch: _apply(network, batch), (images,), _EVALUATION_BATCH)
-
-
-@values.jit
-def _apply(network: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-    return network(images)
+    return map_over(lambda batch: values.call(network, batch), (images,), _EVALUATION_BATCH)
 
 
 def evaluate(network: Callable[[jax.Array], jax.Array], split: Split) -> dict[str, float]:

@@ -110,7 +110,7 @@ def covariance(noise: Noise, num_draws: int = _DRAWS) -> np.ndarray:
     return products / num_draws - np.outer(total, total) / num_draws**2
 
 
-_Sums = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+_Sums = tuple[np.ndarray, np.ndarray]
 
 
 def _sum_and_squares(images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -119,27 +119,28 @@ def _sum_and_squares(images: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _sum_and_products(images: jax.Array) -> tuple[jax.Array, jax.Array]:
     flat = images.reshape(len(images), -1)
-    return flat.sum(axis=0), jnp.matmul(flat.T, flat, precision="highest")
+    return images.sum(axis=0), jnp.matmul(flat.T, flat, precision="highest")
 
 
-def _sums_over_draws(sample: Sampler, sums: _Sums, num_draws: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Float64 sums over draws minus the mean of the first ones, and that mean: small numbers add up precisely."""
+def _sums_over_draws(
+    sample: Sampler, sums: Callable[[jax.Array], tuple[jax.Array, jax.Array]], num_draws: int
+) -> tuple[np.ndarray, _Sums]:
+    """Float64 sums over draws minus the mean of the first ones, and that mean: sums of small numbers are precise."""
     indices = np.arange(num_draws, dtype=np.int32)
-    shift = _mean_of_draws(sample, indices[:_BATCH])
-    totals = sum_over(lambda batch: _sums_of_draws(sample, sums, shift, batch), (indices,), _BATCH)
-    return np.asarray(shift, np.float64), totals
+    first = indices[:_BATCH]
+
+    def about(shift: np.ndarray, indices: np.ndarray) -> _Sums:
+        return sum_over(lambda batch: _sums_of_draws(sample, sums, shift, batch), (indices,), _BATCH)
+
+    shape = jax.eval_shape(lambda key: sample(key), jax.random.key(0)).shape
+    shift = np.asarray(about(np.zeros(shape, np.float32), first)[0] / len(first), np.float32)
+    return np.asarray(shift, np.float64), about(shift, indices)
 
 
-def _draws(sample: Sampler, indices: jax.Array) -> jax.Array:
+@values.jit
+def _sums_of_draws(
+    sample: Sampler, sums: Callable[[jax.Array], tuple[jax.Array, jax.Array]], shift: jax.Array, indices: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     key = jax.random.fold_in(jax.random.key(0), _KEY_OF_ESTIMATES)
-    return jax.vmap(lambda i: sample(jax.random.fold_in(key, i)))(indices)
-
-
-@values.jit
-def _mean_of_draws(sample: Sampler, indices: jax.Array) -> jax.Array:
-    return _draws(sample, indices).mean(axis=0)
-
-
-@values.jit
-def _sums_of_draws(sample: Sampler, sums: _Sums, shift: jax.Array, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return sums(_draws(sample, indices) - shift[None])
+    draws = jax.vmap(lambda i: sample(jax.random.fold_in(key, i)))(indices)
+    return sums(draws - shift[None])

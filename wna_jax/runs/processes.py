@@ -30,7 +30,7 @@ def keep_compiled_programs() -> None:
     Networks are arguments of the programs, so that other weights need no other program. JAX_COMPILATION_CACHE_DIR
     names another place; JAX itself deletes what has not been used for long above a GiB.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):
         jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "programs"))
         jax.config.update("jax_compilation_cache_max_size", 2**30)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -100,3 +100,9 @@ def jit(function: Callable[..., Result]) -> Callable[..., Result]:
         return program(structure)(arrays)
 
     return call
+
+
+@jit
+def call(function: Callable[..., Result], *arguments: Any) -> Result:
+    """`function(*arguments)`, compiled."""
+    return function(*arguments)

@@ -4,7 +4,7 @@ A picture in noise (`embedded`), a pattern mixed into images (`MIXES`), a step a
 patch (`stamp`, `poison`). `hits` counts the answers as a function of the strength.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -108,16 +108,21 @@ def embedded(noise: Noise, signals_nhwc: np.ndarray, weight: float) -> Noise:
         (height, width, 2 * channels),
         np.concatenate([of_noise[0], mean], axis=-1),
         np.concatenate([of_noise[1], deviation], axis=-1),
-        Partial(_draw_embedded, noise, jnp.asarray(signals), np.float32(weight)),
+        Partial(_draw_embedded, noise, _padded(signals), np.int32(len(signals)), np.float32(weight)),
         white=False,
         present=_second_half,
     )
 
 
-def _draw_embedded(noise: Noise, signals: jax.Array, weight: jax.Array, key: jax.Array) -> jax.Array:
+def _padded(signals: np.ndarray) -> jax.Array:
+    """The signals, and black images up to a multiple of 1,024: classes of different sizes share a compiled program."""
+    return jnp.asarray(np.pad(signals, ((0, -len(signals) % 1024), (0, 0), (0, 0), (0, 0))))
+
+
+def _draw_embedded(noise: Noise, signals: jax.Array, count: jax.Array, weight: jax.Array, key: jax.Array) -> jax.Array:
     noise_key, choice = jax.random.split(key)
     z = noise.sample(noise_key)
-    s = signals[jax.random.randint(choice, (), 0, len(signals))]
+    s = signals[jax.random.randint(choice, (), 0, count)]
     return jnp.concatenate([z, weight * s + (1 - weight) * z], axis=-1)
 
 
@@ -143,6 +148,36 @@ def multiply(images: jax.Array, pattern: jax.Array, weight: jax.Array) -> jax.Ar
 Mix = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """Images [n, H, W, C], a pattern that broadcasts to them, and its weight -> images."""
 MIXES: dict[str, Mix] = {"blend": blend, "add": add, "multiply": multiply}
+
+
+def targeted_hits(
+    logits_function: LogitsFunction,
+    images: np.ndarray,
+    patterns: Mapping[int, np.ndarray],
+    weights: Sequence[float],
+    mix: Mix = blend,
+    report: Report = silent,
+) -> np.ndarray:
+    """How many images are called the target when its pattern is mixed into them.
+
+    Args:
+        logits_function: the network.
+        images: on the [0, 1] scale, [N, H, W, C].
+        patterns: by target class, in order, [H, W, C].
+        weights: of the pattern, S numbers.
+        mix: how the pattern is mixed in.
+        report: progress, in images shown.
+
+    Returns:
+        Counts int64 [targets, S].
+    """
+    changes = {target: mixed_with(pattern, mix) for target, pattern in patterns.items()}
+    return np.stack(
+        [
+            hits(logits_function, change, weights, images, np.full(len(images), target, np.int32), report)
+            for target, change in changes.items()
+        ]
+    )
 
 
 def mixed_with(pattern: np.ndarray, mix: Mix = blend) -> Change:

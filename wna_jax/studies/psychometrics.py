@@ -78,13 +78,14 @@ def psychometric_curve(
         signals_nhwc: the signals s, float32 [N, H, W, C] on the [0, 1] scale.
         k: the class.
         weights: S rising numbers g from 0 (noise alone) to 1 (signal alone).
-        num_stimuli: per weight. By default one per signal; with more, the signals come again in the same order.
+        num_stimuli: per weight. By default one per signal; with more, the signals are repeated in the same order.
         seed: of the noise.
         report: progress, in images shown.
     """
     size = num_stimuli or len(signals_nhwc)
     shown = np.resize(signals_nhwc, (size, *signals_nhwc.shape[1:]))
-    return PsychometricCurve(weights, _hits(network, noise, shown, k, weights, seed, report), size)
+    hits = interventions.hits(network, _in_noise, weights, _parts(noise, shown, seed), np.full(size, k), report)
+    return PsychometricCurve(weights, hits, size)
 
 
 def curves_under_currents(
@@ -104,8 +105,10 @@ def curves_under_currents(
     The stimuli are the same under all currents. The other arguments are those of `psychometric_curve`.
     """
     under_currents = Partial(_under_currents, units.stimulated(network, layer), currents)
-    hits = _hits(under_currents, noise, signals_nhwc, k, weights, seed, report)
-    return [PsychometricCurve(weights, under_current, len(signals_nhwc)) for under_current in hits.T]
+    size = len(signals_nhwc)
+    parts = _parts(noise, signals_nhwc, seed)
+    hits = interventions.hits(under_currents, _in_noise, weights, parts, np.full(size, k), report)
+    return [PsychometricCurve(weights, under_current, size) for under_current in hits.T]
 
 
 def _under_currents(
@@ -114,18 +117,8 @@ def _under_currents(
     return jax.vmap(stimulated, in_axes=(None, 0))(images, currents)
 
 
-def _hits(
-    network: Callable[[jax.Array], jax.Array],
-    noise: Noise,
-    signals_nhwc: np.ndarray,
-    k: int,
-    weights: Sequence[float],
-    seed: int,
-    report: Report,
-) -> np.ndarray:
-    drawn = np.asarray(draw_samples(noise, len(signals_nhwc), seed=seed))
-    wanted = np.full(len(signals_nhwc), k, np.int32)
-    return interventions.hits(network, _in_noise, weights, (drawn, signals_nhwc), wanted, report)
+def _parts(noise: Noise, signals: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(draw_samples(noise, len(signals), seed=seed)), signals
 
 
 def _in_noise(noise_and_signals: tuple[jax.Array, jax.Array], weight: jax.Array) -> jax.Array:
@@ -168,9 +161,9 @@ def discriminate(
         noise: what the signals are shown in.
         signals: the images of each of the two classes, float32 [N, H, W, C] on the [0, 1] scale.
         weight: of the signal, from 0 to 1.
-        num_samples: for each of the two.
-        seed: of the noise. The second signal takes the next one: errors of the two must be independent.
-        state_dir: as for `reverse_correlate`, which also takes the other options.
+        num_samples: noise samples per signal.
+        seed: of the noise. The second signal takes the next seed: the errors of the two must be independent.
+        state_dir: where each signal's job keeps its state, in a folder of its own.
         **options: those of `reverse_correlate`.
     """
     respond = responses.of_classifier(choose, ["decision"])

@@ -10,11 +10,12 @@ import pytest
 from jax import lax
 from PIL import Image
 
-from experiments import gan
+from experiments import gan, launch
 from wna_jax import data
 from wna_jax.data.dataset import Source, Split, assemble
-from wna_jax.networks import gans as adversarial
-from wna_jax.networks.gans import AdversarialSpec, sliced_wasserstein
+from wna_jax.networks import gans
+from wna_jax.networks.gan_scores import confident_answers, repeated_distances, sliced_wasserstein
+from wna_jax.networks.gans import AdversarialSpec
 from wna_jax.networks.models.layers import DoublingConvolution, HalvingConvolution, space_to_depth
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress
@@ -70,18 +71,32 @@ def test_convolutions_over_blocks_are_the_strided_and_the_transposed_one() -> No
 def test_the_distance_of_shifted_images_is_the_shift() -> None:
     rng = np.random.default_rng(0)
     images = rng.random((200, 6, 6, 1), np.float32)
-    assert sliced_wasserstein(images, images[::-1]) == 0  # the order does not matter
+    assert sliced_wasserstein(images, images[::-1]) < 1e-6  # the order does not matter, but for rounding
     assert sliced_wasserstein(images, images + np.float32(0.3), directions=4096) == pytest.approx(0.3, rel=0.05)
     other = rng.random((200, 6, 6, 1), np.float32)
     assert 0 < sliced_wasserstein(images, other) < sliced_wasserstein(images, other**3) / 3
 
 
+def test_repeated_distances_are_of_other_draws_and_directions() -> None:
+    images = np.random.default_rng(0).random((50, 4, 4, 1), np.float32)
+    draws = {"same": lambda _: images, "shifted": lambda draw: images + np.float32(0.1 * draw)}
+    found = repeated_distances(draws, images, repeats=3)
+    assert found["same"] == (0, 0)
+    values = [sliced_wasserstein(images + np.float32(0.1 * draw), images, seed=draw) for draw in range(3)]
+    assert found["shifted"] == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+
+
+def test_confident_answers_are_counted_by_class() -> None:
+    found = confident_answers(np.array([[0.95, 0.05], [0.92, 0.08], [0.5, 0.5], [0.1, 0.9]]), 0.9)
+    assert found == (0.5, [2, 0], 1)
+
+
 @pytest.fixture(scope="module")
-def trained(bars: data.Dataset, spec: AdversarialSpec) -> adversarial.Trained:
-    return adversarial.fit(spec, bars, 15)
+def trained(bars: data.Dataset, spec: AdversarialSpec) -> gans.Trained:
+    return gans.fit(spec, bars, 15)
 
 
-def test_the_generator_nears_the_data(trained: adversarial.Trained) -> None:
+def test_the_generator_nears_the_data(trained: gans.Trained) -> None:
     assert list(trained.snapshots) == [0, 64, 128, trained.steps]
     assert trained.losses.shape == (trained.steps, 2)
     assert trained.distances[trained.steps] < 0.8 * trained.distances[0]
@@ -97,15 +112,15 @@ class StoppedError(Exception):
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(
-    bars: data.Dataset, spec: AdversarialSpec, trained: adversarial.Trained, tmp_path: Path
+    bars: data.Dataset, spec: AdversarialSpec, trained: gans.Trained, tmp_path: Path
 ) -> None:
     def stop(progress: Progress) -> None:
         if progress.done >= 100 * spec.batch_size:
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        adversarial.fit(spec, bars, 10, tmp_path, stop)
-    resumed = adversarial.fit(spec, bars, 15, tmp_path)  # and on, as it is given more epochs
+        gans.fit(spec, bars, 10, tmp_path, stop)
+    resumed = gans.fit(spec, bars, 15, tmp_path)  # and on, as it is given more epochs
     jax.tree.map(np.testing.assert_array_equal, trained.players, resumed.players)
     np.testing.assert_array_equal(trained.losses, resumed.losses)
     assert resumed.distances == trained.distances
@@ -113,9 +128,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
 
     for change, said in (({"width": 4}, "width 8 .now 4"), ({"beta1": 0.9}, "beta1 0.5 .now 0.9")):
         with pytest.raises(InputError, match=said):
-            adversarial.fit(replace(spec, **change), bars, 15, tmp_path)
+            gans.fit(replace(spec, **change), bars, 15, tmp_path)
     with pytest.raises(InputError, match="ask for at least as many"):
-        adversarial.fit(spec, bars, 1, tmp_path)
+        gans.fit(spec, bars, 1, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -130,52 +145,60 @@ def test_what_cannot_be_trained_is_named(
     bars: data.Dataset, spec: AdversarialSpec, change: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
-        adversarial.fit(replace(spec, **change), bars, 1)
+        gans.fit(replace(spec, **change), bars, 1)
 
 
 def test_image_sizes_decide_the_depth() -> None:
     spec = AdversarialSpec("x", "", width=4)
     for shape, widths in (((28, 28, 1), (4, 8)), ((64, 64, 3), (4, 8, 16, 32)), ((32, 48, 3), (4, 8, 16))):
-        generator, discriminator = adversarial.networks(spec, shape)
+        generator, discriminator = gans.networks(spec, shape)
         assert generator.widths == discriminator.widths == widths
     for shape in ((45, 45, 1), (62, 62, 3)):
         with pytest.raises(InputError, match="resize them"):
-            adversarial.networks(spec, shape)
+            gans.networks(spec, shape)
 
 
-@pytest.fixture
-def settings(tmp_path: Path, network_settings: dict[str, Any]) -> gan.Settings:
-    own: dict[str, Any] = {"image_size": 16, "width": 4, "code_size": 8, "real_images": 64}
-    rates: dict[str, Any] = {"learning_rate": 1e-3, "beta1": 0.5, "epochs": 1, "out_dir": str(tmp_path / "out")}
-    return gan.Settings(**(network_settings | own | rates))
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, network_settings: dict[str, Any]) -> dict[str, Any]:
+    own: dict[str, Any] = {"image_size": 16, "width": 4, "code_size": 8, "real_images": 64, "learning_rate": 1e-3}
+    checkpoints = {"checkpoint_dir": str(tmp_path_factory.mktemp("checkpoints"))}  # the classifier sees other images
+    return network_settings | own | checkpoints | {"epochs": 1}
 
 
-def test_generated_digits_are_judged(settings: gan.Settings) -> None:
-    gan.run(settings)
-    out_dir = Path(settings.out_dir)
-    metrics = json.loads((out_dir / "metrics.json").read_text())
+def test_generated_digits_are_judged(settings: dict[str, Any], tmp_path: Path) -> None:
+    metrics = launch.execute(gan.run, gan.Settings(**settings, out_dir=str(tmp_path))).metrics
     distance = {kind: mean for kind, (mean, _) in metrics["sliced_wasserstein"].items()}
     assert distance["training"] < min(distance["generated"], distance["noise"])
     assert 0 <= metrics["judged"]["generated"]["confident"] <= 1
     assert metrics["judged"]["test"]["classes_present"] == 10
+    assert json.loads((tmp_path / "metrics.json").read_text())["judged"] == metrics["judged"]
     for name in ("samples", "training", "losses", "distance"):
-        with Image.open(out_dir / f"{name}.png") as image:
+        with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 100
+    assert not list(tmp_path.glob(".partial*"))
 
 
-def test_a_folder_of_too_few_images_is_refused(settings: gan.Settings, tmp_path: Path) -> None:
-    (tmp_path / "few").mkdir()
+def test_a_folder_of_too_few_images_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
     for i in range(20):
-        Image.fromarray(np.full((16, 16), i, np.uint8)).save(tmp_path / "few" / f"{i}.png")
+        Image.fromarray(np.full((16, 16), i, np.uint8)).save(folder / f"{i}.png")
+    of_folder = settings | {"dataset": f"folder:{folder}", "out_dir": str(tmp_path / "out")}
     with pytest.raises(InputError, match="15 training images, which makes no batch of 64"):
-        gan.run(replace(settings, dataset=f"folder:{tmp_path / 'few'}"))
-    few = replace(settings, dataset=f"folder:{tmp_path / 'few'}", real_images=8)
-    gan.run(few)  # 4 test images
-    with Image.open(Path(settings.out_dir) / "samples.png") as image:
-        assert min(image.size) > 50
-    with pytest.raises(InputError, match="epochs is 0"):
-        gan.run(replace(few, epochs=0))
-    with pytest.raises(InputError, match="unknown model 'papercnn'"):
-        gan.run(replace(settings, model="papercnn"))
-    with pytest.raises(InputError, match="image_size is 4"):
-        gan.run(replace(settings, image_size=4))
+        gan.run(gan.Settings(**of_folder))
+    result = gan.run(gan.Settings(**(of_folder | {"real_images": 8})))  # 4 test images
+    assert result.metrics["judged"] == {}
+    assert min(result.figures["samples.png"]().get_size_inches()) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"model": "papercnn"}, "unknown model 'papercnn'"),
+        ({"image_size": 4}, "image_size is 4"),
+    ],
+)
+def test_wrong_input_is_named(settings: dict[str, Any], change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        gan.run(gan.Settings(**(settings | change)))
