@@ -10,7 +10,6 @@ the root mean square, and the mean in three levels. Each is stretched to [0, 1] 
 Writes to --out_dir: map_variants.png, maps.npz, metrics.json, config.json, log.jsonl and state/ (to go on from).
 """
 
-from collections import ChainMap
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +79,9 @@ def run(settings: Settings, report: Report = silent) -> Result:
         captions = [templates.captions(answers, dataset.class_names) for answers in feedback.values()]
         return figures.gallery(shown, list(variants), title, captions, dataset.class_names)
 
-    arrays = [maps.named(f"{name.replace(' ', '_')}_map", images) for name, images in variants.items()]
+    arrays: dict[str, np.ndarray] = {}
+    for name, images in variants.items():
+        arrays |= maps.named(f"{name.replace(' ', '_')}_map", images)
     summary = [
         *(
             f"{name:25s}{right} of {count} maps are called by their own class"
@@ -89,7 +90,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
         f"confident       {kept:,} of {settings.num_samples:,}",
         f"look at         {settings.folder / 'map_variants.png'}",
     ]
-    return Result(metrics, summary, {"map_variants.png": gallery}, {"maps.npz": dict(ChainMap(*arrays))})
+    return Result(metrics, summary, {"map_variants.png": gallery}, {"maps.npz": arrays})
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -25,7 +24,6 @@ from wna_jax import correlation, data, figures, maps, noise, responses, statisti
 from wna_jax.correlation import FieldSums, Moments
 from wna_jax.correlation import fields as sampling
 from wna_jax.maps import ClassificationImages
-from wna_jax.runs import values
 from wna_jax.runs.files import or_none
 from wna_jax.runs.progress import Report, Stopwatch, silent
 
@@ -78,7 +76,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
         batch_size=settings.batch_size,
         sampling=settings.sampling,  # type: ignore[arg-type]
         state_dir=settings.folder / "state",
-        identity=networks.identity(settings, dataset, trained.network),
+        identity=networks.identity(settings, dataset, trained.network, responses=list(names)),
         report=watch,
     )
     gradients = _gradients(settings, stimulus, trained.network, report)
@@ -86,7 +84,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
     metrics = _metrics(settings, dataset, trained, found, watch)
     return Result(
         metrics,
-        list(_summary(settings, dataset, metrics)),
+        list(_summary(settings, dataset, found, metrics)),
         _figures(settings, dataset, stimulus, trained, found),
         {"maps.npz": _arrays(found)},
     )
@@ -174,10 +172,7 @@ def _metrics(
         "counts": counts.tolist(),
         "empty_classes": np.flatnonzero(counts == 0).tolist(),
         "mean_weights": {name: (m.weight_sum / m.num_samples).tolist() for name, m in moments.items()},
-        "feedback": {
-            name: [answer and answer.as_json(k) for k, answer in enumerate(answers)]
-            for name, answers in found.feedback.items()
-        },
+        "feedback": {name: templates.as_json(answers) for name, answers in found.feedback.items()},
         "sampling": "independent" if moments["decision"].field_sums is None else "field",
         "share_standard_errors": or_none(maps.share_standard_error(moments["decision"])),
         "reliability": {name: or_none(half.reliability) for name, half in found.reliability.items()},
@@ -253,11 +248,12 @@ def _figures(
         return figures.shares(decision.count, errors, p, dataset.class_names, f"What {what} answers to {dose}")
 
     def examples() -> Figure:
-        samples = correlation.draw_samples(stimulus, _EXAMPLES, seed=settings.seed)
-        answers = jax.nn.softmax(values.call(trained.network, samples))
-        captions = [f"{dataset.class_names[int(p.argmax())]} {float(p.max()):.2f}" for p in answers]
-        title = f"{settings.noise} noise, and what the network calls it"
-        return figures.gallery(np.asarray(samples)[None], [""], title, [captions])
+        samples = np.asarray(correlation.draw_samples(stimulus, _EXAMPLES, seed=settings.seed))
+        answers = templates.feed_back(trained.network, np.ma.masked_array(samples), stretch=False)
+        captions = [answer.text(dataset.class_names) for answer in answers if answer]
+        return figures.gallery(
+            samples[None], [""], f"{settings.noise} noise, and what the network calls it", [captions]
+        )
 
     def gallery() -> Figure:
         members = [dataset.members(k) / 255 for k in range(dataset.num_classes)]
@@ -279,7 +275,7 @@ def _figures(
     }
 
 
-def _summary(settings: Settings, dataset: data.Dataset, metrics: Mapping[str, Any]) -> Iterator[str]:
+def _summary(settings: Settings, dataset: data.Dataset, found: Analysis, metrics: Mapping[str, Any]) -> Iterator[str]:
     """The last lines on the terminal: what was found, and where it is."""
     counts = np.array(metrics["counts"])
     most, rate = int(counts.argmax()), metrics["samples_per_second"]
@@ -289,10 +285,9 @@ def _summary(settings: Settings, dataset: data.Dataset, metrics: Mapping[str, An
     yield f"noise images    {counts.sum():,} ({metrics['sampling']}), {speed}"
     yield f"called most     {dataset.class_names[most]} ({counts[most] / counts.sum():.1%})"
     yield f"never called    {', '.join(empty) if empty else 'none: every class has a decision map'}"
-    for name, answers in metrics["feedback"].items():
-        given = [answer for answer in answers if answer]
-        right = sum(answer["correct"] for answer in given)
-        yield f"{name + ' maps':15s} {len(given)} of {len(counts)} classes; {right} are called by their own class"
+    for name, answers in found.feedback.items():
+        right, given = templates.called_right(answers)
+        yield f"{name + ' maps':15s} {given} of {len(counts)} classes; {right} are called by their own class"
     for name, known in metrics["reliability"].items():
         good = sum(value is not None and value >= figures.RELIABLE for value in known)
         yield f"reliable maps   {good} of {len(known)} {name} maps (split half >= {figures.RELIABLE})"

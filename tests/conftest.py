@@ -3,8 +3,10 @@
 import contextlib
 import fcntl
 import gc
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ CHECKED = [f"wna_jax.{name}" for name in ("correlation.fields", "correlation.pro
 with install_import_hook(CHECKED, "beartype.beartype"):
     import wna_jax  # noqa: F401 - before anything else imports it
 
+import flax.linen as nn
 import jax
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -64,6 +68,22 @@ def digits() -> data.Dataset:
 
 
 @pytest.fixture(scope="session")
+def random_network() -> Callable[[nn.Module], Network]:
+    """Makes a network of random weights and positive biases, without the seconds that compiling its `init` takes."""
+
+    def draw(module: nn.Module) -> Network:
+        random = np.random.default_rng(0)
+        shapes = jax.eval_shape(partial(models.initial_parameters, module), jax.random.key(0))
+        return Network(module, jax.tree.map(lambda leaf: one(random, leaf.shape), shapes))
+
+    def one(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        numbers = random.standard_normal(shape, np.float32) / np.float32(math.sqrt(math.prod(shape[:-1])))
+        return numbers if len(shape) > 1 else np.abs(numbers) / 10
+
+    return draw
+
+
+@pytest.fixture(scope="session")
 def network(digits: data.Dataset, shared_folder: Path) -> Network:
     """The paper's network, trained on digits by the first worker that needs it."""
     spec = TrainingSpec("digits", digits.fingerprint, "paper_cnn", epochs=8)
@@ -88,11 +108,11 @@ def network_settings(shared_folder: Path, digits: data.Dataset) -> dict[str, Any
 
 @pytest.fixture(scope="session")
 def small_digits(shared_folder: Path, digits: data.Dataset) -> str:
-    """The name of a data set, a folder of all digits at 18x18 pixels: fits that take seconds at 28x28 take none."""
-    folder = shared_folder / "digits_18"
-    with one_at_a_time(shared_folder / "digits_18.lock"):
+    """The name of a data set, a folder of all digits at 20x20 pixels, for what takes long at 28x28."""
+    folder = shared_folder / "digits_20"
+    with one_at_a_time(shared_folder / "digits_20.lock"):
         if not folder.exists():
-            small = digits.resized(18)
+            small = digits.resized(20)
             for part in ("train", "validation", "test"):
                 images, labels = getattr(small, part)
                 for i, (image, label) in enumerate(zip(images, labels, strict=True)):

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,69 +10,83 @@ import pytest
 from PIL import Image
 
 from experiments import autoencoder
-from wna_jax.data import Dataset
-from wna_jax.networks import autoencoders as autoencoding
+from experiments.launch import execute
+from wna_jax import data
+from wna_jax.networks import autoencoders
 from wna_jax.networks.models import generative
 from wna_jax.runs.errors import InputError
 
 
-@pytest.fixture
-def settings(network_settings: dict[str, Any], tmp_path: Path) -> autoencoder.Settings:
-    common = {name: value for name, value in network_settings.items() if name not in ("model", "epochs")}
-    own = {"autoencoders": ("conv_autoencoder",), "denoise": 0.3, "epochs": 10, "out_dir": str(tmp_path)}
-    return autoencoder.Settings(**(common | own))
+@pytest.fixture(scope="module")
+def digits_16(digits: data.Dataset) -> Iterator[data.Dataset]:
+    """The digits at 16x16 pixels, which train three times as fast; "digits" loads them."""
+    small, load = digits.resized(16), data.load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name, *rest: small if name == "digits" else load(name, *rest))
+        yield small
+
+
+def settings(folder: Path, **changes: Any) -> autoencoder.Settings:
+    own: dict[str, Any] = {"autoencoders": ("conv_autoencoder",), "denoise": 0.3, "epochs": 10}
+    return autoencoder.Settings(**(own | {"out_dir": str(folder), "checkpoint_dir": str(folder / "ck")} | changes))
 
 
 def test_a_denoised_digit_is_nearer_than_a_noisy_one_and_its_code_knows_its_class(
-    settings: autoencoder.Settings, digits: Dataset, tmp_path: Path
+    digits_16: data.Dataset, tmp_path: Path
 ) -> None:
-    autoencoder.run(settings)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = execute(autoencoder.run, settings(tmp_path)).metrics
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
     found = metrics["conv_autoencoder"]
     assert found["epochs"][-1]["validation_mse"] < 0.5 * found["epochs"][0]["validation_mse"]
     assert found["code_size"] == 64
     assert found["linear_probe"]["accuracy"] > 0.85
     low, high = found["linear_probe"]["interval"]
     assert low < found["linear_probe"]["accuracy"] < high
-    noise_mse = 0.3**2 * np.mean((digits.test.images / 255 - 0.5) ** 2 + 1 / 12)
+    noise_mse = 0.3**2 * np.mean((digits_16.test.images / 255 - 0.5) ** 2 + 1 / 12)
     assert found["test_mse"] < 0.7 * noise_mse
     assert metrics["principal components"]["linear_probe"]["accuracy"] > 0.85
     for name in ("reconstructions", "errors", "walk"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 100
+    assert not list(tmp_path.glob(".partial*"))
+    with np.load(tmp_path / "codes.npz") as arrays:
+        assert arrays["codes_conv_autoencoder"].shape == (len(digits_16.test.labels), 64)
 
 
-def test_a_code_of_two_scales_is_decoded_to_both(
-    settings: autoencoder.Settings, digits: Dataset, tmp_path: Path
-) -> None:
-    autoencoder.run(replace(settings, autoencoders=("two_scale_autoencoder",), denoise=0.0))
-    found = json.loads((tmp_path / "metrics.json").read_text())["two_scale_autoencoder"]
-    images = jnp.asarray(digits.test.images / np.float32(255))
-    small = np.asarray(autoencoding.thumbnails(images, 10))
+def test_a_code_of_two_scales_is_decoded_to_both(digits_16: data.Dataset, tmp_path: Path) -> None:
+    result = autoencoder.run(settings(tmp_path, autoencoders=("two_scale_autoencoder",), denoise=0.0, epochs=6))
+    found = result.metrics["two_scale_autoencoder"]
+    images = jnp.asarray(digits_16.test_images)
+    small = np.asarray(autoencoders.thumbnails(images, 10))
     assert small.shape[1:] == (10, 10, 1)
     np.testing.assert_allclose(small.mean(axis=(1, 2)), images.mean(axis=(1, 2)), atol=0.03)
     assert found["thumbnail_test_mse"] < 0.4 * small.var(axis=0).mean()  # of the mean thumbnail
     assert found["test_mse"] < 0.4 * np.var(images, axis=0).mean()
+    assert result.figures["reconstructions.png"]().axes  # the thumbnails are drawn, too
 
 
-def test_a_folder_of_one_well_filled_class_is_enough(settings: autoencoder.Settings, tmp_path: Path) -> None:
+def test_a_folder_of_one_well_filled_class_is_enough(tmp_path: Path) -> None:
     for name, count in (("many", 40), ("few", 2)):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(count):
             Image.fromarray(np.full((8, 8), 5 * i, np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
-    autoencoder.run(replace(settings, dataset=f"folder:{tmp_path / 'images'}", epochs=1))
-    assert (tmp_path / "reconstructions.png").stat().st_size > 0
+    dataset = f"folder:{tmp_path / 'images'}"
+    result = autoencoder.run(settings(tmp_path, dataset=dataset, autoencoders=("autoencoder",), epochs=1))
+    assert result.metrics["autoencoder"]["test_mse"] > 0
+    assert result.figures["reconstructions.png"]().axes
 
 
-def test_wrong_input_is_named(settings: autoencoder.Settings) -> None:
+def test_wrong_input_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"unknown autoencoder 'conv_vea' .did you mean 'conv_vae'"):
-        autoencoder.run(replace(settings, autoencoders=("conv_vea",)))
+        settings(tmp_path, autoencoders=("conv_vea",))
     with pytest.raises(InputError, match="autoencoders is empty"):
-        autoencoder.run(replace(settings, autoencoders=()))
+        settings(tmp_path, autoencoders=())
+    with pytest.raises(InputError, match=r"denoise is 0.95: expected a number from 0 to 0.9"):
+        settings(tmp_path, denoise=0.95)
     with pytest.raises(InputError, match="epochs is 0"):
-        autoencoder.run(replace(settings, epochs=0))
+        autoencoder.run(settings(tmp_path, epochs=0))
     with pytest.raises(InputError, match=r"noise_weight is 1.0"):
-        autoencoding.DenoisingSpec("digits", "", "conv_vae", noise_weight=1.0)
+        autoencoders.DenoisingSpec("digits", "", "conv_vae", noise_weight=1.0)
     module = generative.create("conv_autoencoder", (30, 30, 1))
     with pytest.raises(InputError, match=r"30x30 cannot be halved 2 times.*multiples of 4"):
         module.init(jax.random.key(0), jnp.zeros((1, 30, 30, 1)))
@@ -80,7 +94,32 @@ def test_wrong_input_is_named(settings: autoencoder.Settings) -> None:
 
 def test_the_noise_has_its_weight() -> None:
     images = jnp.full((50, 10, 10, 1), 0.25)
-    shown = np.asarray(autoencoding.noisy(images, 0.4, jax.random.key(0)))
+    shown = np.asarray(autoencoders.noisy(images, 0.4, jax.random.key(0)))
     assert shown.mean() == pytest.approx(0.6 * 0.25 + 0.4 * 0.5, abs=0.01)
     assert shown.std() == pytest.approx(0.4 / np.sqrt(12), rel=0.03)
-    assert autoencoding.noisy(images, 0.0, jax.random.key(0)) is images
+    assert autoencoders.noisy(images, 0.0, jax.random.key(0)) is images
+
+
+def test_an_autoencoder_takes_bytes_and_fractions() -> None:
+    module = generative.create("vae", (4, 4, 1))
+    images_u8 = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), np.uint8)
+    coder = autoencoders.Autoencoder(module, module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))["params"])
+    codes = coder.encode(images_u8)
+    assert codes.shape == (5, module.code_size)
+    np.testing.assert_allclose(codes, coder.encode(images_u8 / np.float32(255)), atol=1e-5)
+    assert coder.decode(codes).shape == (5, 4, 4, 1)
+    assert coder.decode_thumbnail(codes) is None
+
+
+def test_all_principal_components_give_the_images_back() -> None:
+    images = np.random.default_rng(0).random((8, 3, 3, 1))
+    components = autoencoders.PrincipalComponents(images, 100)
+    codes = components.encode(images)
+    assert codes.shape == (8, 7)
+    np.testing.assert_allclose(components.decode(codes), images, atol=1e-6)
+
+
+def test_a_linear_probe_finds_classes_that_lie_apart() -> None:
+    labels = np.arange(60) % 3
+    codes = np.eye(3)[labels] * 1e-3 + np.random.default_rng(0).normal(0, 1e-5, (60, 3)) + 7
+    np.testing.assert_array_equal(autoencoders.linear_probe(codes[:30], labels[:30], codes[30:]), labels[30:])

@@ -43,7 +43,7 @@ def test_scores_of_one_more_clean_network_are_normal_numbers() -> None:
 
 
 def test_mean_gradients_are_those_of_images_that_are_called_right(digits: data.Dataset) -> None:
-    filters = jax.random.normal(jax.random.key(0), (28 * 28, 10))
+    filters = jnp.asarray(np.random.default_rng(0).normal(size=(28 * 28, 10)), jnp.float32)
 
     def logits(images: jax.Array) -> jax.Array:
         return jnp.square(images.reshape(len(images), -1) @ filters) / 100

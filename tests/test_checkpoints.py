@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from wna_jax.data import Dataset
-from wna_jax.networks import autoencoders as autoencoding
-from wna_jax.networks import training
-from wna_jax.networks.checkpoints import fingerprint, load_or_train, path_of, save
+from wna_jax.networks import autoencoders, training
+from wna_jax.networks.checkpoints import load_or_train, path_of, save
+from wna_jax.networks.network import fingerprint
 from wna_jax.networks.training import Trained, TrainingSpec
-from wna_jax.runs import store as jobs
+from wna_jax.runs import store
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress
 
-# Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
+# Orbax leaves readers of damaged files unfinished, and Python warns when it collects them: here, in the same test.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("collect_garbage"),
@@ -47,7 +47,7 @@ def test_trained_once_loaded_ever_after(digits: Dataset, spec: TrainingSpec, tmp
 
 @pytest.mark.parametrize(
     ("model", "train", "blow"),
-    [("logistic", training.fit, KeyboardInterrupt), ("autoencoder", autoencoding.fit, RuntimeError)],
+    [("logistic", training.fit, KeyboardInterrupt), ("autoencoder", autoencoders.fit, RuntimeError)],
 )
 def test_an_interrupted_training_goes_on_to_the_same_bits(
     digits: Dataset,
@@ -59,7 +59,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
     blow: type[BaseException],
 ) -> None:
     if blow is not KeyboardInterrupt:  # which leaves time to save
-        monkeypatch.setattr(jobs, "_SECONDS_BETWEEN_SAVES", -1.0)
+        monkeypatch.setattr(store, "_SECONDS_BETWEEN_SAVES", -1.0)
     spec = replace(spec, model=model, epochs=5)
     whole = train(spec, digits)
     seen: list[float] = []

@@ -20,7 +20,7 @@ from wna_jax.networks.models.layers import DoublingConvolution, HalvingConvoluti
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress
 
-# Orbax's readers of damaged files are cut short, and Python says so when it finds them: within the same test, here.
+# Orbax leaves readers of damaged files unfinished, and Python warns when it collects them: here, in the same test.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.usefixtures("collect_garbage"),

@@ -51,5 +51,5 @@ def test_files_are_whole(settings: map_classifier.Settings, result: Result) -> N
             assert min(image.size) > 300
     with np.load(settings.folder / "templates.npz") as arrays:
         assert len(arrays) == len(result.metrics["classifiers"])
-        assert arrays["gabor_pca-probability-whitened, ridge 0.1"].shape == (10, 18, 18, 1)
+        assert arrays["gabor_pca-probability-whitened, ridge 0.1"].shape == (10, 20, 20, 1)
     assert not list(settings.folder.glob(".partial*"))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from wna_jax.networks import models
+from wna_jax.networks import Network, models
+from wna_jax.networks.models.convolutional import BlockNetwork
 from wna_jax.networks.models.layers import convolution, depth_to_space, fold_statistics, max_pool, space_to_depth
 from wna_jax.runs.errors import InputError
 
@@ -41,37 +42,45 @@ def random(seed: int, *shape: int) -> jax.Array:
 def test_parameter_counts_are_those_published(
     name: str, image_shape: tuple[int, int, int], num_classes: int, count: int
 ) -> None:
-    module = models.create(name, image_shape, num_classes)
-    parameters = models.initial_parameters(module, jax.random.key(0))
-    assert models.parameter_count(parameters) == count
-    assert module.apply({"params": parameters}, jnp.zeros((3, *image_shape))).shape == (3, num_classes)
+    network, logits = shapes_of(name, image_shape, num_classes)
+    assert network.parameter_count == count
+    assert logits.shape == (3, num_classes)
+
+
+def shapes_of(name: str, image_shape: tuple[int, int, int], num_classes: int) -> tuple[Network, jax.ShapeDtypeStruct]:
+    """A network of shapes, and the shape of its logits for three images: nothing is computed or compiled."""
+
+    def answered(images: jax.Array) -> tuple[Network, jax.Array]:
+        network = models.untrained(name, image_shape, num_classes)
+        return network, network(images)
+
+    return jax.eval_shape(answered, jax.ShapeDtypeStruct((3, *image_shape), jnp.float32))
 
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_colour_images_of_another_size_are_taken(name: str) -> None:
-    module = models.create(name, (33, 40, 3), 7)
-    parameters = models.initial_parameters(module, jax.random.key(0))
-    assert module.apply({"params": parameters}, jnp.zeros((2, 33, 40, 3))).shape == (2, 7)
+    assert shapes_of(name, (33, 40, 3), 7)[1].shape == (3, 7)
 
 
 @pytest.mark.parametrize("name", ["paper_cnn", "wide_cnn"])
 def test_a_field_gives_the_logits_of_each_of_its_windows(name: str) -> None:
-    module = models.create(name, (28, 28, 1), 10)
-    variables = {"params": models.initial_parameters(module, jax.random.key(0))}
+    network = models.untrained(name, (28, 28, 1), 10)
     field = random(1, 2, 44, 40, 1)
-    apply = jax.jit(module.apply)
-    logits = apply(variables, field)
+    apply = jax.jit(lambda network, images: network(images))
+    logits = apply(network, field)
     assert logits.shape == (2, 5, 4, 10)
     for i in range(5):
         for j in range(4):
             window = field[:, 4 * i : 4 * i + 28, 4 * j : 4 * j + 28]
-            np.testing.assert_allclose(logits[:, i, j], apply(variables, window), atol=1e-5)
+            np.testing.assert_allclose(logits[:, i, j], apply(network, window), atol=1e-5)
 
 
 def test_every_layer_can_be_read() -> None:
-    module = models.create("paper_cnn", (28, 28, 1), 10)
-    variables = {"params": models.initial_parameters(module, jax.random.key(0))}
-    _, state = module.apply(variables, random(1, 2, 28, 28, 1), capture_intermediates=True)
+    def states(images: jax.Array) -> dict:
+        network = models.untrained("paper_cnn", (28, 28, 1), 10)
+        return network.module.apply({"params": network.parameters}, images, capture_intermediates=True)[1]
+
+    state = jax.eval_shape(states, jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.float32))
     shapes = {name: state["intermediates"][name]["__call__"][0].shape for name in ("conv1", "conv2", "fc1", "fc2")}
     assert shapes == {"conv1": (2, 24, 24, 20), "conv2": (2, 8, 8, 50), "fc1": (2, 1, 1, 500), "fc2": (2, 1, 1, 10)}
 
@@ -128,8 +137,11 @@ def test_blocks_come_apart_and_together() -> None:
     np.testing.assert_array_equal(depth_to_space(blocks), x)
 
 
+NARROW = BlockNetwork((8, 8, 3), 10, widths=(8, 8, 8, 8, 8, 8, 32, 16))
+
+
 def test_batch_normalisation_with_folded_statistics_is_that_of_the_batch() -> None:
-    module = models.create("half_cifar_cnn", (8, 8, 3), 10)
+    module = NARROW
     parameters = models.initial_parameters(module, jax.random.key(0))
     x = 3 + 2 * random(1, 64, 8, 8, 3)
     train = jax.jit(partial(module.apply, mutable=["batch_statistics"]))
@@ -145,13 +157,12 @@ def test_batch_normalisation_with_folded_statistics_is_that_of_the_batch() -> No
 
 
 def test_dropout_is_of_training_alone() -> None:
-    module = models.create("half_cifar_cnn", (8, 8, 3), 10)
-    variables = {"params": models.initial_parameters(module, jax.random.key(0))}
+    variables = {"params": models.initial_parameters(NARROW, jax.random.key(0))}
     x = random(1, 4, 8, 8, 3)
-    train = jax.jit(lambda key: module.apply(variables, x, rngs={"dropout": key}))
+    train = jax.jit(lambda key: NARROW.apply(variables, x, rngs={"dropout": key}))
     answers = [train(jax.random.key(seed)) for seed in range(30)]
     assert (answers[0] != answers[1]).any()
-    evaluated = jax.jit(module.apply)(variables, x)
+    evaluated = jax.jit(NARROW.apply)(variables, x)
     spread = np.std(answers, axis=0)
     assert (np.abs(np.mean(answers, axis=0) - evaluated) < spread).all()  # it is what training is in the mean
 

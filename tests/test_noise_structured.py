@@ -111,7 +111,7 @@ def test_the_fit_is_that_of_ridge_regression_and_principal_components(small: Dat
 
 
 def test_gabor_noise_fills_the_unit_range_and_varies_in_its_components_alone(of_gabor: Noise, small: Dataset) -> None:
-    samples = np.asarray(draw_samples(of_gabor, 400), np.float64).reshape(400, -1)
+    samples = np.asarray(draw_samples(of_gabor, 100), np.float64).reshape(100, -1)
     np.testing.assert_allclose(samples.min(axis=1), 0, atol=1e-6)
     np.testing.assert_allclose(samples.max(axis=1), 1, atol=1e-6)
     few = gabor.fit(small.train.images[..., 0], 30)
@@ -119,8 +119,8 @@ def test_gabor_noise_fills_the_unit_range_and_varies_in_its_components_alone(of_
     space = np.linalg.qr(np.vstack([few.basis, few.mean, np.ones(144)]).T)[0]
     flat = np.asarray(drawn, np.float64).reshape(100, -1)
     np.testing.assert_allclose(flat @ space @ space.T, flat, atol=1e-4)
-    grey = np.asarray(draw_samples(noise.create("gabor_pca:no_mean", small), 50), np.float64).reshape(50, -1)
-    for i in range(50):  # the same scores without the mean image: nothing else is missing
+    grey = np.asarray(draw_samples(noise.create("gabor_pca:no_mean", small), 100), np.float64).reshape(100, -1)
+    for i in range(100):  # the same scores without the mean image: nothing else is missing
         parts = np.stack([grey[i], np.ones(144), few.mean], axis=1)
         weights, left, *_ = np.linalg.lstsq(parts, samples[i], rcond=None)
         assert left[0] < 1e-6
@@ -187,7 +187,7 @@ def test_averaged_codes_are_those_of_the_images_shown(small_digits: str, text: s
         again = noise.decoder(text, dataset, tmp_path)
     images, codes = noise.decoded(decoder), noise.codes(decoder)
     shown = draw_samples(images, 50, seed=4)
-    assert shown.shape == (50, 18, 18, 1)
+    assert shown.shape == (50, 20, 20, 1)
     np.testing.assert_array_equal(shown, draw_samples(codes, 50, seed=4))  # draw_samples gives what is shown
     np.testing.assert_array_equal(shown, draw_samples(noise.codes(again), 50, seed=4))  # from the checkpoint
     keys = jax.random.split(jax.random.key(0), 4000)

@@ -8,14 +8,18 @@ import pytest
 
 from wna_jax import InputError
 from wna_jax.networks import Network, models
-from wna_jax.networks.units import layer_activations
+from wna_jax.networks.units import Activations, layer_activations
 from wna_jax.studies.receptive_fields import receptive_field, units_of
 
 SHAPE = (28, 28, 1)
 
 
-def activations_of(name: str, layer: str, shape: tuple[int, int, int] = SHAPE) -> Callable:
-    return layer_activations(models.untrained(name, shape, 10), layer)
+@pytest.fixture(scope="module")
+def activations_of(random_network: Callable[[nn.Module], Network]) -> Callable[..., Activations]:
+    def activations(name: str, layer: str, shape: tuple[int, int, int] = SHAPE) -> Activations:
+        return layer_activations(random_network(models.create(name, shape, 10)), layer)
+
+    return activations
 
 
 @pytest.mark.parametrize(
@@ -30,12 +34,14 @@ def activations_of(name: str, layer: str, shape: tuple[int, int, int] = SHAPE) -
         ("mlp", "fc1", ((28, 28), (0, 0), (0, 0), (1, 1))),
     ],
 )
-def test_receptive_fields_are_those_of_the_arithmetic(name: str, layer: str, expected: tuple) -> None:
+def test_receptive_fields_are_those_of_the_arithmetic(
+    activations_of: Callable[..., Activations], name: str, layer: str, expected: tuple
+) -> None:
     """size' = size + (k - 1) jump, jump' = jump stride, by hand; 5 and 14 are also the authors' figures."""
     assert tuple(receptive_field(activations_of(name, layer), SHAPE)) == expected
 
 
-def test_a_window_that_no_image_holds_is_found_in_a_larger_one() -> None:
+def test_a_window_that_no_image_holds_is_found_in_a_larger_one(activations_of: Callable[..., Activations]) -> None:
     small = (16, 16, 1)
     field = receptive_field(activations_of("net", "conv3", small), small)
     assert tuple(field) == ((18, 18), (4, 4), (-7, -7), (4, 4))
@@ -43,13 +49,16 @@ def test_a_window_that_no_image_holds_is_found_in_a_larger_one() -> None:
 
 
 @pytest.mark.parametrize(("name", "layer"), [("paper_cnn", "conv2"), ("net", "conv2"), ("net", "conv3")])
-def test_a_unit_has_a_gradient_in_its_receptive_field_alone(name: str, layer: str) -> None:
+def test_a_unit_has_a_gradient_in_its_receptive_field_alone(
+    activations_of: Callable[..., Activations], name: str, layer: str
+) -> None:
     activations = activations_of(name, layer)
     field = receptive_field(activations, SHAPE)
     images = jax.random.uniform(jax.random.key(1), (20, *SHAPE))
     last = field.units[0] - 1
+    gradient_of = jax.jit(jax.grad(lambda x, i, j: activations(x)[:, i, j].sum()))
     for position in ((0, 0), (last, 1), (last // 2, last)):
-        gradient = jax.jit(jax.grad(lambda x, p=position: activations(x)[:, p[0], p[1]].sum()))(images)
+        gradient = gradient_of(images, *position)
         support = np.zeros(SHAPE[:2], bool)
         support[field.crop(position, SHAPE)] = True
         np.testing.assert_array_equal((np.abs(gradient).sum(axis=(0, 3)) > 0), support)

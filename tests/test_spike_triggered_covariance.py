@@ -139,7 +139,7 @@ def test_units_that_only_add_have_no_features_beside_their_average(settings: Set
         ({"noise": "uniform"}, "needs Gaussian noise"),
         ({"units": (20,)}, "units is 20: expected numbers from 0 to 19"),
         ({"units": (-1,)}, "units is -1"),
-        ({"model": "mlp", "epochs": 1, "layer": "fc1", "dataset": "FOLDER"}, "1200 pixels.*expected at most 1024"),
+        ({"model": "logistic", "epochs": 1, "layer": "fc1", "dataset": "FOLDER"}, "1200 pixels.*expected at most 1024"),
     ],
 )
 def test_wrong_input_is_named(settings: Settings, tmp_path: Path, changes: dict[str, Any], said: str) -> None:

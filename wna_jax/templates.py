@@ -12,7 +12,6 @@ from wna_jax.runs import values
 from wna_jax.runs.batches import map_over
 from wna_jax.runs.errors import InputError
 from wna_jax.statistics.classification import ClassificationReport, classification_report
-from wna_jax.statistics.classification import confusion_matrix as confusion_matrix
 
 Scale = Literal["none", "length", "stretched", "match"]
 _BATCH = 4096

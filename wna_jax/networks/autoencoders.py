@@ -17,7 +17,7 @@ import optax
 from jax.tree_util import register_dataclass
 
 from wna_jax.data import Dataset
-from wna_jax.networks.models import generative
+from wna_jax.networks.models import generative, initialised
 from wna_jax.networks.network import Parameters
 from wna_jax.networks.training import Descent, Trained, TrainingSpec, descend, moved, to_unit_range
 from wna_jax.runs.batches import in_batches, map_over
@@ -80,7 +80,7 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent, state_dir
     """
     module = generative.create(spec.model, dataset.image_shape)
     key = jax.random.key(spec.seed)
-    parameters = jax.jit(module.init)(key, jnp.zeros((1, *dataset.image_shape)))["params"]
+    parameters = initialised(module, key, jnp.zeros((1, *dataset.image_shape)))
     weight = spec.noise_weight if isinstance(spec, DenoisingSpec) else 0.0
     step = _step_of(module, spec.peak_learning_rate, weight)
     train = jnp.asarray(dataset.train.images)

@@ -19,6 +19,7 @@ from jax.tree_util import register_dataclass
 
 from wna_jax.data import Dataset
 from wna_jax.networks.gan_scores import HELD_OUT, sliced_wasserstein
+from wna_jax.networks.models import initialised
 from wna_jax.networks.models.generative import ConvolutionalDecoder, ConvolutionalEncoder
 from wna_jax.networks.models.layers import fold_statistics
 from wna_jax.networks.network import Parameters
@@ -260,8 +261,8 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
 
 def _start(spec: AdversarialSpec, generator: ConvolutionalDecoder, discriminator: ConvolutionalEncoder) -> Players:
     keys, optimiser = jax.random.split(jax.random.key(spec.seed)), spec.optimiser()
-    makes = jax.jit(generator.init)(keys[0], jnp.zeros((1, spec.code_size)))["params"]
-    judges = jax.jit(discriminator.init)(keys[1], jnp.zeros((1, *generator.image_shape)))["params"]
+    makes = initialised(generator, keys[0], jnp.zeros((1, spec.code_size)))
+    judges = initialised(discriminator, keys[1], jnp.zeros((1, *generator.image_shape)))
     return Players(makes, judges, makes, optimiser.init(makes), optimiser.init(judges))
 
 

@@ -96,7 +96,7 @@ def receptive_field(activations: Activations, image_shape: tuple[int, int, int],
 
 def _answering(activations: Activations, image_shape: tuple[int, int, int], axis: int, seed: int) -> np.ndarray:
     """Which rows (axis 0) or columns (1) of an image each row (column) of units sees, bool [lines, units]."""
-    before, after = 3 * jax.random.normal(jax.random.key(seed), (2, _PROBES, *image_shape))
+    before, after = 3 * np.random.default_rng(seed).standard_normal((2, _PROBES, *image_shape), np.float32)
     answers = np.any(np.asarray(_differs(activations, axis, before, after)), axis=(0, -1))
     return answers[:, None] if answers.ndim == 1 else np.any(answers, axis=2 - axis)
 
@@ -149,7 +149,7 @@ class View(NamedTuple):
     field: ReceptiveField
 
     def fitted(self, noise: Noise) -> Noise:
-        """The noise in the size of `noise_shape`; an InputError where it exists in the size of one image alone."""
+        """The noise in the size of `noise_shape`; an InputError where it exists only in the size of an image."""
         return noise if noise.shape == self.noise_shape else noise.resized(self.noise_shape[:2])
 
     def crop(self, averages: ClassificationImages) -> ClassificationImages:

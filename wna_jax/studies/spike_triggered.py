@@ -115,7 +115,7 @@ def look_at(
         **options: further ones of `reverse_correlate_in_parts`, for the noise.
 
     Raises:
-        InputError: as `receptive_fields.units_of`; or noise that exists in the size of one image alone, where the units
+        InputError: as `receptive_fields.units_of`; or noise that exists only in the size of an image, where the units
             see another.
     """
     view = units_of(units.layer_activations(network, layer), network.image_shape)
@@ -331,13 +331,14 @@ def _null_extremes(size: int, samples: float, count: int, seed: int) -> tuple[np
     A Wishart matrix has the eigenvalues of a tridiagonal matrix of chi-squared numbers (Dumitriu & Edelman 2002, J.
     Math. Phys. 43:5830), of which there are 2 D - 1 instead of D^2.
     """
-    generator = np.random.default_rng(seed)
+    freedom = np.maximum(samples - np.arange(size), 1), np.arange(size - 1, 0, -1)
+    squares = np.random.default_rng(seed).chisquare(np.concatenate(freedom), (count, 2 * size - 1))
+    own, shared = np.split(squares, [size], axis=1)
+    diagonals = (own + np.pad(shared, ((0, 0), (1, 0)))) / samples
+    besides = np.sqrt(own[:, :-1] * shared) / samples
     ends = np.empty((2, count))
-    for i in range(count):
-        own = generator.chisquare(np.maximum(samples - np.arange(size), 1))
-        shared = generator.chisquare(np.arange(size - 1, 0, -1))
-        diagonal = (own + np.append(0, shared)) / samples
-        beside = np.sqrt(own[:-1] * shared) / samples
-        for end, index in enumerate((0, size - 1)):
-            ends[end, i] = linalg.eigh_tridiagonal(diagonal, beside, True, "i", (index, index))[0]
+    by_number = 2
+    for i, matrix in enumerate(zip(diagonals, besides, strict=True)):
+        for end, number in enumerate((1, size)):  # as eigvalsh_tridiagonal does, whose checks take four times as long
+            ends[end, i] = linalg.lapack.dstebz(*matrix, by_number, 0.0, 1.0, number, number, 0.0, "E")[1][0]
     return ends[0], ends[1]
