@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import LoopSettings, setting
 from wna_jax import figures, maps, responses
@@ -43,14 +43,14 @@ class Settings(LoopSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Noise through all networks to their maps, and how far these agree."""
-    dataset = networks.load_classes(settings, report)
+    dataset = shared.load_classes(settings, report)
     names = tuple(dict.fromkeys(settings.response))
     responses.check_names(names)  # before any training
     if "logit" in names:
         raise InputError("logits are not averaged across seeds: choose decision, probability or confident")
-    stimulus, count = networks.create_noise(settings, dataset, report), settings.num_train_seeds
+    stimulus, count = shared.create_noise(settings, dataset, report), settings.num_train_seeds
     seeds = range(settings.train_seed, settings.train_seed + count)
-    trained = [networks.trained_network(replace(settings, train_seed=seed), dataset, report) for seed in seeds]
+    trained = [shared.trained_network(replace(settings, train_seed=seed), dataset, report) for seed in seeds]
     fingerprints = [each.network.fingerprint for each in trained]
     watch = Stopwatch(report)
     parts = reverse_correlate_in_parts(
@@ -61,7 +61,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
         batch_size=settings.batch_size,
         sampling="independent",
         state_dir=settings.folder / "state",
-        identity=networks.identity(settings, dataset, None, networks=fingerprints, responses=list(names)),
+        identity=shared.identity(settings, dataset, None, networks=fingerprints, responses=list(names)),
         report=watch,
     )
     agreed = {

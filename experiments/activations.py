@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import NoiseSettings, setting
 from wna_jax import data, figures
@@ -50,18 +50,18 @@ class Settings(NoiseSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Mean activations of both networks, and their figures."""
-    dataset = networks.load_classes(settings, report)
+    dataset = shared.load_classes(settings, report)
     labels = dataset.test.labels
     first = np.sort(np.concatenate([np.flatnonzero(labels == k)[: settings.images_a_class] for k in np.unique(labels)]))
     images, labels = dataset.test_images[first], labels[first]
-    conditions = {_AS_THEY_ARE: images, _NOISY: networks.noisy_images(settings, dataset, images, report)}
+    conditions = {_AS_THEY_ARE: images, _NOISY: shared.noisy_images(settings, dataset, images, report)}
     usual = training.default_augmentation(dataset.name) or "none"
     trained = {
-        name: networks.trained_network(settings, dataset, report, name)
+        name: shared.trained_network(settings, dataset, report, name)
         for name in dict.fromkeys((usual, settings.augmentation))
     }
     network = trained[usual].network
-    layers = networks.chosen_layers(settings.layers, network, units.spatial_layers, with_maps=True)
+    layers = shared.chosen_layers(settings.layers, network, units.spatial_layers, with_maps=True)
 
     def mean(network: Network, layer: str, images: np.ndarray) -> np.ma.MaskedArray:
         activations = units.layer_activations(network, layer)

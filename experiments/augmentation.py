@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import NoiseSettings, setting
 from wna_jax import figures, statistics
@@ -59,13 +59,13 @@ def run(settings: Settings, report: Report = silent) -> Result:
     """Networks of every augmentation and seed to their accuracies, and the gains over no augmentation."""
     changes = {name: augmenter(name) for name in settings.augmentations if name != _NONE}  # raises before any training
     seeds = range(settings.train_seed, settings.train_seed + settings.num_train_seeds)
-    dataset = networks.load_classes(settings, report)
-    noisy = networks.noisy_images(settings, dataset, dataset.test_images, report)
+    dataset = shared.load_classes(settings, report)
+    noisy = shared.noisy_images(settings, dataset, dataset.test_images, report)
     labels, n = np.tile(dataset.test.labels, (len(seeds), 1)), len(dataset.test.labels)
     values: dict[str, dict[str, list[float]]] = {measure: {} for measure in _MEASURES}
     confusions: dict[str, dict[str, np.ndarray]] = {}
     for name in (_NONE, *changes):
-        own = [networks.trained_network(replace(settings, train_seed=s), dataset, report, name) for s in seeds]
+        own = [shared.trained_network(replace(settings, train_seed=s), dataset, report, name) for s in seeds]
         values["validation"][name] = [trained.metrics["validation_accuracy"] for trained in own]
         confusions[name] = {}
         for measure, images in (("test", dataset.test_images), ("noisy test", noisy)):

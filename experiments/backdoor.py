@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import SamplingSettings, setting
 from wna_jax import data, figures, statistics
@@ -59,7 +59,7 @@ class Settings(SamplingSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Clean and poisoned networks, their maps, and what these say of the backdoor."""
-    dataset = networks.load_classes(settings, report)
+    dataset = shared.load_classes(settings, report)
     for name in (settings.source, settings.target):
         if name not in dataset.class_names:
             raise unknown_name("class", name, dataset.class_names)
@@ -67,14 +67,12 @@ def run(settings: Settings, report: Report = silent) -> Result:
     patch = interventions.c_patch(dataset.image_shape, settings.patch_size, settings.patch_top, settings.patch_left)
     backdoor = Backdoor(source, target, patch)
     trained_on = {"clean": dataset, "poisoned": backdoor.poisoned(dataset, settings.num_poisoned)}
-    stimulus = networks.create_noise(settings, dataset, report)
+    stimulus = shared.create_noise(settings, dataset, report)
     examined: dict[str, list[Examined]] = {kind: [] for kind in _KINDS}
     for seed in range(settings.num_seeds):
-        of_seed = replace(
-            settings, train_seed=settings.train_seed + seed, epochs=networks.epochs_for(settings, dataset)
-        )
+        of_seed = replace(settings, train_seed=settings.train_seed + seed, epochs=shared.epochs_for(settings, dataset))
         for i, (kind, own) in enumerate(trained_on.items()):
-            trained = networks.trained_network(of_seed, own, report, "none")  # augmentation would move the patch
+            trained = shared.trained_network(of_seed, own, report, "none")  # augmentation would move the patch
             noise_seed = (settings.seed + 2 * seed + i) % 2**32
             examined[kind].append(
                 backdoors.examine(
@@ -88,7 +86,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
                     batch_size=settings.batch_size,
                     sampling=settings.sampling,
                     state_dir=settings.folder / "state" / str(noise_seed),
-                    identity=networks.identity(settings, dataset, trained.network),
+                    identity=shared.identity(settings, dataset, trained.network),
                     report=report,
                 )
             )

@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks, settings, timing
+from experiments import launch, settings, shared, timing
 from experiments.launch import Result
 from experiments.settings import NetworkSettings, setting
 from experiments.timing import Ask, Job, Rates, Timing, Variant, ratio
@@ -80,7 +80,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
         notes.append("PyTorch is missing, so only wna_jax is timed; for the ratios: pip install 'wna_jax[benchmark]'")
         names = list(_OURS)
     own = NetworkSettings(model=_MODEL, checkpoint_dir=settings.checkpoint_dir)
-    trained = networks.trained_network(own, data.load(own.dataset), report)
+    trained = shared.trained_network(own, data.load(own.dataset), report)
     parameters = trained.network.parameters
     with contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(timing.worker(_load, name)) for name in (*names, _MATMUL)}

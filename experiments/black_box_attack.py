@@ -23,10 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import LoopSettings, setting
 from wna_jax import correlation, data, figures, maps, noise, responses
+from wna_jax.networks import Network
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report, silent
 from wna_jax.studies import interventions
@@ -65,9 +66,9 @@ class Settings(LoopSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Noise through the network to maps, which are mixed into images to make the network answer their class."""
-    dataset = networks.load_classes(settings, report)
-    stimulus = networks.create_noise(settings, dataset, report)
-    trained = networks.trained_network(settings, dataset, report)
+    dataset = shared.load_classes(settings, report)
+    stimulus = shared.create_noise(settings, dataset, report)
+    trained = shared.trained_network(settings, dataset, report)
     moments = correlation.reverse_correlate(
         stimulus,
         responses.of_classifier(trained.network),
@@ -75,7 +76,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
         seed=settings.seed,
         batch_size=settings.batch_size,
         state_dir=settings.folder / "state",
-        identity=networks.identity(settings, dataset, trained.network),
+        identity=shared.identity(settings, dataset, trained.network),
         report=report,
     )
     every_kind = patterns(moments, stimulus, dataset)
@@ -171,7 +172,7 @@ def _draw_success(
 def _draw_examples(
     settings: Settings,
     dataset: data.Dataset,
-    network: networks.Network,
+    network: Network,
     attacked: Mapping[str, np.ndarray],
     chosen: Mapping[str, Mapping[int, np.ndarray]],
 ) -> Figure:

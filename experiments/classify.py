@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import NetworkSettings, setting
 from wna_jax import figures, statistics
@@ -44,11 +44,11 @@ def run(settings: Settings, report: Report = silent) -> Result:
     """A trained network to its scores on test images, with and without noise."""
     if settings.noise is None and settings.noise_weight != _NOISE_WEIGHT:
         raise InputError(f"noise_weight is {settings.noise_weight} of no noise: give --noise too, such as gaussian:0,1")
-    dataset = networks.load_classes(settings, report)
+    dataset = shared.load_classes(settings, report)
     labels, shown = dataset.test.labels, {"test": dataset.test_images}
     if settings.noise:  # before the training, which a wrong name would waste
-        shown["noisy_test"] = networks.noisy_images(settings, dataset, dataset.test_images, report)
-    trained = networks.trained_network(settings, dataset, report)
+        shown["noisy_test"] = shared.noisy_images(settings, dataset, dataset.test_images, report)
+    trained = shared.trained_network(settings, dataset, report)
     logits = {name: training.predict(trained.network, images) for name, images in shown.items()}
     scores = {
         name: statistics.classification_report(labels, of.argmax(axis=1), dataset.num_classes)

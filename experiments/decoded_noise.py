@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import LoopSettings, setting
 from wna_jax import figures, maps, noise, responses, templates
@@ -39,8 +39,8 @@ class Settings(LoopSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Decoded images and their codes through the network, averaged by its decisions."""
-    dataset = networks.load_classes(settings, report)
-    trained = networks.trained_network(settings, dataset, report)
+    dataset = shared.load_classes(settings, report)
+    trained = shared.trained_network(settings, dataset, report)
     decoder = noise.decoder(settings.noise, dataset, Path(settings.checkpoint_dir), settings.retrain, report)
     image, code = (  # one seed: the same samples twice
         reverse_correlate(
@@ -50,7 +50,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
             seed=settings.seed,
             batch_size=settings.batch_size,
             state_dir=settings.folder / "state" / part,
-            identity=networks.identity(settings, dataset, trained.network),
+            identity=shared.identity(settings, dataset, trained.network),
             report=report,
         )["decision"]
         for part, stimulus in (("images", noise.decoded(decoder)), ("codes", noise.codes(decoder)))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import NetworkSettings, setting
 from wna_jax import figures, maps
@@ -42,8 +42,8 @@ class Settings(NetworkSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Steps along the sign of the gradient, and in random directions: accuracies, and mean adversarial images."""
-    dataset = networks.load_classes(settings, report)
-    trained = networks.trained_network(settings, dataset, report)
+    dataset = shared.load_classes(settings, report)
+    trained = shared.trained_network(settings, dataset, report)
     network, epsilons = trained.network, settings.epsilons
     images, labels, n = dataset.test_images, dataset.test.labels, len(dataset.test.labels)
     signs = np.random.default_rng(settings.train_seed).choice(np.array([-1, 1], np.int8), images.shape)

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import NetworkSettings, setting
 from wna_jax import data, figures, noise
@@ -71,7 +71,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
     judge = None
     if dataset.num_classes > 1:
         data.check_classes(dataset)
-        judge = networks.trained_network(replace(settings, epochs=None, train_seed=0), dataset, report).network
+        judge = shared.trained_network(replace(settings, epochs=None, train_seed=0), dataset, report).network
     trained = gans.fit(spec, dataset, epochs, settings.folder / "state", report)
 
     real, rng, pixels = dataset.train.images, np.random.default_rng(settings.train_seed), noise.matched(dataset)

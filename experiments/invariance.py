@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import NetworkSettings, setting
 from wna_jax import data, figures
@@ -57,15 +57,15 @@ class Settings(NetworkSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Networks trained in one place, tested in all."""
-    dataset = networks.load_classes(settings, report)
-    epochs = networks.epochs_for(settings, dataset)
+    dataset = shared.load_classes(settings, report)
+    epochs = shared.epochs_for(settings, dataset)
     images, labels, n = dataset.test_images, dataset.test.labels, len(dataset.test.labels)
     hits: dict[str, dict[str, int]] = {}
     curves: dict[str, figures.Curve] = {}
     for name in dict.fromkeys(settings.trained_on):
         trained_on = dataset if name == "original" else invariance.moved_dataset(dataset, name)
         augmentation = None if name == "original" else "none"  # flips and shifts would move images from their place
-        network = networks.trained_network(replace(settings, epochs=epochs), trained_on, report, augmentation).network
+        network = shared.trained_network(replace(settings, epochs=epochs), trained_on, report, augmentation).network
         at_places = invariance.hits(network, list(PLACES.values()), images, labels, report)
         hits[name] = dict(zip(PLACES, at_places.tolist(), strict=True))
         for heading, (field, values) in _SWEEPS.items() if name == "original" else ():

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import NetworkSettings, setting
 from wna_jax import data, figures, maps, noise, responses, templates
@@ -54,9 +54,9 @@ class Settings(NetworkSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Noises through the network to maps, and all of them as classifiers of the test images."""
-    dataset = networks.load_classes(settings, report)
+    dataset = shared.load_classes(settings, report)
     responses.check_names(settings.response)  # before any training
-    trained = networks.trained_network(settings, dataset, report)
+    trained = shared.trained_network(settings, dataset, report)
     squares = [np.mean((dataset.members(k) / 255) ** 2, axis=0) for k in range(dataset.num_classes)]
     kinds = {
         (_REFERENCE, "", "mean"): np.ma.masked_array(dataset.class_means),

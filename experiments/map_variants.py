@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import SamplingSettings, setting
 from wna_jax import figures, maps, responses, templates
@@ -34,9 +34,9 @@ def run(settings: Settings, report: Report = silent) -> Result:
     """Noise through the network to the variants of its maps, fed back."""
     names = ["decision", "confidence", f"confident:{settings.confidence:g}"]
     responses.check_names(names)  # before any training
-    dataset = networks.load_classes(settings, report)
-    stimulus = networks.create_noise(settings, dataset, report)
-    trained = networks.trained_network(settings, dataset, report)
+    dataset = shared.load_classes(settings, report)
+    stimulus = shared.create_noise(settings, dataset, report)
+    trained = shared.trained_network(settings, dataset, report)
     moments = reverse_correlate(
         stimulus,
         responses.of_classifier(trained.network, names),
@@ -45,7 +45,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
         batch_size=settings.batch_size,
         sampling=settings.sampling,
         state_dir=settings.folder / "state",
-        identity=networks.identity(settings, dataset, trained.network, responses=names),
+        identity=shared.identity(settings, dataset, trained.network, responses=names),
         report=report,
     )
     decision, confidence, confident = (moments[name] for name in names)

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import NoiseSettings, setting
 from wna_jax import correlation, figures, noise
@@ -81,13 +81,13 @@ class Stimulated(NamedTuple):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Currents into the units of each layer; psychometric curves, and how far their thresholds move."""
-    dataset = networks.load_classes(settings, report)
-    trained = networks.trained_network(settings, dataset, report)
+    dataset = shared.load_classes(settings, report)
+    trained = shared.trained_network(settings, dataset, report)
     network, strengths = trained.network, settings.strengths or _STRENGTHS[settings.unit]
     strengths = tuple(dict.fromkeys((0.0, *strengths)))  # 0 is first: everything is compared with it
-    layers = networks.chosen_layers(settings.layers, network, lambda network: units.layer_names(network)[:-1])
+    layers = shared.chosen_layers(settings.layers, network, lambda network: units.layer_names(network)[:-1])
     current_units = {layer: psychometrics.current_unit(settings.unit, layer, dataset.num_classes) for layer in layers}
-    background = networks.create_noise(settings, dataset, report)
+    background = shared.create_noise(settings, dataset, report)
     images = {k: dataset.test_members(k)[: settings.images_a_class] for k in np.unique(dataset.test.labels).tolist()}
 
     def stimulate(layer: str, unit: CurrentUnit) -> Stimulated:

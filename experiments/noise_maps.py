@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import SamplingSettings, setting
 from wna_jax import correlation, data, figures, maps, noise, responses, statistics, templates
 from wna_jax.correlation import FieldSums, Moments
 from wna_jax.correlation import fields as sampling
 from wna_jax.maps import ClassificationImages
+from wna_jax.networks import Network
 from wna_jax.runs.files import or_none
 from wna_jax.runs.progress import Report, Stopwatch, silent
 
@@ -61,11 +62,11 @@ class Analysis(NamedTuple):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Noise through the network to maps, their tests and figures."""
-    dataset = networks.load_classes(settings, report)
+    dataset = shared.load_classes(settings, report)
     responses.check_names(settings.response)  # before any training
-    stimulus = networks.create_noise(settings, dataset, report)
+    stimulus = shared.create_noise(settings, dataset, report)
     names = tuple(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
-    trained = networks.trained_network(settings, dataset, report)
+    trained = shared.trained_network(settings, dataset, report)
     watch = Stopwatch(report)
     respond = responses.of_classifier(trained.network, names)
     parts = correlation.reverse_correlate_in_parts(
@@ -76,7 +77,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
         batch_size=settings.batch_size,
         sampling=settings.sampling,  # type: ignore[arg-type]
         state_dir=settings.folder / "state",
-        identity=networks.identity(settings, dataset, trained.network, responses=list(names)),
+        identity=shared.identity(settings, dataset, trained.network, responses=list(names)),
         report=watch,
     )
     gradients = _gradients(settings, stimulus, trained.network, report)
@@ -93,7 +94,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
 def _analyse(
     settings: Settings,
     stimulus: noise.Noise,
-    network: networks.Network,
+    network: Network,
     respond: responses.Classifier,
     parts: correlation.Parts,
     gradients: ClassificationImages | None,
@@ -121,7 +122,7 @@ def _analyse(
 
 
 def _gradients(
-    settings: Settings, stimulus: noise.Noise, network: networks.Network, report: Report
+    settings: Settings, stimulus: noise.Noise, network: Network, report: Report
 ) -> ClassificationImages | None:
     """The mean gradient of each probability: what its map tends to in white noise, known from few samples."""
     if not settings.gradient_samples or "probability" not in settings.response or not stimulus.white:
@@ -162,7 +163,7 @@ def _convergence(
 
 
 def _metrics(
-    settings: Settings, dataset: data.Dataset, trained: networks.TrainedNetwork, found: Analysis, watch: Stopwatch
+    settings: Settings, dataset: data.Dataset, trained: shared.TrainedNetwork, found: Analysis, watch: Stopwatch
 ) -> dict[str, Any]:
     moments, counts = found.moments, found.moments["decision"].count
     return {
@@ -217,7 +218,7 @@ def _figures(
     settings: Settings,
     dataset: data.Dataset,
     stimulus: noise.Noise,
-    trained: networks.TrainedNetwork,
+    trained: shared.TrainedNetwork,
     found: Analysis,
 ) -> dict[str, Any]:
     decision = found.moments["decision"]

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import DataSettings, setting
 from wna_jax import data, figures, statistics
@@ -76,7 +76,7 @@ class Settings(DataSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Networks trained at every level to their accuracies at every level."""
-    dataset = networks.load_classes(settings, report)
+    dataset = shared.load_classes(settings, report)
     for model in settings.models:
         models.create(model, dataset.image_shape, dataset.num_classes)  # raises before any training
     levels = sorted(set(settings.levels))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import LoopSettings, setting
 from wna_jax import data, figures, maps, noise, statistics
@@ -51,15 +51,15 @@ class Settings(LoopSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """Two signals in noise through the network to classification images and psychometric curves."""
-    dataset = networks.load_classes(settings, report)
+    dataset = shared.load_classes(settings, report)
     pair = _pair(settings.classes, dataset)
     names = [dataset.class_names[k] for k in pair]
     signals = [dataset.test_members(k) for k in pair]
     for name, images in zip(names, signals, strict=True):
         if not len(images):
             raise InputError(f"{dataset.name} has no test images of {name}: choose another class")
-    background = networks.create_noise(settings, dataset, report)
-    trained = networks.trained_network(settings, dataset, report)
+    background = shared.create_noise(settings, dataset, report)
+    trained = shared.trained_network(settings, dataset, report)
     choose = psychometrics.choice(trained.network, pair)
     observed = {
         gamma: psychometrics.discriminate(
@@ -71,7 +71,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
             seed=settings.seed,
             batch_size=settings.batch_size,
             state_dir=settings.folder / "state" / f"{gamma:g}",
-            identity=networks.identity(settings, dataset, trained.network, classes=names),
+            identity=shared.identity(settings, dataset, trained.network, classes=names),
             report=report,
         )
         for gamma in dict.fromkeys(settings.gammas)

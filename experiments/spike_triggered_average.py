@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import SamplingSettings, setting
 from wna_jax import figures, statistics
@@ -54,10 +54,10 @@ class Settings(SamplingSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """The averages of the units of all layers, in noise and in natural images."""
-    dataset = networks.load_classes(settings, report)
-    trained = networks.trained_network(settings, dataset, report)
-    names = networks.chosen_layers(settings.layers, trained.network, units.spatial_layers)
-    stimulus = networks.create_noise(settings, dataset, report)
+    dataset = shared.load_classes(settings, report)
+    trained = shared.trained_network(settings, dataset, report)
+    names = shared.chosen_layers(settings.layers, trained.network, units.spatial_layers)
+    stimulus = shared.create_noise(settings, dataset, report)
     layers = {
         name: spike_triggered.look_at(
             trained.network,
@@ -72,7 +72,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
             report=report,
             sampling=settings.sampling,
             state_dir=settings.folder / "state" / as_file_name(name),
-            identity=networks.identity(settings, dataset, trained.network, layer=name),
+            identity=shared.identity(settings, dataset, trained.network, layer=name),
         )
         for name in names
     }

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import launch, networks
+from experiments import launch, shared
 from experiments.launch import Result
 from experiments.settings import LoopSettings, setting
 from wna_jax import figures, statistics
@@ -44,18 +44,18 @@ class Settings(LoopSettings):
 
 def run(settings: Settings, report: Report = silent) -> Result:
     """The significant features of the chosen units of a layer."""
-    dataset = networks.load_classes(settings, report)
-    trained = networks.trained_network(settings, dataset, report)
-    (layer,) = networks.chosen_layers([settings.layer], trained.network)
+    dataset = shared.load_classes(settings, report)
+    trained = shared.trained_network(settings, dataset, report)
+    (layer,) = shared.chosen_layers([settings.layer], trained.network)
     found = spike_triggered.look_for_features(
         trained.network,
         layer,
-        networks.create_noise(settings, dataset, report),
+        shared.create_noise(settings, dataset, report),
         settings.num_samples,
         chosen=settings.units,
         alpha=settings.alpha,
         seed=settings.seed,
-        identity=networks.identity(settings, dataset, trained.network, layer=layer),
+        identity=shared.identity(settings, dataset, trained.network, layer=layer),
         batch_size=settings.batch_size,
         state_dir=settings.folder / "state",
         report=report,

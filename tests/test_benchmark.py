@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import benchmark, launch, networks, timing
+from experiments import benchmark, launch, shared, timing
 from wna_jax import noise, responses
 from wna_jax.correlation import draw_samples, reverse_correlate
 from wna_jax.networks import Network, models
@@ -60,7 +60,7 @@ def finished(network: Network, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            networks, "trained_network", lambda *_: networks.TrainedNetwork(network, {"test_accuracy": 0.9}, True)
+            shared, "trained_network", lambda *_: shared.TrainedNetwork(network, {"test_accuracy": 0.9}, True)
         )
         patch.setattr(timing, "worker", worker)
         patch.setattr(benchmark, "_SIDE", 256)
@@ -109,8 +109,8 @@ def test_without_pytorch_ours_are_timed_alone(untrained: Network, monkeypatch: p
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(timing, "worker", worker)
-    trained = networks.TrainedNetwork(untrained, {"test_accuracy": 0.1}, True)
-    monkeypatch.setattr(networks, "trained_network", lambda *_: trained)
+    trained = shared.TrainedNetwork(untrained, {"test_accuracy": 0.1}, True)
+    monkeypatch.setattr(shared, "trained_network", lambda *_: trained)
     result = benchmark.run(benchmark.Settings(rounds=2, seconds=0.01))
     assert any("pip install 'wna_jax[benchmark]'" in line for line in result.summary)
     assert result.metrics_file == "benchmark.json"

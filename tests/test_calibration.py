@@ -17,7 +17,7 @@ from wna_jax import ClassificationImages, classification_images, noise, response
 from wna_jax.correlation import Sampling
 from wna_jax.correlation.fields import find_field, independent, overlap
 from wna_jax.correlation.program import Program
-from wna_jax.runs.batches import widened
+from wna_jax.runs.accumulate import widened
 
 RUNS, RATE = 400, 0.05
 MARGIN = 3 * np.sqrt(RATE * (1 - RATE) / RUNS)

@@ -9,7 +9,7 @@ from wna_jax import data, noise
 from wna_jax.correlation.fields import draw_and_present
 from wna_jax.correlation.loop import reverse_correlate
 from wna_jax.networks import augmentation
-from wna_jax.runs import values
+from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError
 from wna_jax.studies import interventions
 
@@ -39,7 +39,7 @@ def test_a_signal_is_shown_in_the_noise_and_the_noise_alone_is_averaged_beside_i
     signals = np.random.default_rng(0).uniform(size=(5, 6, 6, 1)).astype(np.float32)
     background = noise.gaussian((6, 6, 1), 0.4, 0.2)
     stimulus = interventions.embedded(background, signals, 0.3)
-    drawn, shown = values.jit(draw_and_present)(stimulus, jax.random.key(0), np.uint32(0), np.uint32(0), 64)
+    drawn, shown = compilation.jit(draw_and_present)(stimulus, jax.random.key(0), np.uint32(0), np.uint32(0), 64)
     np.testing.assert_array_equal(shown, drawn[..., 1:])
     used = (shown - 0.7 * drawn[..., :1]) / 0.3
     distance = np.abs(np.asarray(used)[:, None] - signals[None]).max(axis=(2, 3, 4))

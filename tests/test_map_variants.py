@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import launch, map_variants, networks
+from experiments import launch, map_variants, shared
 from experiments.launch import Result
 from wna_jax import data, draw_samples, noise, responses
 from wna_jax.maps import three_levels
@@ -42,7 +42,7 @@ def test_three_levels_are_those_of_the_paper() -> None:
 def test_the_variants_are_those_of_the_samples_themselves(
     settings: map_variants.Settings, result: Result, digits: data.Dataset
 ) -> None:
-    network, arrays = networks.trained_network(settings, digits, silent).network, result.arrays["maps.npz"]
+    network, arrays = shared.trained_network(settings, digits, silent).network, result.arrays["maps.npz"]
     samples = np.asarray(draw_samples(noise.uniform(digits.image_shape), N, seed=4), np.float64)
     p = np.asarray(responses.probability(network(jnp.asarray(samples, jnp.float32))), np.float64)
     won = p.argmax(axis=1)

@@ -24,7 +24,7 @@ def test_probability_is_the_softmax() -> None:
 
 
 @pytest.mark.parametrize("response", [responses.decision, responses.probability])
-def test_nan_logits_are_not_hidden_by_argmax(response: responses.Response) -> None:
+def test_nan_logits_are_not_hidden_by_argmax(response: responses.Weighting) -> None:
     assert np.isnan(response(LOGITS)[2]).all()
     assert np.isfinite(response(LOGITS)[:2]).all()
 

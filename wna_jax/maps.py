@@ -80,7 +80,9 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     means, degrees_of_freedom = moments.sum / _over_pixels(weight_k), None
     if moments.field_sums is not None:
         weighing = (moments.draw_square_sum / weight_k**2).filled(1)
-        power, degrees_of_freedom = _power_between_fields(moments, noise, means.filled(0) - noise.mean, share, weighing)
+        power, degrees_of_freedom = _variance_between_fields(
+            moments, noise, means.filled(0) - noise.mean, share, weighing
+        )
         standard_error = np.ma.masked_equal(np.sqrt(power), 0) / _over_pixels(weight_k)
     return ClassificationImages(
         images=means - moments.total_sum / n,
@@ -157,7 +159,7 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     standard_error, degrees_of_freedom = _over_pixels(np.sqrt(spread)) * deviation, None
     if moments.field_sums is not None:
         grand_mean = np.broadcast_to(moments.total_sum / n - noise.mean, moments.sum.shape)
-        power, degrees_of_freedom = _power_between_fields(
+        power, degrees_of_freedom = _variance_between_fields(
             moments, noise, grand_mean, moments.weight_sum / n, np.zeros(len(moments.sum))
         )
         standard_error, constant = np.sqrt(power), constant | (power == 0)
@@ -254,7 +256,7 @@ def named(prefix: str, images_khwc: np.ma.MaskedArray) -> dict[str, np.ndarray]:
     return {f"{prefix}_{k}": image.filled() for k, image in enumerate(images_khwc) if image.count()}
 
 
-def _power_between_fields(
+def _variance_between_fields(
     moments: Moments, noise: Noise, mean_khwc: np.ndarray, share_k: np.ndarray, h_k: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Variance of sum (w (x - mean) - share x) over all samples, from the spread between fields.

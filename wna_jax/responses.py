@@ -36,7 +36,8 @@ from wna_jax.runs.errors import InputError, unknown_name
 Images = jax.Array
 Logits = jax.Array
 Weights = jax.Array
-Response = Callable[[Logits], Weights]
+Weighting = Callable[[Logits], Weights]
+"""Such as `decision`: from a classifier's logits to the weights of its responses."""
 
 
 def decision(logits: Logits) -> Weights:
@@ -77,7 +78,7 @@ _RANGES = {"probability": (0.0, np.inf), "confident": (0.0, 1.0)}
 """The responses that take a number, and what lies strictly between."""
 
 
-def from_name(text: str) -> Response:
+def from_name(text: str) -> Weighting:
     """The response that a text names: one of `NAMES`, with its number as in "probability:4" or "confident:0.9".
 
     Raises:

@@ -8,8 +8,8 @@ import numpy as np
 
 from wna_jax.data import Dataset
 from wna_jax.maps import min_max
-from wna_jax.runs import values
-from wna_jax.runs.batches import map_over
+from wna_jax.runs import compilation
+from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.errors import InputError
 from wna_jax.statistics.classification import ClassificationReport, classification_report
 
@@ -56,7 +56,7 @@ def feed_back(
     present = ~np.ma.getmaskarray(shown).any(axis=(1, 2, 3))
     answers: list[Feedback | None] = [None] * len(shown)
     if present.any():
-        logits = values.call(logits_function, shown[present].filled().astype(np.float32))
+        logits = compilation.call(logits_function, shown[present].filled().astype(np.float32))
         for k, probability in zip(np.flatnonzero(present), np.asarray(jax.nn.softmax(logits)), strict=True):
             answers[k] = Feedback(int(probability.argmax()), float(probability.max()))
     return answers

@@ -9,7 +9,8 @@ What overlap does to statistics: maps and counts have the same mean. The varianc
 that of independent samples within 5% for trained networks, so reliability (split half, by fields) and correlations
 hold. But a pixel that the network does not see can have a larger error than the formula says where its neighbours at
 the stride are seen (by a third in a constructed case), and errors of pixels a stride apart are correlated (.3 to .6
-measured). So errors of maps and shares are taken from the spread between fields, thresholds for single pixels hold as
+measured). So errors of maps and shares are taken from the spread between fields (`maps.classification_images`,
+`maps.share_standard_error`), thresholds for single pixels hold as
 they are, and tests of clusters need null maps that are correlated in the same way (`overlap`).
 """
 
@@ -25,7 +26,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from wna_jax.noise import Noise
-from wna_jax.runs import values
+from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError
 
 FIELD_GRID = 32
@@ -68,16 +69,16 @@ def find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int = F
     The response must answer a larger image by weights [n, g, g, K] on a regular grid, and each of these must be what it
     answers to the window alone, which SAME padding or global pooling do not fulfil.
     """
-    arrays, structure = values.take_apart((noise, response))
-    return _find_field(values.Same(arrays), structure, grid)
+    arrays, structure = compilation.take_apart((noise, response))
+    return _find_field(compilation.ByIdentity(arrays), structure, grid)
 
 
 @functools.lru_cache(maxsize=8)
-def _find_field(same: values.Same, structure: values.Structure, grid: int) -> Geometry | str:
+def _find_field(same: compilation.ByIdentity, structure: compilation.Structure, grid: int) -> Geometry | str:
     noise, response = structure.with_arrays(same.arrays)
     if noise.draw is None or noise.present is not None:
         return f"{noise.name} noise exists in the size of one image alone"
-    arrays, structure = values.take_apart(response)
+    arrays, structure = compilation.take_apart(response)
     stride = _stride(noise.shape, structure, tuple(map(_spec, arrays)), grid)
     if isinstance(stride, str):
         return stride
@@ -93,7 +94,7 @@ def _find_field(same: values.Same, structure: values.Structure, grid: int) -> Ge
             [_put_window(blank, window, small, i, j) for window, (i, j) in zip(windows, places, strict=True)]
         )
         with jax.default_matmul_precision("highest"):  # two shapes of one network must agree on any device
-            together, alone = values.call(response, fields), values.call(response, windows)
+            together, alone = compilation.call(response, fields), compilation.call(response, windows)
         for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             own = np.stack([ours[n, i, j] for n, (i, j) in enumerate(places)])
             if not np.allclose(own, theirs, rtol=1e-3, atol=1e-4):
@@ -107,7 +108,7 @@ def _spec(array: Any) -> jax.ShapeDtypeStruct:
 
 @functools.lru_cache(maxsize=16)  # one search for all networks of an architecture
 def _stride(
-    shape: tuple[int, int, int], response: values.Structure, arrays: tuple[jax.ShapeDtypeStruct, ...], grid: int
+    shape: tuple[int, int, int], response: compilation.Structure, arrays: tuple[jax.ShapeDtypeStruct, ...], grid: int
 ) -> int | str:
     """The stride at which answers to a larger image form a grid."""
     height, width, channels = shape
@@ -172,7 +173,7 @@ def overlap(noise: Noise, response: Callable[[jax.Array], Any], *, num_fields: i
     return jax.tree.map(lambda *weights: _autocorrelation(np.concatenate(weights), geometry), *answers)
 
 
-@values.jit
+@compilation.jit
 def _answer_to_field(response: Callable[[jax.Array], Any], noise: Noise, key: jax.Array, index: jax.Array) -> Any:
     return response(draw(noise, key, 0, index, 1))
 

@@ -24,7 +24,7 @@ from wna_jax.correlation.moments import Moments
 from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Gradient
-from wna_jax.runs.batches import widened
+from wna_jax.runs.accumulate import widened
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.progress import Progress, Report, silent
 from wna_jax.runs.store import State, Store

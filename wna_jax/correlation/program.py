@@ -16,14 +16,14 @@ from wna_jax.correlation.fields import Geometry, draw_and_present, window_sums
 from wna_jax.correlation.moments import FieldSums, Moments
 from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Gradient
-from wna_jax.runs import values
+from wna_jax.runs import compilation
 
 
 @dataclass(frozen=True)
 class Program:
     """The moments of one batch of draws, spread over all devices; all responses stand side by side.
 
-    It is compiled once for a kind of noise and response (`values.Structure`); the arrays of both are its arguments.
+    It is compiled once for a kind of noise and response (a `compilation.Structure`), whose arrays are its arguments.
     """
 
     compiled: "_Compiled"
@@ -39,7 +39,7 @@ class Program:
         stimulus = noise if geometry.grid == 1 else noise.resized(geometry.field)
         box = response if isinstance(response, BlackBox) else None
         nameless = replace(stimulus, name="")  # noises that differ in their names and arrays alone share a program
-        arrays, structure = values.take_apart((nameless, box.weigh if box else response))
+        arrays, structure = compilation.take_apart((nameless, box.weigh if box else response))
         if jax.process_count() > 1:
             arrays = [np.asarray(array) for array in arrays]  # an array of one process's device is of no use to others
         arrays = jax.device_put(arrays, _everywhere())  # once, not with every batch
@@ -91,7 +91,7 @@ def _everywhere() -> NamedSharding:
 
 
 @functools.lru_cache(maxsize=16)  # kinds of networks and noises that are kept compiled
-def _compile(structure: values.Structure, geometry: Geometry, draws: int) -> _Compiled:
+def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -> _Compiled:
     spread = NamedSharding(_mesh(), PartitionSpec("draws"))
     jit = functools.partial(jax.jit, out_shardings=_everywhere())
 

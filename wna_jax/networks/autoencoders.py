@@ -20,7 +20,7 @@ from wna_jax.data import Dataset
 from wna_jax.networks.models import generative, initialised
 from wna_jax.networks.network import Parameters
 from wna_jax.networks.training import Descent, Trained, TrainingSpec, descend, moved, to_unit_range
-from wna_jax.runs.batches import in_batches, map_over
+from wna_jax.runs.accumulate import in_batches, map_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report, silent
 

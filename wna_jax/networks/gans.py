@@ -24,7 +24,7 @@ from wna_jax.networks.models.generative import ConvolutionalDecoder, Convolution
 from wna_jax.networks.models.layers import fold_statistics
 from wna_jax.networks.network import Parameters
 from wna_jax.networks.training import moved, to_unit_range
-from wna_jax.runs.batches import map_over
+from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
 from wna_jax.runs.store import State, Store

@@ -19,7 +19,8 @@ class Network:
     """A network as a value: images [n, H, W, C] in [0, 1] -> logits [n, K].
 
     It is a pytree: its parameters are leaves, the module (the architecture) is static. So it goes through `jax.jit`,
-    `jax.grad` and the streaming loop as an argument, and all networks of one architecture share a compiled program.
+    `jax.grad` and the streaming loop as an argument, and all networks of one architecture share a compiled program
+    (`runs.compilation` says how).
     """
 
     module: nn.Module = field(metadata={"static": True})

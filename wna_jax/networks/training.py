@@ -19,8 +19,8 @@ from wna_jax.networks import models
 from wna_jax.networks.augmentation import augmenter
 from wna_jax.networks.models.layers import fold_statistics
 from wna_jax.networks.network import Network, Parameters
-from wna_jax.runs import values
-from wna_jax.runs.batches import map_over, sum_over
+from wna_jax.runs import compilation
+from wna_jax.runs.accumulate import map_over, sum_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
 from wna_jax.runs.store import State, Store
@@ -255,7 +255,7 @@ def descend(
 
 def predict(network: Callable[[jax.Array], jax.Array], images: np.ndarray) -> np.ndarray:
     """The logits [n, K] of images [n, H, W, C] on the [0, 1] scale."""
-    return map_over(lambda batch: values.call(network, batch), (images,), _EVALUATION_BATCH)
+    return map_over(lambda batch: compilation.call(network, batch), (images,), _EVALUATION_BATCH)
 
 
 def evaluate(network: Callable[[jax.Array], jax.Array], split: Split) -> dict[str, float]:
@@ -264,7 +264,7 @@ def evaluate(network: Callable[[jax.Array], jax.Array], split: Split) -> dict[st
     return {"accuracy": int(correct) / len(split.labels), "loss": float(loss) / len(split.labels)}
 
 
-@values.jit
+@compilation.jit
 def _correct_and_loss(
     network: Callable[[jax.Array], jax.Array], images_u8: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

@@ -15,8 +15,8 @@ from jax.tree_util import Partial
 from jaxtyping import Float
 
 from wna_jax.networks.network import Network
-from wna_jax.runs import values
-from wna_jax.runs.batches import sum_over
+from wna_jax.runs import compilation
+from wna_jax.runs.accumulate import sum_over
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.progress import Report, silent
 
@@ -114,7 +114,7 @@ def mean_activations(
     return total / counts.reshape(-1, *(1,) * (total.ndim - 1))
 
 
-@values.jit
+@compilation.jit
 def _activation_sums(activations: Activations, num_classes: int, images: jax.Array, labels: jax.Array) -> jax.Array:
     of_class = jax.nn.one_hot(labels, num_classes)
     shown = images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images

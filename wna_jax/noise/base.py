@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial, register_dataclass
 
-from wna_jax.runs import values
-from wna_jax.runs.batches import sum_over
+from wna_jax.runs import compilation
+from wna_jax.runs.accumulate import sum_over
 from wna_jax.runs.errors import InputError
 
 Shape = tuple[int, int, int]
@@ -137,7 +137,7 @@ def _sums_over_draws(
     return np.asarray(shift, np.float64), about(shift, indices)
 
 
-@values.jit
+@compilation.jit
 def _sums_of_draws(
     sample: Sampler, sums: Callable[[jax.Array], tuple[jax.Array, jax.Array]], shift: jax.Array, indices: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

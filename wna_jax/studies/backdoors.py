@@ -18,8 +18,8 @@ from wna_jax import correlation, data, maps, responses, statistics
 from wna_jax.maps import ClassificationImages
 from wna_jax.networks import training
 from wna_jax.noise import Noise
-from wna_jax.runs import values
-from wna_jax.runs.batches import sum_over
+from wna_jax.runs import compilation
+from wna_jax.runs.accumulate import sum_over
 from wna_jax.studies import interventions
 
 RESPONSES = ("decision", "probability")
@@ -284,7 +284,7 @@ def mean_gradients(network: interventions.LogitsFunction, split: data.Split, num
     return mean / np.ma.masked_equal(np.ma.sqrt((square / count - mean**2) / (count - 1)), 0)
 
 
-@values.jit
+@compilation.jit
 def _gradient_sums(
     network: interventions.LogitsFunction, num_classes: int, images_u8: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, ...]:

@@ -15,8 +15,8 @@ from jax.tree_util import Partial
 
 from wna_jax.data import Split
 from wna_jax.noise import Noise
-from wna_jax.runs import values
-from wna_jax.runs.batches import in_batches, sum_over
+from wna_jax.runs import compilation
+from wna_jax.runs.accumulate import in_batches, sum_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
 
@@ -63,7 +63,7 @@ def hits(
     return counts
 
 
-@values.jit
+@compilation.jit
 def _hits(
     logits_function: Callable[[Any], jax.Array], change: Change, inputs: Any, wanted: jax.Array, strength: jax.Array
 ) -> jax.Array:
@@ -238,7 +238,7 @@ def mean_adversarials(
     return total / np.ma.masked_equal(count, 0)[:, None, None, None], np.asarray(count, np.int64)
 
 
-@values.jit
+@compilation.jit
 def _adversarial_sums(
     logits_function: LogitsFunction, epsilon: jax.Array, images: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

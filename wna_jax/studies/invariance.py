@@ -11,7 +11,7 @@ import numpy as np
 from wna_jax.data import Dataset, Split
 from wna_jax.networks import augmentation
 from wna_jax.networks.training import to_unit_range
-from wna_jax.runs.batches import map_over
+from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.progress import Report, silent
 from wna_jax.studies import interventions
 

@@ -18,7 +18,7 @@ from wna_jax.correlation.loop import Response
 from wna_jax.maps import ClassificationImages
 from wna_jax.networks.units import Activations
 from wna_jax.noise import Noise
-from wna_jax.runs import values
+from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError
 
 _PROBES = 24
@@ -101,7 +101,7 @@ def _answering(activations: Activations, image_shape: tuple[int, int, int], axis
     return answers[:, None] if answers.ndim == 1 else np.any(answers, axis=2 - axis)
 
 
-@values.jit
+@compilation.jit
 def _differs(activations: Activations, axis: int, before: jax.Array, after: jax.Array) -> jax.Array:
     """Which activations change when one line of an image does: bool [images, lines, ..., units]."""
     length = before.shape[1 + axis]

@@ -21,7 +21,7 @@ from wna_jax.networks import Parameters, models
 from wna_jax.networks.models.layers import fold_statistics
 from wna_jax.networks.training import moved, one_cycle, to_unit_range
 from wna_jax.noise import random
-from wna_jax.runs.batches import in_batches
+from wna_jax.runs.accumulate import in_batches
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
 from wna_jax.runs.store import State, Store

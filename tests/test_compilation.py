@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from wna_jax import noise, responses, reverse_correlate
 from wna_jax.correlation.fields import find_field
 from wna_jax.networks import Network, units, untrained
-from wna_jax.runs import values
+from wna_jax.runs import compilation
 from wna_jax.studies import interventions
 
 
@@ -98,14 +98,14 @@ def test_a_network_is_a_pytree_of_its_parameters() -> None:
     ],
 )
 def test_two_of_a_kind_have_one_structure(make: Callable[[], Any]) -> None:
-    first, second = (values.take_apart(make())[1] for _ in range(2))
+    first, second = (compilation.take_apart(make())[1] for _ in range(2))
     assert first == second
     assert hash(first) == hash(second)
 
 
 def test_what_is_static_decides_the_program() -> None:
-    def structure(value: Any) -> values.Structure:
-        return values.take_apart(value)[1]
+    def structure(value: Any) -> compilation.Structure:
+        return compilation.take_apart(value)[1]
 
     network = a_network(0)
     different = [
@@ -123,7 +123,7 @@ def test_what_is_static_decides_the_program() -> None:
 
 def test_take_apart_is_undone_by_with_arrays() -> None:
     value = {"a": np.arange(3), "b": [len, "text", None, 2.5], "c": jnp.ones(2)}
-    arrays, structure = values.take_apart(value)
+    arrays, structure = compilation.take_apart(value)
     assert len(arrays) == 2
     again = structure.with_arrays(arrays)
     assert again["b"] == value["b"]
@@ -138,8 +138,8 @@ def test_a_function_that_cannot_be_hashed_equals_itself_alone() -> None:
             return 2 * x
 
     one, two = Unhashable(), Unhashable()
-    assert values.take_apart(one)[1] == values.take_apart(one)[1] != values.take_apart(two)[1]
-    np.testing.assert_array_equal(values.jit(lambda f, x: f(x))(one, jnp.ones(2)), [2, 2])
+    assert compilation.take_apart(one)[1] == compilation.take_apart(one)[1] != compilation.take_apart(two)[1]
+    np.testing.assert_array_equal(compilation.jit(lambda f, x: f(x))(one, jnp.ones(2)), [2, 2])
 
 
 def test_the_geometry_of_a_field_is_searched_once_for_an_architecture(monkeypatch: pytest.MonkeyPatch) -> None:

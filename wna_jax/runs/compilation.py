@@ -50,7 +50,7 @@ class _Itself(_Constant):
         return id(self.value)
 
 
-class Same:
+class ByIdentity:
     """Arrays as the key of a cache: equal to those very arrays alone."""
 
     def __init__(self, arrays: list[Any]) -> None:
@@ -59,7 +59,7 @@ class Same:
 
     def __eq__(self, other: object) -> bool:
         """They are the same objects."""
-        return isinstance(other, Same) and list(map(id, self.arrays)) == list(map(id, other.arrays))
+        return isinstance(other, ByIdentity) and list(map(id, self.arrays)) == list(map(id, other.arrays))
 
     def __hash__(self) -> int:
         """By their places in memory."""
