@@ -65,7 +65,7 @@ class Settings(DataSettings):
     )
     optimiser: str = setting(
         "one_cycle",
-        "The optimiser of the training: one_cycle, Adam on a one-cycle schedule, or one with the defaults of Keras.",
+        "The optimiser: one_cycle, which is Adam on a one-cycle schedule, or adam, rmsprop or adadelta as in Keras.",
         choices=tuple(OPTIMISERS),
         names_folder=True,
     )

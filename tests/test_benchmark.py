@@ -53,16 +53,13 @@ def worker_here(load: Callable[[str], timing.Variant], name: str) -> Iterator[ti
 @pytest.fixture(scope="module")
 def finished(network: Network, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     """A short benchmark of all that is installed: where its files are, and benchmark.json."""
-    folder, real = tmp_path_factory.mktemp("benchmark"), timing.worker
-
-    def worker(load: Any, name: str) -> contextlib.AbstractContextManager[timing.Ask]:
-        return real(load, name) if name == "independent" else worker_here(load, name)
-
+    folder = tmp_path_factory.mktemp("benchmark")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             shared, "trained_network", lambda *_: shared.TrainedNetwork(network, {"test_accuracy": 0.9}, True)
         )
-        patch.setattr(timing, "worker", worker)
+        patch.setattr(timing, "worker", worker_here)
+        patch.setattr(timing, "_FEWEST", 256)
         patch.setattr(benchmark, "_SIDE", 256)
         settings = benchmark.Settings(rounds=2, seconds=0.01, out_dir=str(folder))
         launch.execute(benchmark.run, settings)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import launch, noise_robustness
+from wna_jax import data
 from wna_jax.data import Dataset, Split
 from wna_jax.networks import models
 from wna_jax.networks.models import layers
@@ -50,12 +51,19 @@ def test_the_networks_of_the_first_study_have_its_parameters(name: str, count: i
     assert shapes.parameter_count == count  # noise_cnn: 320 + 18,496 + 9,216 x 128 + 128 + 1,290
 
 
+def few(digits: Dataset, train: int, others: int) -> Dataset:
+    """The first images of each split; splits of one size are judged by one program."""
+    sizes = {"train": train, "validation": others, "test": others}
+    splits = {name: Split(*(part[:count] for part in getattr(digits, name))) for name, count in sizes.items()}
+    return replace(digits, **splits)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def both(digits: Dataset) -> tuple[robustness.Study, robustness.Study]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models._REGISTRY, "narrow", partial(DenseNetwork, widths=(128, 128), dropout=0.2))
         together, alone = (
-            robustness.study("narrow", digits, [0, 1], [0, 3], epochs=6, together=together)
+            robustness.study("narrow", few(digits, 500, 143), [0, 1], [0, 3], epochs=20, together=together)
             for together in (True, False)
         )
     return together, alone
@@ -76,17 +84,11 @@ def test_training_in_noise_helps_in_noise(both: tuple[robustness.Study, robustne
     assert both[0].loss["test"][1].mean() > both[0].loss["test"][0].mean()
 
 
-def few(digits: Dataset, count: int) -> Dataset:
-    """The first images of each split."""
-    splits = {
-        name: Split(*(part[:count] for part in getattr(digits, name))) for name in ("train", "validation", "test")
-    }
-    return replace(digits, **splits)  # type: ignore[arg-type]
-
-
 def test_a_stopped_study_goes_on_after_its_last_network(digits: Dataset, tmp_path: Path) -> None:
     def study(epochs: int = 1, **more: Any) -> robustness.Study:
-        return robustness.study("logistic", few(digits, 100), [0, 1], [0, 3], epochs=epochs, together=False, **more)
+        return robustness.study(
+            "logistic", few(digits, 100, 100), [0, 1], [0, 3], epochs=epochs, together=False, **more
+        )
 
     seen: list[float] = []
 
@@ -118,9 +120,9 @@ def test_batch_normalisation_is_that_of_training(digits: Dataset, monkeypatch: p
         return layers.fold_statistics(parameters, statistics)
 
     monkeypatch.setattr(robustness, "fold_statistics", fold)
-    robustness.study("small", few(digits, 256), [0], [0], epochs=1)
+    robustness.study("small", few(digits, 128, 128), [0], [0], epochs=1)
     assert sorted(seen[0]) == ["bn2", "bn4"]
-    robustness.study("logistic", few(digits, 256), [0], [0], epochs=1)
+    robustness.study("logistic", few(digits, 128, 128), [0], [0], epochs=1)
     assert seen[1] == {}
 
 
@@ -138,11 +140,14 @@ def test_wrong_studies_are_named(digits: Dataset, arguments: tuple, said: str) -
 
 
 def settings(**changes: Any) -> noise_robustness.Settings:
-    own: dict[str, Any] = {"models": ("logistic",), "epochs": 10, "levels": (0.0, 0.5), "num_train_seeds": 2}
+    own: dict[str, Any] = {"models": ("logistic",), "epochs": 30, "levels": (0.0, 0.5), "num_train_seeds": 2}
     return noise_robustness.Settings(**(own | changes))
 
 
-def test_the_range_mistake_leaves_nothing_to_learn(tmp_path: Path) -> None:
+def test_the_range_mistake_leaves_nothing_to_learn(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "load", lambda *_: few(digits, 500, 143))
     conditions = launch.execute(noise_robustness.run, settings(out_dir=str(tmp_path))).metrics["conditions"]
     assert json.loads((tmp_path / "metrics.json").read_text())["conditions"] == conditions
     test = {name: np.mean(of["accuracy"]["test"], axis=-1) for name, of in conditions.items()}

@@ -40,9 +40,7 @@ class Program:
         box = response if isinstance(response, BlackBox) else None
         nameless = replace(stimulus, name="")  # noises that differ in their names and arrays alone share a program
         arrays, structure = compilation.take_apart((nameless, box.weigh if box else response))
-        if jax.process_count() > 1:
-            arrays = [np.asarray(array) for array in arrays]  # an array of one process's device is of no use to others
-        arrays = jax.device_put(arrays, _everywhere())  # once, not with every batch
+        arrays = [_on_all_devices(array) for array in arrays]  # once, not with every batch
         return cls(_compile(structure, geometry, draws), arrays, stimulus, box, geometry, draws)
 
     def __call__(self, seed: np.uint32, high: np.uint32, low: np.uint32, size: np.int32) -> Moments:
@@ -88,6 +86,15 @@ def _mesh() -> jax.sharding.Mesh:
 
 def _everywhere() -> NamedSharding:
     return NamedSharding(_mesh(), PartitionSpec())
+
+
+def _on_all_devices(array: Any) -> jax.Array:
+    if jax.process_count() == 1:
+        return jax.device_put(array, _everywhere())
+    own = np.asarray(
+        array, jax.dtypes.canonicalize_dtype(array.dtype)
+    )  # each process has it, and gives it to its devices
+    return jax.make_array_from_callback(own.shape, _everywhere(), lambda index: own[index])
 
 
 @functools.lru_cache(maxsize=16)  # kinds of networks and noises that are kept compiled
