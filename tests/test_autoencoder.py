@@ -74,7 +74,7 @@ def test_a_folder_of_one_well_filled_class_is_enough(tmp_path: Path) -> None:
         for i in range(count):
             Image.fromarray(np.full((8, 8), 5 * i, np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
     dataset = f"folder:{tmp_path / 'images'}"
-    result = autoencoder.run(settings(tmp_path, dataset=dataset, autoencoders=("autoencoder",), epochs=1))
+    result = autoencoder.run(settings(tmp_path, dataset=dataset, autoencoders=("autoencoder",), denoise=0.0, epochs=1))
     assert result.metrics["autoencoder"]["test_mse"] > 0
     assert result.figures["reconstructions.png"]().axes
 

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from wna_jax.networks import Network, models
-from wna_jax.networks.models.convolutional import BlockNetwork
+from wna_jax.networks.models.convolutional import BlockNetwork, ValidConvolutionNetwork
 from wna_jax.networks.models.layers import convolution, depth_to_space, fold_statistics, max_pool, space_to_depth
 from wna_jax.runs.errors import InputError
 
@@ -195,9 +195,10 @@ def test_recurrent_networks_are_the_recurrence_of_their_definition(name: str, ce
 
 
 def test_several_networks_run_in_one_vmap() -> None:
-    module = models.create("paper_cnn", (28, 28, 1), 10)
-    parameters = jax.vmap(lambda key: models.initial_parameters(module, key))(jax.random.split(jax.random.key(0), 3))
-    x = random(0, 4, 28, 28, 1)
+    module, rng = ValidConvolutionNetwork((16, 16, 1), 10, widths=(4, 5, 6)), np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: models.initial_parameters(module, jax.random.key(0)))
+    parameters = jax.tree.map(lambda leaf: rng.standard_normal((3, *leaf.shape), np.float32) / 10, shapes)
+    x = random(0, 4, 16, 16, 1)
     together = jax.jit(jax.vmap(lambda p: module.apply({"params": p}, x)))(parameters)
     alone = module.apply({"params": jax.tree.map(lambda leaf: leaf[1], parameters)}, x)
     np.testing.assert_allclose(together[1], alone, atol=1e-5)
