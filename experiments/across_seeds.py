@@ -10,38 +10,31 @@ Writes to --out_dir: across_seeds_RESPONSE.png for each response, maps.npz, metr
 state/ (to go on from).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, shared
-from experiments.launch import Result
-from experiments.settings import LoopSettings, setting
-from wna_jax import figures, maps, responses
-from wna_jax.correlation import reverse_correlate_in_parts
+from experiments.settings import LoopSettings, choice, setting
+from wna_jax import correlation, figures, maps, responses
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.files import or_none
-from wna_jax.runs.progress import Report, Stopwatch, silent
+from wna_jax.runs.progress import Stopwatch
 from wna_jax.studies import ensembles
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(LoopSettings):
     """The settings of one run."""
 
     num_train_seeds: int = setting(3, "How many networks to train, with seeds from --train_seed on.", at_least=2)
-    response: tuple[str, ...] = setting(
+    response: tuple[str, ...] = choice(
         ("decision", "probability"),
         "What is averaged: decision, probability or probability:SHARPNESS, confident:THRESHOLD, confidence.",
-        names_folder=True,
     )
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Noise through all networks to their maps, and how far these agree."""
     dataset = shared.load_classes(settings, report)
     names = tuple(dict.fromkeys(settings.response))
@@ -51,22 +44,13 @@ def run(settings: Settings, report: Report = silent) -> Result:
     stimulus, count = shared.create_noise(settings, dataset, report), settings.num_train_seeds
     seeds = range(settings.train_seed, settings.train_seed + count)
     trained = [shared.trained_network(replace(settings, train_seed=seed), dataset, report) for seed in seeds]
-    fingerprints = [each.network.fingerprint for each in trained]
-    watch = Stopwatch(report)
-    parts = reverse_correlate_in_parts(
-        ensembles.side_by_side(stimulus, count),
-        ensembles.of_networks([each.network for each in trained], names),
-        settings.num_samples,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        sampling="independent",
-        state_dir=settings.folder / "state",
-        identity=shared.identity(settings, dataset, None, networks=fingerprints, responses=list(names)),
-        report=watch,
-    )
-    agreed = {
-        name: ensembles.agreement_of_halves(parts.first[name], parts.second[name], stimulus, count) for name in names
-    }
+    networks, watch = [each.network for each in trained], Stopwatch(report)
+    fingerprints = [network.fingerprint for network in networks]
+    options = shared.loop_options(settings, dataset, None, watch, networks=fingerprints, responses=list(names))
+    noises, together = ensembles.side_by_side(stimulus, count), ensembles.of_networks(networks, names)
+    parts = correlation.reverse_correlate_in_parts(noises, together, sampling="independent", **options)
+    halves = {name: (parts.first[name], parts.second[name]) for name in names}
+    agreed = {name: ensembles.agreement_of_halves(*halves[name], stimulus, count) for name in names}
     metrics = {
         "num_samples_a_network": settings.num_samples,
         "train_seeds": list(seeds),
@@ -76,24 +60,24 @@ def run(settings: Settings, report: Report = silent) -> Result:
         "responses": {name: _metrics(found) for name, found in agreed.items()},
     }
     accuracies = ", ".join(f"{each.test_accuracy:.2%}" for each in trained)
-    title = (
-        f"{count} networks ({settings.model} on {dataset.title}, test accuracy {accuracies}) that differ only in their "
-        f"training seed: {settings.num_samples:,} images of {settings.noise} noise for each"
-    )
     arrays: dict[str, np.ndarray] = {}
-    drawn: dict[str, Callable[[], Figure]] = {}
     summary = [f"test accuracies {accuracies}"]
     for name, found in agreed.items():
         arrays |= maps.named(f"{name}_mean_map", found.mean) | maps.named(f"{name}_mean_error", found.standard_error)
         for number, own in enumerate(found.maps):
             arrays |= maps.named(f"{name}_network_{number}_map", own.images)
-        drawn[f"across_seeds_{name.replace(':', '_')}.png"] = partial(
-            figures.across_networks, found, name, seeds, dataset.class_names, dataset.class_means, title
-        )
         pairs = zip(dataset.class_names, found.mean_corrected, strict=True)
         text = ", ".join(f"{class_name} {'unknown' if r is np.ma.masked else f'{r:.2f}'}" for class_name, r in pairs)
         summary.append(f"{name + ' maps':15s} correlation across seeds, corrected: {text}")
-    return Result(metrics, [*summary, f"look at         {settings.folder}"], drawn, {"maps.npz": arrays})
+
+    def draw() -> launch.Drawn:
+        title = f"{count} networks ({settings.model} on {dataset.title}, test accuracy {accuracies}) that differ "
+        title += f"only in their training seed: {settings.num_samples:,} images of {settings.noise} noise for each"
+        for name, found in agreed.items():
+            figure = figures.across_networks(found, name, seeds, dataset.class_names, dataset.class_means, title)
+            yield f"across_seeds_{name.replace(':', '_')}.png", figure
+
+    return launch.Result(metrics, summary, draw, {"maps.npz": arrays})
 
 
 def _metrics(agreed: ensembles.Agreement) -> dict[str, Any]:

@@ -10,58 +10,44 @@ Writes to --out_dir, for each layer with feature maps: LAYER_maps.png and LAYER_
 activations.npz, metrics.json, config.json and log.jsonl.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, shared
-from experiments.launch import Result
-from experiments.settings import NoiseSettings, setting
-from wna_jax import data, figures
+from experiments.settings import NoiseSettings, choice, setting
+from wna_jax import figures
 from wna_jax.networks import Network, augmentation, training, units
 from wna_jax.runs.files import as_file_name
-from wna_jax.runs.progress import Report, silent
-
-_AS_THEY_ARE, _NOISY = "as they are", "in noise"
-_Layers = Mapping[str, Mapping[str, np.ma.MaskedArray]]
-"""Mean activations by layer, and by condition: as they are, in noise."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(NoiseSettings):
     """The settings of one run."""
 
-    noise_weight: float = setting(0.2, "Weight of the noise in noisy images.", at_least=0, at_most=1, names_folder=True)
-    augmentation: str = setting(
+    noise_weight: float = choice(0.2, "Weight of the noise in noisy images.", at_least=0, at_most=1)
+    augmentation: str = choice(
         "shift",
         f"Augmentation in the training of a second network: {', '.join(augmentation.NAMES)}, several joined by _, or "
         "none.",
-        names_folder=True,
     )
-    layers: tuple[str, ...] | None = setting(
-        None, "The layers to look at. By default all that have feature maps.", names_folder=True
-    )
+    layers: tuple[str, ...] | None = choice(None, "The layers to look at. By default all that have feature maps.")
     images_a_class: int = setting(200, "Test images of each class, at most.", at_least=1)
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Mean activations of both networks, and their figures."""
     dataset = shared.load_classes(settings, report)
     labels = dataset.test.labels
     first = np.sort(np.concatenate([np.flatnonzero(labels == k)[: settings.images_a_class] for k in np.unique(labels)]))
     images, labels = dataset.test_images[first], labels[first]
-    conditions = {_AS_THEY_ARE: images, _NOISY: shared.noisy_images(settings, dataset, images, report)}
+    conditions = {"as they are": images, "in noise": shared.noisy_images(settings, dataset, images, report)}
     usual = training.default_augmentation(dataset.name) or "none"
-    trained = {
-        name: shared.trained_network(settings, dataset, report, name)
-        for name in dict.fromkeys((usual, settings.augmentation))
-    }
+    names = dict.fromkeys((usual, settings.augmentation))
+    trained = {name: shared.trained_network(settings, dataset, report, name) for name in names}
     network = trained[usual].network
-    layers = shared.chosen_layers(settings.layers, network, units.spatial_layers, with_maps=True)
+    layers = shared.chosen_layers(settings.layers, network, units.spatial_layers(network), with_maps=True)
 
     def mean(network: Network, layer: str, images: np.ndarray) -> np.ma.MaskedArray:
         activations = units.layer_activations(network, layer)
@@ -80,80 +66,56 @@ def run(settings: Settings, report: Report = silent) -> Result:
         "largest_mean_activation": _of_each(lambda values: float(values.max()), bars[usual]),
     }
     arrays = {
-        "-".join((as_file_name(layer), condition.replace(" ", "_"), name)): maps.filled(np.nan)
-        for name, of_network in means.items()
-        for layer, of_layer in of_network.items()
-        for condition, maps in of_layer.items()
+        "-".join((as_file_name(layer), condition.replace(" ", "_"), name)): means[name][layer][condition].filled(np.nan)
+        for name, layer, condition in itertools.product(means, layers, conditions)
     }
-    drawn = _figures(settings, dataset, means[usual], bars, bars[usual])
-    first_shown = {condition: shown[0] for condition, shown in conditions.items()}
-    drawn["walk.png"] = partial(_walk, settings, dataset, network, first_shown, labels[0])
-    return Result(metrics, list(_summary(settings, metrics)), drawn, {"activations.npz": arrays})
-
-
-def _of_each(function: Callable[[Any], Any], nested: Mapping[str, Any]) -> dict[str, Any]:
-    """The function of every value of nested dictionaries."""
-    return {
-        key: _of_each(function, value) if isinstance(value, Mapping) else function(value)
-        for key, value in nested.items()
-    }
-
-
-def _figures(
-    settings: Settings, dataset: data.Dataset, means: _Layers, bars: Mapping[str, _Layers], usual: _Layers
-) -> dict[str, Callable[[], Figure]]:
-    what = f"{settings.model} on {dataset.title}, up to {settings.images_a_class} test images per class"
-    noisy = f"noisy: {settings.noise_weight:g} {settings.noise} noise"
-    drawn: dict[str, Callable[[], Figure]] = {}
-    for layer, of_layer in means.items():
-        title = f"Mean activations of {layer} of {what}; {noisy}"
-        by_class = {
-            class_name: {condition: values[k] for condition, values in usual[layer].items()}
-            for k, class_name in enumerate(dataset.class_names)
-        }
-        file = as_file_name(layer)
-        drawn[f"{file}_maps.png"] = partial(figures.activation_maps, of_layer, dataset.class_names, title)
-        drawn[f"{file}_bars.png"] = partial(figures.activation_bars, by_class, title)
-    if len(bars) > 1:
-        by_network = {
-            f"{layer}, {condition}": {
-                f"augmentation in training: {name}": of[layer][condition].mean(axis=0) for name, of in bars.items()
-            }
-            for condition in (_AS_THEY_ARE, _NOISY)
-            for layer in means
-        }
-        title = (
-            f"Mean activations of networks that differ in their training's augmentation, {what}; {noisy}. "
-            "Unit i of one network has nothing to do with unit i of the other, but that both began alike"
-        )
-        drawn["augmentation.png"] = partial(figures.activation_bars, by_network, title, columns=len(means))
-    return drawn
-
-
-def _walk(
-    settings: Settings, dataset: data.Dataset, network: Network, images: Mapping[str, np.ndarray], label: int
-) -> Figure:
-    """The first test image, as it is and in noise, in all layers."""
-    shown = np.stack(list(images.values()))
-    answers = training.predict(network, shown).argmax(axis=-1)
-    layers = {
-        name: training.predict(units.layer_activations(network, name), shown) for name in units.layer_names(network)
-    }
-    called = [f"{condition}, called {dataset.class_names[k]}" for condition, k in zip(images, answers, strict=True)]
-    return figures.walk(
-        dict(zip(called, shown, strict=True)),
-        {name: dict(zip(called, map(np.squeeze, activations), strict=True)) for name, activations in layers.items()},
-        f"A test image of {dataset.class_names[label]} on its way through {settings.model} on {dataset.title}: "
-        "positive part of each layer's output",
-    )
-
-
-def _summary(settings: Settings, metrics: Mapping[str, Any]) -> Iterator[str]:
+    summary = []
     for name, of_network in metrics["mean_activation"].items():
-        yield f"augmentation {name}: test accuracy {metrics['test_accuracy'][name]:.2%}"
+        summary.append(f"augmentation {name}: test accuracy {trained[name].test_accuracy:.2%}")
         for layer, of_layer in of_network.items():
-            yield f"  {layer:12s}" + ", ".join(f"{condition} {value:.4f}" for condition, value in of_layer.items())
-    yield f"look at         {settings.folder / 'walk.png'}"
+            values = ", ".join(f"{condition} {value:.4f}" for condition, value in of_layer.items())
+            summary.append(f"  {layer:12s}{values}")
+    what, where = f"{settings.model} on {dataset.title}", f"up to {settings.images_a_class} test images per class"
+    noisy = f"noisy: {settings.noise_weight:g} {settings.noise} noise"
+
+    def draw() -> launch.Drawn:
+        shown = np.stack([of_condition[0] for of_condition in conditions.values()])
+        answers = training.predict(network, shown).argmax(axis=-1)
+        called = [f"{name}, called {dataset.class_names[k]}" for name, k in zip(conditions, answers, strict=True)]
+        walk = {}
+        for name in units.layer_names(network):
+            activations = training.predict(units.layer_activations(network, name), shown)
+            walk[name] = dict(zip(called, map(np.squeeze, activations), strict=True))
+        title = f"A test image of {dataset.class_names[labels[0]]} on its way through {what}"
+        title += ": positive part of each layer's output"
+        yield "walk.png", figures.walk(dict(zip(called, shown, strict=True)), walk, title)
+        for layer in layers:
+            title, file = f"Mean activations of {layer} of {what}, {where}; {noisy}", as_file_name(layer)
+            yield f"{file}_maps.png", figures.activation_maps(means[usual][layer], dataset.class_names, title)
+            by_class = {
+                class_name: {condition: values[k] for condition, values in bars[usual][layer].items()}
+                for k, class_name in enumerate(dataset.class_names)
+            }
+            yield f"{file}_bars.png", figures.activation_bars(by_class, title)
+        if len(bars) > 1:
+            by_network = {}
+            for condition, layer in itertools.product(conditions, layers):
+                of_networks = {name: of[layer][condition].mean(axis=0) for name, of in bars.items()}
+                row = {f"augmentation in training: {name}": of for name, of in of_networks.items()}
+                by_network[f"{layer}, {condition}"] = row
+            title = f"Mean activations of networks that differ in their training's augmentation, {what}, {where}; "
+            title += f"{noisy}. Unit i of one network has nothing to do with unit i of the other, but that both began "
+            title += "alike"
+            yield "augmentation.png", figures.activation_bars(by_network, title, columns=len(layers))
+
+    return launch.Result(metrics, summary, draw, {"activations.npz": arrays})
+
+
+def _of_each(function: Callable[[Any], Any], nested: Any) -> Any:
+    """The function of every value of nested dictionaries."""
+    if isinstance(nested, Mapping):
+        return {key: _of_each(function, value) for key, value in nested.items()}
+    return function(nested)
 
 
 if __name__ == "__main__":

@@ -12,21 +12,16 @@ The best augmentation is that of the highest mean accuracy on validation images,
 Writes to --out_dir: accuracies.png, examples.png, confusion.png (of the best), metrics.json, config.json and log.jsonl.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, shared
-from experiments.launch import Result
-from experiments.settings import NoiseSettings, setting
+from experiments.settings import NoiseSettings, choice, setting
 from wna_jax import figures, statistics
-from wna_jax.networks import training
-from wna_jax.networks.augmentation import NAMES, augmenter
-from wna_jax.runs.progress import Report, silent
+from wna_jax.networks import augmentation, training
 
 _NONE = "none"
 _MEASURES = ("validation", "test", "noisy test")
@@ -35,29 +30,25 @@ _PUBLISHED = {  # Keras, one epoch, one seed each; the noisy images of Fashion-M
         "validation": {_NONE: 0.9857, "shift_rotation_zoom": 0.9887, "shift_rotation_zoom_blur": 0.9897},
         "noisy test": {_NONE: 0.9800, "shift_rotation_zoom": 0.9840},
     },
-    "fashion_mnist": {
-        "validation": {_NONE: 0.8663},
-        "noisy test": {_NONE: 0.8594},
-    },
+    "fashion_mnist": {"validation": {_NONE: 0.8663}, "noisy test": {_NONE: 0.8594}},
 }
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(NoiseSettings):
     """The settings of one run."""
 
-    augmentations: tuple[str, ...] = setting(
-        (*NAMES, "shift_rotation_zoom", "shift_rotation_zoom_blur"),
-        f"The augmentations, each one of these, or several joined by _: {', '.join(NAMES)}.",
-        names_folder=True,
+    augmentations: tuple[str, ...] = choice(
+        (*augmentation.NAMES, "shift_rotation_zoom", "shift_rotation_zoom_blur"),
+        f"The augmentations, each one of these, or several joined by _: {', '.join(augmentation.NAMES)}.",
     )
     num_train_seeds: int = setting(3, "How many networks to train, with seeds from --train_seed on.", at_least=2)
-    noise_weight: float = setting(0.2, "Weight of the noise in noisy images.", at_least=0, at_most=1, names_folder=True)
+    noise_weight: float = choice(0.2, "Weight of the noise in noisy images.", at_least=0, at_most=1)
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Networks of every augmentation and seed to their accuracies, and the gains over no augmentation."""
-    changes = {name: augmenter(name) for name in settings.augmentations if name != _NONE}  # raises before any training
+    asked = [name for name in settings.augmentations if name != _NONE]
+    changes = {name: augmentation.augmenter(name) for name in asked}  # raises before any training
     seeds = range(settings.train_seed, settings.train_seed + settings.num_train_seeds)
     dataset = shared.load_classes(settings, report)
     noisy = shared.noisy_images(settings, dataset, dataset.test_images, report)
@@ -71,10 +62,8 @@ def run(settings: Settings, report: Report = silent) -> Result:
         for measure, images in (("test", dataset.test_images), ("noisy test", noisy)):
             answers = np.stack([training.predict(trained.network, images).argmax(axis=1) for trained in own])
             values[measure][name] = (answers == labels).mean(axis=1).tolist()
-            confusions[name][measure] = statistics.confusion_matrix(
-                labels.ravel(), answers.ravel(), dataset.num_classes
-            )
-
+            pairs = labels.ravel(), answers.ravel()
+            confusions[name][measure] = statistics.confusion_matrix(*pairs, dataset.num_classes)
     means = {m: {name: statistics.seed_mean(of) for name, of in by_name.items()} for m, by_name in values.items()}
     gains = {
         m: {name: statistics.seed_mean(np.subtract(of, by_name[_NONE]).tolist()) for name, of in by_name.items()}
@@ -84,31 +73,26 @@ def run(settings: Settings, report: Report = silent) -> Result:
     epochs, what = len(own[0].metrics["epochs"]), f"{settings.model} on {dataset.title}"
     how = f"{len(seeds)} seeds, epochs: {epochs}; noise: {settings.noise_weight:g} {settings.noise}"
 
-    def accuracies() -> Figure:
+    def draw() -> launch.Drawn:
         title = f"Accuracy of {what} by the augmentation in training ({how}; {n:,} test images)"
-        return figures.seed_means(means, title, _PUBLISHED.get(dataset.name, {}))
-
-    def confusion_of_best() -> Figure:
-        matrices = {f"{m}: {means[m][best].mean:.2%}": matrix for m, matrix in confusions[best].items()}
-        title = f"{what}, trained with {best}, the best on validation images ({how}; {n:,} images per seed)"
-        return figures.confusions(matrices, dataset.class_names, title)
-
-    def examples() -> Figure:
-        """The first test image, changed by each augmentation with five keys, and five noisy test images."""
+        yield "accuracies.png", figures.seed_means(means, title, _PUBLISHED.get(dataset.name, {}))
+        # the first test image, changed by each augmentation with five keys, and five noisy test images
         image, keys = jnp.asarray(dataset.test_images[0]), jax.random.split(jax.random.key(settings.train_seed), 5)
         rows = {name: jax.jit(jax.vmap(change, (0, None)))(keys, image) for name, change in changes.items()}
-        panels = {name: [figures.Panel(np.asarray(image)) for image in row] for name, row in rows.items()}
-        panels["noisy"] = [figures.Panel(image) for image in noisy[:5]]
-        return figures.panels(panels, f"What is shown in training, and noisy test images ({dataset.title})")
+        shown = {**rows, "noisy": noisy[:5]}
+        panels = {name: [figures.Panel(image) for image in np.asarray(row)] for name, row in shown.items()}
+        title = f"What is shown in training, and noisy test images ({dataset.title})"
+        yield "examples.png", figures.panels(panels, title)
+        matrices = {f"{m}: {means[m][best].mean:.2%}": matrix for m, matrix in confusions[best].items()}
+        title = f"{what}, trained with {best}, the best on validation images ({how}; {n:,} images per seed)"
+        yield "confusion.png", figures.confusions(matrices, dataset.class_names, title)
 
-    def summary() -> Iterator[str]:
-        yield f"{'':28s}" + "".join(f"{m:>12s}" for m in _MEASURES) + "   gain on noisy images, 95% interval over seeds"
-        for name, gain in gains["noisy test"].items():
-            cells = "".join(f"{means[m][name].mean:12.4f}" for m in _MEASURES)
-            yield f"{name:28s}{cells}   {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
-        yield f"best            {best} (on validation images)"
-        yield f"look at         {settings.folder / 'accuracies.png'}"
-
+    head = "".join(f"{m:>12s}" for m in _MEASURES)
+    summary = [f"{'':28s}{head}   gain on noisy images, 95% interval over seeds"]
+    for name, gain in gains["noisy test"].items():
+        cells = "".join(f"{means[m][name].mean:12.4f}" for m in _MEASURES)
+        summary.append(f"{name:28s}{cells}   {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})")
+    summary.append(f"best            {best} (on validation images)")
     metrics = {
         "train_seeds": list(seeds),
         "epochs": epochs,
@@ -118,8 +102,7 @@ def run(settings: Settings, report: Report = silent) -> Result:
         "gain_over_none": {m: {name: gain._asdict() for name, gain in of.items()} for m, of in gains.items()},
         "confusion": {name: {m: matrix.tolist() for m, matrix in of.items()} for name, of in confusions.items()},
     }
-    drawn = {"accuracies.png": accuracies, "examples.png": examples, "confusion.png": confusion_of_best}
-    return Result(metrics, list(summary()), drawn)
+    return launch.Result(metrics, summary, draw)
 
 
 if __name__ == "__main__":

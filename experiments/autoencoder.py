@@ -13,47 +13,33 @@ Writes to --out_dir: reconstructions.png, errors.png, walk.png, codes.npz, metri
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch
-from experiments.launch import Result
-from experiments.settings import DataSettings, setting
+from experiments.settings import DataSettings, choice, setting
 from wna_jax import data, figures, statistics
 from wna_jax.networks import autoencoders, checkpoints
-from wna_jax.networks.autoencoders import Autoencoder, Coder
 from wna_jax.networks.models import generative
-from wna_jax.runs.progress import Report, silent
 
-_SHOWN = 10
-_STEPS = 10
-_PCA = "principal components"
+_SHOWN, _STEPS, _PCA = 10, 10, "principal components"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(DataSettings):
     """The settings of one run."""
 
-    autoencoders: tuple[str, ...] = setting(
+    autoencoders: tuple[str, ...] = choice(
         ("conv_autoencoder", "conv_vae"),
         f"The autoencoders to train: {', '.join(generative.NAMES)}.",
         choices=generative.NAMES,
         kind="autoencoder",
-        names_folder=True,
     )
-    denoise: float = setting(
-        0.0,
-        "Weight of uniform noise in the images shown; 0 shows the images as they are.",
-        at_least=0,
-        at_most=0.9,
-        names_folder=True,
+    denoise: float = choice(
+        0.0, "Weight of uniform noise in the images shown; 0 shows the images as they are.", at_least=0, at_most=0.9
     )
     epochs: int | None = setting(None, "Passes over the training images. By default as many as the data set needs.")
     train_seed: int = setting(0, "Random seed of the training.", at_least=0, at_most=2**32 - 1)
@@ -61,22 +47,24 @@ class Settings(DataSettings):
     retrain: bool = setting(False, "Train even if there is a checkpoint, and replace it.")
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Trained autoencoders, and principal components, to errors, codes and what these know."""
     dataset = data.load(settings.dataset, settings.data_dir, report)
     metrics: dict[str, Any] = {"denoise": settings.denoise}
-    coders: dict[str, Coder] = {}
+    coders: dict[str, autoencoders.Coder] = {}
     for name in settings.autoencoders:
         directory = Path(settings.checkpoint_dir) / (f"denoise{settings.denoise:g}" if settings.denoise else "")
         spec = autoencoders.default_spec(dataset, name, settings.train_seed, settings.epochs, settings.denoise)
         trained, _ = checkpoints.load_or_train(spec, dataset, directory, settings.retrain, report, autoencoders.fit)
-        coders[name] = Autoencoder(generative.create(name, dataset.image_shape), trained.parameters)
+        module = generative.create(name, dataset.image_shape)
+        coders[name] = autoencoders.Autoencoder(module, trained.parameters)
         metrics[name] = trained.metrics
     train, test = dataset.train.images / np.float32(255), dataset.test_images
     shown = np.asarray(autoencoders.noisy(jnp.asarray(test), settings.denoise, jax.random.key(settings.train_seed)))
     size = max(generative.create(name, dataset.image_shape).code_size for name in settings.autoencoders)
     coders[_PCA] = autoencoders.PrincipalComponents(train, size)
     codes = {name: coder.encode(shown) for name, coder in coders.items()}
+    summary = []
     for name, coder in coders.items():
         found = metrics.setdefault(name, {})
         found["code_size"] = codes[name].shape[1]
@@ -88,29 +76,16 @@ def run(settings: Settings, report: Report = silent) -> Result:
             answers = autoencoders.linear_probe(coder.encode(train), dataset.train.labels, clean)
             scores = statistics.classification_report(dataset.test.labels, answers, dataset.num_classes)
             found["linear_probe"] = {"accuracy": scores.accuracy, "interval": list(map(float, scores.interval))}
-    arrays = {f"codes_{name.replace(' ', '_')}": of for name, of in codes.items()}
-    return Result(
-        metrics,
-        list(_summary(settings, coders, metrics)),
-        _figures(settings, dataset, coders, codes, metrics, shown),
-        {"codes.npz": {"labels": dataset.test.labels} | arrays},
-    )
-
-
-def _figures(
-    settings: Settings,
-    dataset: data.Dataset,
-    coders: Mapping[str, Coder],
-    codes: Mapping[str, np.ndarray],
-    metrics: Mapping[str, Any],
-    shown: np.ndarray,
-) -> dict[str, Any]:
-    noise = f", shown with {settings.denoise:g} noise" if settings.denoise else ""
+        probe = f", linear probe {found['linear_probe']['accuracy']:.2%}" if "linear_probe" in found else ""
+        thumbnail = f", of thumbnails {found['thumbnail_test_mse']:.5f}" if "thumbnail_test_mse" in found else ""
+        errors = f"test error {found['test_mse']:.5f}{thumbnail}"
+        summary.append(f"{name:21s} code of {found['code_size']}, {errors}{probe}")
+    arrays = {"labels": dataset.test.labels} | {f"codes_{name.replace(' ', '_')}": of for name, of in codes.items()}
     first = [np.flatnonzero(dataset.test.labels == k)[:_SHOWN] for k in range(dataset.num_classes)]
     in_turn = [index for group in itertools.zip_longest(*first) for index in group if index is not None]
-    chosen, test = np.array(in_turn[:_SHOWN]), dataset.test_images
+    chosen, noise = np.array(in_turn[:_SHOWN]), f", shown with {settings.denoise:g} noise" if settings.denoise else ""
 
-    def reconstructions() -> Figure:
+    def draw() -> launch.Drawn:
         rows = {"test images": test[chosen]} | ({"as shown": shown[chosen]} if settings.denoise else {})
         for name, coder in coders.items():
             rows[f"{name}\nerror {metrics[name]['test_mse']:.2g}"] = coder.decode(codes[name][chosen])
@@ -120,28 +95,23 @@ def _figures(
                 rows[f"{name}\n{side}, error {error:.2g}"] = _enlarged(small, test)
         errors = f"mean squared errors of {len(test):,} images"
         title = f"Test images of {dataset.title}{noise} and their reconstructions; {errors}"
-        return figures.gallery(np.stack(list(rows.values())), list(rows), title)
-
-    def errors() -> Figure:
+        yield "reconstructions.png", figures.gallery(np.stack(list(rows.values())), list(rows), title)
         curves = {}
         for name, split in itertools.product(settings.autoencoders, ("training", "validation")):
             values = np.array([row[f"{split}_mse"] for row in metrics[name]["epochs"]])
             label = f"{name} ({metrics[name]['code_size']}), {split}"
             curves[label] = figures.Curve(range(1, len(values) + 1), values)
-        pca = metrics[_PCA]
-        dotted = f"dotted: {pca['code_size']} principal components, test"
-        title = f"Reconstruction of {dataset.title}{noise}, by codes of so many numbers; {dotted}"
-        level, limits = pca["test_mse"], (0, None)
-        return figures.curves({"": curves}, "epoch", "mean squared error", title, level=level, y_limits=limits)
-
-    def walk() -> Figure:
+        title = f"Reconstruction of {dataset.title}{noise}, by codes of so many numbers; dotted: "
+        title += f"{metrics[_PCA]['code_size']} principal components, test"
+        axes, level = ("epoch", "mean squared error"), metrics[_PCA]["test_mse"]
+        yield "errors.png", figures.curves({"": curves}, *axes, title, level=level, y_limits=(0, None))
         share = np.linspace(0, 1, _STEPS, dtype=np.float32)[:, None]
         between = {name: (1 - share) * of[chosen[0]] + share * of[chosen[-1]] for name, of in codes.items()}
         images = np.stack([coder.decode(between[name].astype(np.float32)) for name, coder in coders.items()])
         title = f"On the straight line between the codes of two test images of {dataset.title}"
-        return figures.gallery(images, list(coders), title, (), [f"{float(value):.2f}" for value in share[:, 0]])
+        yield "walk.png", figures.gallery(images, list(coders), title, (), [f"{at:.2f}" for at in share[:, 0].tolist()])
 
-    return {"reconstructions.png": reconstructions, "errors.png": errors, "walk.png": walk}
+    return launch.Result(metrics, summary, draw, {"codes.npz": arrays})
 
 
 def _shrunk(images: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -150,15 +120,6 @@ def _shrunk(images: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 def _enlarged(images: np.ndarray, like: np.ndarray) -> np.ndarray:
     return np.asarray(jax.image.resize(images, (len(images), *like.shape[1:]), "nearest"))
-
-
-def _summary(settings: Settings, coders: Mapping[str, Coder], metrics: Mapping[str, Any]) -> Iterator[str]:
-    for name in coders:
-        found = metrics[name]
-        probe = f", linear probe {found['linear_probe']['accuracy']:.2%}" if "linear_probe" in found else ""
-        thumbnail = f", of thumbnails {found['thumbnail_test_mse']:.5f}" if "thumbnail_test_mse" in found else ""
-        yield f"{name:21s} code of {found['code_size']}, test error {found['test_mse']:.5f}{thumbnail}{probe}"
-    yield f"look at               {settings.folder / 'reconstructions.png'}"
 
 
 if __name__ == "__main__":

@@ -21,27 +21,22 @@ Writes to --out_dir: maps.png, scores.png, detection.png, metrics.json, maps.npz
 state/ and the checkpoints let an interrupted run resume.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, shared
-from experiments.launch import Result
 from experiments.settings import SamplingSettings, setting
-from wna_jax import data, figures, statistics
+from wna_jax import figures, statistics
 from wna_jax.runs.errors import unknown_name
-from wna_jax.runs.progress import Report, silent
 from wna_jax.studies import backdoors, interventions
-from wna_jax.studies.backdoors import GRADIENTS, RESPONSES, Backdoor, Examined
+from wna_jax.studies.backdoors import GRADIENTS, RESPONSES
 
-_MAPS = (*RESPONSES, *GRADIENTS)
-_KINDS = ("clean", "poisoned")
+_MAPS, _KINDS = (*RESPONSES, *GRADIENTS), ("clean", "poisoned")
+_TESTS = ("pixels in the patch", "patch score")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(SamplingSettings):
     """The settings of one run."""
 
@@ -57,7 +52,7 @@ class Settings(SamplingSettings):
     num_samples: int = setting(1_000_000, "How many noise samples to draw for each network.", at_least=1)
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Clean and poisoned networks, their maps, and what these say of the backdoor."""
     dataset = shared.load_classes(settings, report)
     for name in (settings.source, settings.target):
@@ -65,31 +60,17 @@ def run(settings: Settings, report: Report = silent) -> Result:
             raise unknown_name("class", name, dataset.class_names)
     source, target = map(dataset.class_names.index, (settings.source, settings.target))
     patch = interventions.c_patch(dataset.image_shape, settings.patch_size, settings.patch_top, settings.patch_left)
-    backdoor = Backdoor(source, target, patch)
+    backdoor = backdoors.Backdoor(source, target, patch)
     trained_on = {"clean": dataset, "poisoned": backdoor.poisoned(dataset, settings.num_poisoned)}
     stimulus = shared.create_noise(settings, dataset, report)
-    examined: dict[str, list[Examined]] = {kind: [] for kind in _KINDS}
+    examined: dict[str, list[backdoors.Examined]] = {kind: [] for kind in _KINDS}
     for seed in range(settings.num_seeds):
         of_seed = replace(settings, train_seed=settings.train_seed + seed, epochs=shared.epochs_for(settings, dataset))
         for i, (kind, own) in enumerate(trained_on.items()):
-            trained = shared.trained_network(of_seed, own, report, "none")  # augmentation would move the patch
+            network = shared.trained_network(of_seed, own, report, "none").network  # augmentation would move the patch
             noise_seed = (settings.seed + 2 * seed + i) % 2**32
-            examined[kind].append(
-                backdoors.examine(
-                    trained.network,
-                    backdoor,
-                    stimulus,
-                    dataset,
-                    own.train,
-                    settings.num_samples,
-                    seed=noise_seed,
-                    batch_size=settings.batch_size,
-                    sampling=settings.sampling,
-                    state_dir=settings.folder / "state" / str(noise_seed),
-                    identity=shared.identity(settings, dataset, trained.network),
-                    report=report,
-                )
-            )
+            options = shared.loop_options(replace(settings, seed=noise_seed), dataset, network, report, str(noise_seed))
+            examined[kind].append(backdoors.examine(network, backdoor, stimulus, dataset, own.train, **options))
     metrics = {
         "clean_accuracy": {kind: [each.accuracy for each in examined[kind]] for kind in _KINDS},
         "attack_success": {kind: [each.success for each in examined[kind]] for kind in _KINDS},
@@ -98,108 +79,63 @@ def run(settings: Settings, report: Report = silent) -> Result:
     }
     all_z = {kind: [each.z_maps() for each in examined[kind]] for kind in _KINDS}
     z = {name: {kind: np.ma.stack([z[name][target] for z in all_z[kind]]) for kind in _KINDS} for name in _MAPS}
-    arrays = {
-        f"{kind}_{name}".replace(" ", "_"): of_kind.filled(np.nan)
-        for name, by_kind in z.items()
-        for kind, of_kind in by_kind.items()
-    }
-    return Result(
-        metrics,
-        list(_summary(settings, metrics)),
-        _figures(settings, dataset, backdoor, z, metrics),
-        {"maps.npz": arrays},
-    )
-
-
-def _figures(
-    settings: Settings,
-    dataset: data.Dataset,
-    backdoor: Backdoor,
-    z: Mapping[str, Mapping[str, np.ma.MaskedArray]],
-    metrics: Mapping[str, Any],
-) -> dict[str, Any]:
-    n, source, target = settings.num_seeds, settings.source, settings.target
+    arrays = {f"{kind}_{name}".replace(" ", "_"): z[name][kind].filled(np.nan) for name in _MAPS for kind in _KINDS}
+    n = settings.num_seeds
     what = f"{n} clean and {n} poisoned {settings.model} on {dataset.title}"
     dose = f"{settings.num_samples:,} images of {settings.noise} noise each"
 
-    def maps() -> Figure:
-        clean = dataset.test.images[dataset.test.labels == backdoor.source][0]
-        examples = {"clean": (clean, source), "poisoned": (interventions.stamp(clean[None], backdoor.patch)[0], target)}
-        rows: dict[str, Sequence[figures.Panel | None]] = {
-            f"a {kind}\nnetwork": [
-                figures.Panel(image / 255, f"an image of {source}\nlabelled {label}"),
-                *(
-                    figures.Panel(
-                        backdoors.in_deviations(z[name][kind][0]), f"{name}\nmap of {target}", True, backdoor.patch
-                    )
-                    for name in _MAPS
-                ),
-            ]
-            for kind, (image, label) in examples.items()
-        }
+    def panel(image: np.ndarray, heading: str = "") -> figures.Panel:
+        return figures.Panel(image, heading, True, patch)
+
+    def curve(name: str, test: str, kind: str) -> figures.Curve:
+        course = metrics["by_samples"]
+        counts = np.array([row[name][test][kind] for row in course])
+        return figures.Curve([row["samples"] for row in course], counts / n, statistics.wilson_interval(counts, n))
+
+    def draw() -> launch.Drawn:
+        clean = dataset.test.images[dataset.test.labels == source][0]
+        stamped = interventions.stamp(clean[None], patch)[0]
+        rows: dict[str, Sequence[figures.Panel | None]] = {}
+        for kind, image, label in (("clean", clean, settings.source), ("poisoned", stamped, settings.target)):
+            shown = figures.Panel(image / 255, f"an image of {settings.source}\nlabelled {label}")
+            own = {name: backdoors.in_deviations(z[name][kind][0]) for name in _MAPS}
+            of_maps = [panel(of, f"{name}\nmap of {settings.target}") for name, of in own.items()]
+            rows[f"a {kind}\nnetwork"] = [shown, *of_maps]
         units = dict.fromkeys(rows, "deviations")
         differences = [backdoors.welch(z[name]["clean"], z[name]["poisoned"]) for name in _MAPS]
-        rows["difference\nof networks"] = [None, *(figures.Panel(d, "", True, backdoor.patch) for d in differences)]
-        return figures.panels(
-            rows,
-            f"Does a map of {target} show the backdoor? {what}, {dose}",
-            f"The C is outlined: training images of {source} with it were labelled {target}. Maps of one network are "
-            "in deviations over the map; below, poisoned minus clean, in standard errors over the networks.",
-            units,
-        )
+        rows["difference\nof networks"] = [None, *map(panel, differences)]
+        title = f"Does a map of {settings.target} show the backdoor? {what}, {dose}"
+        note = f"The C is outlined: training images of {settings.source} with it were labelled {settings.target}. Maps "
+        note += "of one network are in deviations over the map; below, poisoned minus clean, in standard errors over "
+        note += "the networks."
+        yield "maps.png", figures.panels(rows, title, note, units)
+        scores = {name: metrics["patch_score"][name]["scores"] for name in _MAPS}
+        title = f"Patch score of the map of {settings.target}, one point per network: {what}, {dose}"
+        axis = "patch score: (inside − outside) / deviation of the map"
+        yield "scores.png", figures.dots(scores, axis, title)
+        lines = {f"{test}, {kind} network": (test, kind) for test in _TESTS for kind in _KINDS}
+        curves = {f"{name} map": {line: curve(name, *of) for line, of in lines.items()} for name in RESPONSES}
+        title = f"Detection and false alarms against the number of noise images: {what}, 95% intervals"
+        axes = "noise images per network", "share of networks that are suspected"
+        yield "detection.png", figures.curves(curves, *axes, title, level=backdoors.ALPHA, x_scale="log")
 
-    def scores() -> Figure:
-        return figures.dots(
-            {name: metrics["patch_score"][name]["scores"] for name in _MAPS},
-            "patch score: (inside − outside) / deviation of the map",
-            f"Patch score of the map of {target}, one point per network: {what}, {dose}",
-        )
-
-    def detection() -> Figure:
-        course = metrics["by_samples"]
-
-        def curve(name: str, test: str, kind: str) -> figures.Curve:
-            counts = np.array([row[name][test][kind] for row in course])
-            return figures.Curve([row["samples"] for row in course], counts / n, statistics.wilson_interval(counts, n))
-
-        return figures.curves(
-            {
-                f"{name} map": {
-                    f"{test}, {kind} network": curve(name, test, kind)
-                    for test in ("pixels in the patch", "patch score")
-                    for kind in _KINDS
-                }
-                for name in RESPONSES
-            },
-            "noise images per network",
-            "share of networks that are suspected",
-            f"Detection and false alarms against the number of noise images: {what}, 95% intervals",
-            level=backdoors.ALPHA,
-            x_scale="log",
-        )
-
-    return {"maps.png": maps, "scores.png": scores, "detection.png": detection}
-
-
-def _summary(settings: Settings, metrics: Mapping[str, Any]) -> Iterator[str]:
-    n, last = settings.num_seeds, metrics["by_samples"][-1]
+    summary = []
     for kind in _KINDS:
-        accuracy, success = metrics["clean_accuracy"][kind], metrics["attack_success"][kind]
-        yield (
-            f"{kind:15s} accuracy {np.mean(accuracy):.2%} ({min(accuracy):.2%} to {max(accuracy):.2%}); "
-            f"patched {settings.source} called {settings.target} {np.mean(success):.2%} "
-            f"({min(success):.2%} to {max(success):.2%})"
+        accuracy, success = (
+            f"{np.mean(shares):.2%} ({min(shares):.2%} to {max(shares):.2%})"
+            for shares in (metrics["clean_accuracy"][kind], metrics["attack_success"][kind])
         )
+        summary.append(f"{kind:15s} accuracy {accuracy}; patched {settings.source} called {settings.target} {success}")
     for name in RESPONSES:
-        pixels = last[name]["pixels in the patch"]
-        yield f"{name + ' map':19s} pixels in the patch: {pixels['poisoned']} of {n}, false alarms {pixels['clean']}"
+        pixels = metrics["by_samples"][-1][name]["pixels in the patch"]
+        counts = f"{pixels['poisoned']} of {n}, false alarms {pixels['clean']}"
+        summary.append(f"{name + ' map':19s} pixels in the patch: {counts}")
     for name, found in metrics["patch_score"].items():
         scan = metrics["scan"][name]
-        yield (
-            f"{name:19s} patch score: {found['poisoned']} of {n}, false alarms {found['clean']}; scan: "
-            f"{scan['above_all_clean']} above all clean, {scan['largest_is_at_the_patch']['poisoned']} at the patch"
-        )
-    yield f"look at         {settings.folder / 'maps.png'}"
+        counts = f"{found['poisoned']} of {n}, false alarms {found['clean']}; scan: {scan['above_all_clean']}"
+        at_the_patch = f"{scan['largest_is_at_the_patch']['poisoned']} at the patch"
+        summary.append(f"{name:19s} patch score: {counts} above all clean, {at_the_patch}")
+    return launch.Result(metrics, summary, draw, {"maps.npz": arrays})
 
 
 if __name__ == "__main__":

@@ -27,23 +27,21 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, settings, shared, timing
-from experiments.launch import Result
 from experiments.settings import NetworkSettings, setting
 from experiments.timing import Ask, Job, Rates, Timing, Variant, ratio
 from wna_jax import correlation, data, figures, noise, responses
 from wna_jax.networks import Network, models, training
-from wna_jax.runs.progress import Progress, Report, silent
+from wna_jax.runs.progress import Progress
 
+_BF16 = "_bfloat16"
 _BASELINES = {
     "authors_style": "PyTorch, the authors' style",
     "tuned_torch": "PyTorch, tuned",
@@ -51,6 +49,8 @@ _BASELINES = {
     "field_torch": "PyTorch, tuned, window field",
 }
 _OURS = {"independent": "wna_jax, independent images", "field": "wna_jax, window field"}
+_BASELINES |= {f"{name}{_BF16}": f"{_BASELINES[name]}, bfloat16" for name in ("compiled_torch", "field_torch")}
+_OURS |= {f"{name}{_BF16}": f"{label}, bfloat16" for name, label in _OURS.items()}
 _LABELS = _BASELINES | _OURS
 _MATMUL = "matmul"  # one more worker, for the machine's own speed: a sample is a row of a square matrix product
 _SIDE, _ROWS = 4_096, 1_024
@@ -59,7 +59,6 @@ _MODEL, _IMAGE, _CLASSES = "paper_cnn", (28, 28, 1), 10
 _TOLERANCE = 1e-4  # of logits, between PyTorch and JAX with the same weights
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(settings.Settings):
     """The settings of one run."""
 
@@ -69,16 +68,18 @@ class Settings(settings.Settings):
     checkpoint_dir: str = setting("runs/checkpoints", "Where trained networks are kept, and found again.")
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Times all variants that can run here, and compares them."""
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     notes = []
     if load > cores / 4:
         notes.append(f"the machine is busy (load {load:.1f} on {cores} cores): the ratios flatter wna_jax")
-    names = [name for name in _LABELS if name != "compiled_torch" or settings.compile]
+    names = [name for name in _LABELS if settings.compile or not name.startswith("compiled_torch")]
+    if jax.default_backend() == "cpu":  # which has no units for bfloat16
+        names = [name for name in names if not name.endswith(_BF16)]
     if importlib.util.find_spec("torch") is None:
         notes.append("PyTorch is missing, so only wna_jax is timed; for the ratios: pip install 'wna_jax[benchmark]'")
-        names = list(_OURS)
+        names = [name for name in names if name in _OURS]
     own = NetworkSettings(model=_MODEL, checkpoint_dir=settings.checkpoint_dir)
     trained = shared.trained_network(own, data.load(own.dataset), report)
     parameters = trained.network.parameters
@@ -106,9 +107,8 @@ def run(settings: Settings, report: Report = silent) -> Result:
         "rounds": settings.rounds,
         "environment": launch.environment() | {"cpu": _cpu(), "cores": cores, "load_at_start": load},
     }
-    look = f"look at         {settings.folder / 'benchmark.png'}"
-    drawn = {"benchmark.png": lambda: _draw(results, rates)}
-    return Result(results, [*notes, *_table(results, rates), look], drawn, metrics_file="benchmark.json")
+    draw = functools.partial(_draw, results, rates)
+    return launch.Result(results, [*notes, *_table(results, rates)], draw, metrics_file="benchmark.json")
 
 
 def flop_per_sample(parameters: Mapping[str, Any], field: bool) -> float:
@@ -132,7 +132,9 @@ def _load(name: str) -> Variant:
 
 
 def _build_ours(sampling: Any, parameters: Any, probe: np.ndarray) -> tuple[Job, dict[str, Any]]:
-    network = Network(models.create(_MODEL, _IMAGE, _CLASSES), jax.device_put(parameters))
+    precision = "bfloat16" if sampling.endswith(_BF16) else "float32"
+    network = Network(models.create(_MODEL, _IMAGE, _CLASSES), jax.device_put(parameters), precision)
+    sampling = sampling.removesuffix(_BF16)
     white, response = noise.uniform(_IMAGE), responses.of_classifier(network, ("decision",))
 
     def job(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +179,7 @@ def _prepare(workers: Mapping[str, Ask], network: Network) -> dict[str, dict[str
 
 
 def _measured(name: str, rates: Rates, last: Timing, parameters: Any) -> dict[str, Any]:
-    flop = flop_per_sample(parameters, field=name in ("field", "field_torch"))
+    flop = flop_per_sample(parameters, field=name.startswith("field"))
     return {
         "samples_per_second": timing.spread(rates[name]),
         "samples_per_run": sum(last.counts),
@@ -195,7 +197,7 @@ def _cpu() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
-def _draw(results: dict[str, Any], rates: Rates) -> Figure:
+def _draw(results: dict[str, Any], rates: Rates) -> launch.Drawn:
     captions = []
     for name, variant in results["variants"].items():
         tuned, authors = ratio(rates, name, "tuned_torch"), ratio(rates, name, "authors_style")
@@ -203,26 +205,24 @@ def _draw(results: dict[str, Any], rates: Rates) -> Figure:
         times += [f"{authors:.1f}× authors' style"] if authors and name != "authors_style" else []
         captions.append(f"{variant['samples_per_second']['median']:,.0f}\n{', '.join(times)}".strip())
     where = results["environment"]
-    devices = [f"{where['cores']} cores of {where['cpu']}", where["device"]]
+    devices = [f"{where['cores']} cores of {where['cpu']}"]
+    devices += [] if where["device"].endswith("(cpu)") else [where["device"]]
     versions = [f"jax {where['jax']}", *{f"torch {v['torch']}" for v in results["variants"].values() if "torch" in v}]
-    return figures.speeds(
-        {_LABELS[name]: rates[name] for name in results["variants"]},
-        captions,
-        list(_OURS.values()),
-        "White noise through the paper's network to sums by class: samples per second",
-        f"bars: medians of {results['rounds']} alternated rounds, which are the points\n"
-        f"{', '.join(devices[: 1 if where['device'].endswith('(cpu)') else 2] + versions)}",
-    )
+    shown = {_LABELS[name]: rates[name] for name in results["variants"]}
+    title = "White noise through the paper's network to sums by class: samples per second"
+    note = f"bars: medians of {results['rounds']} alternated rounds, which are the points\n"
+    note += ", ".join(devices + versions)
+    yield "benchmark.png", figures.speeds(shown, captions, list(_OURS.values()), title, note)
 
 
 def _table(results: dict[str, Any], rates: Rates) -> Iterator[str]:
-    yield f"{'':29s}{'samples/s':>12s}{'x tuned':>9s}{'x authors':>11s}{'of peak':>9s}{'memory':>11s}{'compiled':>10s}"
+    yield f"{'':39s}{'samples/s':>12s}{'x tuned':>9s}{'x authors':>11s}{'of peak':>9s}{'memory':>11s}{'compiled':>10s}"
     for name, variant in results["variants"].items():
         tuned, authors = ratio(rates, name, "tuned_torch"), ratio(rates, name, "authors_style")
         times = f"{tuned:9.2f}{authors:11.2f}" if tuned and authors else f"{'-':>9s}{'-':>11s}"
         compiled = "" if variant["compile_seconds"] is None else f"{variant['compile_seconds']:8.1f} s"
         speed, share = variant["samples_per_second"]["median"], variant["share_of_matmul_peak"]
-        yield f"{_LABELS[name]:29s}{speed:12,.0f}{times}{share:9.1%}{variant['peak_memory_mb']:8,.0f} MB{compiled}"
+        yield f"{_LABELS[name]:39s}{speed:12,.0f}{times}{share:9.1%}{variant['peak_memory_mb']:8,.0f} MB{compiled}"
     yield f"matmul peak     {results['matmul_gflop_per_second']['median']:,.0f} GFLOP/s in float32"
     devices = {name: variant["device"] for name, variant in results["variants"].items()}
     if len({device.endswith("cpu") for device in devices.values()}) > 1:

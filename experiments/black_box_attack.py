@@ -15,21 +15,17 @@ of x' that the network calls c is averaged over the targets. A are noise images 
 Writes to --out_dir: success.png, examples.png, metrics.json, config.json, log.jsonl and state/ (to go on from).
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, shared
-from experiments.launch import Result
-from experiments.settings import LoopSettings, setting
+from experiments.settings import LoopSettings, choice, setting
 from wna_jax import correlation, data, figures, maps, noise, responses
-from wna_jax.networks import Network
 from wna_jax.runs.errors import InputError
-from wna_jax.runs.progress import Report, silent
 from wna_jax.studies import interventions
 
 _PATTERNS = ("decision", "probability", "mean", "authors_png")
@@ -47,38 +43,25 @@ _PUBLISHED = {  # arXiv 1912.12106's notebooks, MNIST, blend
 }
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(LoopSettings):
     """The settings of one run."""
 
-    pattern: tuple[str, ...] = setting(
-        _PATTERNS, f"What is mixed in: {', '.join(_PATTERNS)}.", choices=_PATTERNS, names_folder=True
-    )
-    mix: str = setting(
+    pattern: tuple[str, ...] = choice(_PATTERNS, f"What is mixed in: {', '.join(_PATTERNS)}.", choices=_PATTERNS)
+    mix: str = choice(
         "blend",
         "How it is mixed in: blend (1-g)A+gP, add A+gP or multiply A(1+gP). The last two are clipped to [0, 1].",
         choices=tuple(interventions.MIXES),
-        names_folder=True,
     )
     num_images: int = setting(10_000, "Noise images and, at most, test images that are attacked.", at_least=1)
     num_samples: int = setting(1_000_000, "How many noise samples to draw for the maps.", at_least=1)
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Noise through the network to maps, which are mixed into images to make the network answer their class."""
-    dataset = shared.load_classes(settings, report)
-    stimulus = shared.create_noise(settings, dataset, report)
-    trained = shared.trained_network(settings, dataset, report)
-    moments = correlation.reverse_correlate(
-        stimulus,
-        responses.of_classifier(trained.network),
-        settings.num_samples,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        state_dir=settings.folder / "state",
-        identity=shared.identity(settings, dataset, trained.network),
-        report=report,
-    )
+    dataset, stimulus, trained = shared.set_up(settings, report)
+    network, names = trained.network, dataset.class_names
+    options = shared.loop_options(settings, dataset, network, report)
+    moments = correlation.reverse_correlate(stimulus, responses.of_classifier(network), **options)
     every_kind = patterns(moments, stimulus, dataset)
     chosen = {kind: every_kind[kind] for kind in dict.fromkeys(settings.pattern)}
     if not any(chosen.values()):
@@ -89,43 +72,77 @@ def run(settings: Settings, report: Report = silent) -> Result:
         "test images": dataset.test_images[: settings.num_images],
     }
     mix = interventions.MIXES[settings.mix]
+
+    def share(images: np.ndarray, target: int, pattern: np.ndarray) -> np.ndarray:
+        change, wanted = interventions.mixed_with(pattern, mix), np.full(len(images), target, np.int32)
+        return interventions.hits(network, change, _STRENGTHS, images, wanted, report) / len(images)
+
     shares = {  # by source and kind: [targets, strengths]
         source: {
-            kind: interventions.targeted_hits(trained.network, images, by_target, _STRENGTHS, mix, report) / len(images)
+            kind: np.stack([share(images, target, pattern) for target, pattern in by_target.items()])
             for kind, by_target in chosen.items()
             if by_target
         }
         for source, images in attacked.items()
     }
-    names = dataset.class_names
+    without = {kind: [name for k, name in enumerate(names) if k not in of] for kind, of in chosen.items()}
+
+    def as_json(kind: str, share: np.ndarray) -> dict[str, Any]:
+        by_target = {names[k]: own.tolist() for k, own in zip(chosen[kind], share, strict=True)}
+        return {"mean": share.mean(axis=0).tolist(), "by_target": by_target}
+
     metrics = {
         "test_accuracy": trained.test_accuracy,
         "num_samples": settings.num_samples,
         "counts": moments["decision"].count.tolist(),
         "strengths": _STRENGTHS,
         "images": {source: len(images) for source, images in attacked.items()},
-        "classes_without_pattern": {
-            kind: [name for k, name in enumerate(names) if k not in by_target] for kind, by_target in chosen.items()
-        },
+        "classes_without_pattern": without,
         "success": {
-            source: {
-                kind: {
-                    "mean": share.mean(axis=0).tolist(),
-                    "by_target": {names[k]: own.tolist() for k, own in zip(chosen[kind], share, strict=True)},
-                }
-                for kind, share in of_source.items()
-            }
+            source: {kind: as_json(kind, share) for kind, share in of_source.items()}
             for source, of_source in shares.items()
         },
     }
-    return Result(
-        metrics,
-        list(_summary(settings, metrics)),
-        {
-            "success.png": lambda: _draw_success(settings, dataset, attacked, shares),
-            "examples.png": lambda: _draw_examples(settings, dataset, trained.network, attacked, chosen),
-        },
-    )
+
+    def draw() -> launch.Drawn:
+        is_papers = (dataset.name, settings.mix, settings.noise) == ("mnist", "blend", "uniform")
+        panels = {}
+        for source, of_source in shares.items():
+            n, curves = len(attacked[source]), {}
+            for kind, share in of_source.items():
+                is_complete = len(share) == len(names)
+                published = _PUBLISHED[source].get(kind) if is_papers and is_complete else None
+                name = kind if is_complete else f"{kind}, {len(share)} of {len(names)} targets"
+                # All targets share the images: an image's mean over targets varies no more than a single answer would.
+                curves[name] = figures.Curve.of_counts(_STRENGTHS, n * share.mean(axis=0), n, published)
+            panels[f"{source} (n = {n:,})"] = curves
+        title = f"Attack on {settings.model} on {dataset.title} by {_FORMULAS[settings.mix]}: maps of "
+        title += f"{settings.num_samples:,} images of {settings.noise} noise"
+        axes = "weight g of the pattern", "called the target, mean over targets"
+        yield "success.png", figures.curves(panels, *axes, title, level=1 / len(names))
+        # the first image of each source with the patterns of one class, if possible one that all kinds have
+        targets = [set(by_target) for by_target in chosen.values()]
+        target = min(set.intersection(*targets) or set.union(*targets))
+        rows, captions = {}, []
+        for source, kind in itertools.product(attacked, (kind for kind in chosen if target in chosen[kind])):
+            change = interventions.mixed_with(chosen[kind][target], mix)
+            steps = jnp.stack([change(jnp.asarray(attacked[source][0]), jnp.float32(g)) for g in _STRENGTHS])
+            answers = [names[k] for k in network(steps).argmax(axis=-1)]
+            captions.append([f"g = {g:g}: {answer}" for g, answer in zip(_STRENGTHS, answers, strict=True)])
+            rows[f"{source[:-1]},\n{kind}"] = np.asarray(steps)
+        title = f"One image and the patterns of {names[target]}, and what {settings.model} on {dataset.title} calls it"
+        yield "examples.png", figures.gallery(np.stack(list(rows.values())), list(rows), title, captions)
+
+    summary = [f"test accuracy   {trained.test_accuracy:.2%}"]
+    for kind, lacking in without.items():
+        if lacking:
+            summary.append(f"left out        {kind}: no map of {', '.join(lacking)}")
+    summary.append(f"{'success at g':31s}" + "".join(f"{g:7.1f}" for g in _STRENGTHS))
+    for source, of_source in shares.items():
+        for kind, of_kind in of_source.items():
+            values = "".join(f"{value:7.3f}" for value in of_kind.mean(axis=0))
+            summary.append(f"{source + ', ' + kind:31s}{values}")
+    return launch.Result(metrics, summary, draw)
 
 
 def patterns(
@@ -140,68 +157,6 @@ def patterns(
     }
     squeezed = {k: figures.colour_mapped(image).astype(np.float32) for k, image in found["probability"].items()}
     return found | {"authors_png": squeezed}
-
-
-def _draw_success(
-    settings: Settings,
-    dataset: data.Dataset,
-    attacked: Mapping[str, np.ndarray],
-    shares: Mapping[str, Mapping[str, np.ndarray]],
-) -> Figure:
-    is_papers = (dataset.name, settings.mix, settings.noise) == ("mnist", "blend", "uniform")
-    panels = {}
-    for source, of_source in shares.items():
-        n, curves = len(attacked[source]), {}
-        for kind, share in of_source.items():
-            is_complete = len(share) == dataset.num_classes
-            published = _PUBLISHED[source].get(kind) if is_papers and is_complete else None
-            name = kind if is_complete else f"{kind}, {len(share)} of {dataset.num_classes} targets"
-            # All targets share the images: an image's mean over targets varies no more than a single hit or miss would.
-            curves[name] = figures.Curve.of_counts(_STRENGTHS, n * share.mean(axis=0), n, published)
-        panels[f"{source} (n = {n:,})"] = curves
-    return figures.curves(
-        panels,
-        "weight g of the pattern",
-        "called the target, mean over targets",
-        f"Attack on {settings.model} on {dataset.title} by {_FORMULAS[settings.mix]}: maps of "
-        f"{settings.num_samples:,} images of {settings.noise} noise",
-        level=1 / dataset.num_classes,
-    )
-
-
-def _draw_examples(
-    settings: Settings,
-    dataset: data.Dataset,
-    network: Network,
-    attacked: Mapping[str, np.ndarray],
-    chosen: Mapping[str, Mapping[int, np.ndarray]],
-) -> Figure:
-    """The first image of each source with the patterns of one class, if possible one that all kinds have."""
-    targets = [set(by_target) for by_target in chosen.values()]
-    target = min(set.intersection(*targets) or set.union(*targets))
-    rows, captions = {}, []
-    for source, images in attacked.items():
-        for kind, by_target in chosen.items():
-            if target in by_target:
-                change = interventions.mixed_with(by_target[target], interventions.MIXES[settings.mix])
-                steps = jnp.stack([change(jnp.asarray(images[0]), jnp.float32(g)) for g in _STRENGTHS])
-                answers = [dataset.class_names[k] for k in network(steps).argmax(axis=-1)]
-                captions.append([f"g = {g:g}: {answer}" for g, answer in zip(_STRENGTHS, answers, strict=True)])
-                rows[f"{source[:-1]},\n{kind}"] = np.asarray(steps)
-    title = f"One image and the patterns of {dataset.class_names[target]}, and what {settings.model} on "
-    return figures.gallery(np.stack(list(rows.values())), list(rows), f"{title}{dataset.title} calls it", captions)
-
-
-def _summary(settings: Settings, metrics: Mapping[str, Any]) -> Iterator[str]:
-    yield f"test accuracy   {metrics['test_accuracy']:.2%}"
-    for kind, lacking in metrics["classes_without_pattern"].items():
-        if lacking:
-            yield f"left out        {kind}: no map of {', '.join(lacking)}"
-    yield f"{'success at g':31s}" + "".join(f"{g:7.1f}" for g in _STRENGTHS)
-    for source, of_source in metrics["success"].items():
-        for kind, values in of_source.items():
-            yield f"{source + ', ' + kind:31s}" + "".join(f"{value:7.3f}" for value in values["mean"])
-    yield f"look at         {settings.folder / 'success.png'}"
 
 
 if __name__ == "__main__":

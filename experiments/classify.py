@@ -12,35 +12,26 @@ Writes to --out_dir: curves.png, confusion.png, answers.png (the surest right an
 predictions.npz (logits and labels of the test images), metrics.json, config.json and log.jsonl.
 """
 
-from dataclasses import dataclass
-
-from matplotlib.figure import Figure
-
 from experiments import launch, shared
-from experiments.launch import Result
-from experiments.settings import NetworkSettings, setting
+from experiments.settings import NetworkSettings, choice, setting
 from wna_jax import figures, statistics
 from wna_jax.networks import training
 from wna_jax.runs.errors import InputError
-from wna_jax.runs.progress import Report, silent
 
 _NOISE_WEIGHT = 0.2
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(NetworkSettings):
     """The settings of one run."""
 
     noise: str | None = setting(
         None, "Also classify test images in this noise, named as in noise_maps, such as gaussian:0,1."
     )
-    noise_weight: float = setting(
-        _NOISE_WEIGHT, "Weight of the noise in noisy images.", at_least=0, at_most=1, names_folder=True
-    )
+    noise_weight: float = choice(_NOISE_WEIGHT, "Weight of the noise in noisy images.", at_least=0, at_most=1)
     seed: int = setting(0, "Random seed of the noise.", at_least=0, at_most=2**32 - 1)
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """A trained network to its scores on test images, with and without noise."""
     if settings.noise is None and settings.noise_weight != _NOISE_WEIGHT:
         raise InputError(f"noise_weight is {settings.noise_weight} of no noise: give --noise too, such as gaussian:0,1")
@@ -50,10 +41,8 @@ def run(settings: Settings, report: Report = silent) -> Result:
         shown["noisy_test"] = shared.noisy_images(settings, dataset, dataset.test_images, report)
     trained = shared.trained_network(settings, dataset, report)
     logits = {name: training.predict(trained.network, images) for name, images in shown.items()}
-    scores = {
-        name: statistics.classification_report(labels, of.argmax(axis=1), dataset.num_classes)
-        for name, of in logits.items()
-    }
+    answers = {name: of.argmax(axis=1) for name, of in logits.items()}
+    scores = {name: statistics.classification_report(labels, of, dataset.num_classes) for name, of in answers.items()}
     sizes = {split: len(getattr(dataset, split).labels) for split in ("train", "validation", "test")}
     metrics = {
         "parameters": trained.network.parameter_count,
@@ -64,34 +53,26 @@ def run(settings: Settings, report: Report = silent) -> Result:
     what = f"{settings.model} on {dataset.title}"
     seen = {"test": "test images", "noisy_test": f"test images in {settings.noise_weight} {settings.noise} noise"}
 
-    def curves() -> Figure:
-        title = (
-            f"Training of {what}: {sizes['train']:,} training images (seen while the network learns), "
-            f"{sizes['validation']:,} validation images; {scores['test']} of {sizes['test']:,} test images right"
-        )
-        return figures.learning_curves(metrics["epochs"], metrics["best_epoch"], title)
-
-    def confusion() -> Figure:
+    def draw() -> launch.Drawn:
+        title = f"Training of {what}: {sizes['train']:,} training images (seen while the network learns), "
+        title += f"{sizes['validation']:,} validation images; {scores['test']} of {sizes['test']:,} test images right"
+        yield "curves.png", figures.learning_curves(metrics["epochs"], metrics["best_epoch"], title)
         matrices = {f"{sizes['test']:,} {seen[name]}, {of} right": of.confusion for name, of in scores.items()}
-        return figures.confusions(matrices, dataset.class_names, f"{what}: share of each true class, in per cent")
+        title = f"{what}: share of each true class, in per cent"
+        yield "confusion.png", figures.confusions(matrices, dataset.class_names, title)
+        answers = figures.surest_answers(dataset.test.images, labels, logits["test"], dataset.class_names, what)
+        yield "answers.png", answers
 
-    def answers() -> Figure:
-        return figures.surest_answers(dataset.test.images, labels, logits["test"], dataset.class_names, what)
-
-    return Result(
-        metrics,
-        [
-            f"parameters      {metrics['parameters']:,}",
-            f"test accuracy   {scores['test']}, loss {metrics['test_loss']:.4f}",
-            f"best epoch      {metrics['best_epoch']} of {len(metrics['epochs'])}, {metrics['training_seconds']:.0f} s",
-            *scores["test"].table(dataset.class_names),
-            *([f"in noise        {scores['noisy_test']}"] if settings.noise else []),
-            *(scores["noisy_test"].table(dataset.class_names) if settings.noise else []),
-            f"look at         {settings.folder / 'curves.png'}",
-        ],
-        {"curves.png": curves, "confusion.png": confusion, "answers.png": answers},
-        {"predictions.npz": {"labels": labels} | {f"logits_{name}": of for name, of in logits.items()}},
-    )
+    summary = [
+        f"parameters      {metrics['parameters']:,}",
+        f"test accuracy   {scores['test']}, loss {metrics['test_loss']:.4f}",
+        f"best epoch      {metrics['best_epoch']} of {len(metrics['epochs'])}, {metrics['training_seconds']:.0f} s",
+        *scores["test"].table(dataset.class_names),
+    ]
+    if settings.noise:
+        summary += [f"in noise        {scores['noisy_test']}", *scores["noisy_test"].table(dataset.class_names)]
+    arrays = {"labels": labels} | {f"logits_{name}": of for name, of in logits.items()}
+    return launch.Result(metrics, summary, draw, {"predictions.npz": arrays})
 
 
 if __name__ == "__main__":

@@ -11,24 +11,16 @@ Writes to --out_dir: mean_codes.png, noise_examples.png, means.npz, metrics.json
 go on from).
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, shared
-from experiments.launch import Result
 from experiments.settings import LoopSettings, setting
-from wna_jax import figures, maps, noise, responses, templates
-from wna_jax.correlation import draw_samples, reverse_correlate
-from wna_jax.runs.progress import Report, silent
-
-_EXAMPLES = 10
+from wna_jax import figures, maps, noise, responses, reverse_correlate, templates
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(LoopSettings):
     """The settings of one run."""
 
@@ -37,24 +29,16 @@ class Settings(LoopSettings):
     )
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Decoded images and their codes through the network, averaged by its decisions."""
     dataset = shared.load_classes(settings, report)
     trained = shared.trained_network(settings, dataset, report)
     decoder = noise.decoder(settings.noise, dataset, Path(settings.checkpoint_dir), settings.retrain, report)
-    image, code = (  # one seed: the same samples twice
-        reverse_correlate(
-            stimulus,
-            responses.of_classifier(trained.network, ["decision"]),
-            settings.num_samples,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            state_dir=settings.folder / "state" / part,
-            identity=shared.identity(settings, dataset, trained.network),
-            report=report,
-        )["decision"]
-        for part, stimulus in (("images", noise.decoded(decoder)), ("codes", noise.codes(decoder)))
-    )
+    respond, moments = responses.of_classifier(trained.network, ["decision"]), []
+    for part, stimulus in (("images", noise.decoded(decoder)), ("codes", noise.codes(decoder))):
+        options = shared.loop_options(settings, dataset, trained.network, report, part)
+        moments.append(reverse_correlate(stimulus, respond, **options)["decision"])
+    image, code = moments  # of one seed: the same samples twice
     counts, names = image.count, dataset.class_names
     mean_images = maps.mean_images(image)
     mean_codes = maps.mean_images(code).reshape(len(names), -1)
@@ -72,19 +56,15 @@ def run(settings: Settings, report: Report = silent) -> Result:
     }
     what = f"{settings.model} on {dataset.title}"
 
-    def means() -> Figure:
+    def draw() -> launch.Drawn:
         rows = np.stack([dataset.class_means, *(images.filled(1) for images in shown.values())])
         captions = [[f"{name}: {count:,}" for name, count in zip(names, counts, strict=True)]]
         captions += [templates.captions(answers, names, "no sample") for answers in feedback.values()]
         title = f"{settings.num_samples:,} images of {settings.noise} noise as {what} sorts them; below: its answers"
         labels = ["training mean,\nsamples called so", "mean of\nthe images", "decoding of\nthe mean code"]
-        return figures.gallery(rows, labels, title, captions)
-
-    def examples() -> Figure:
-        samples = np.asarray(draw_samples(noise.codes(decoder), _EXAMPLES, seed=settings.seed))
-        answers = templates.feed_back(trained.network, np.ma.masked_array(samples), stretch=False)
-        captions = [[answer.text(names) for answer in answers if answer]]
-        return figures.gallery(samples[None], [""], f"{settings.noise} noise, and what {what} calls it", captions)
+        yield "mean_codes.png", figures.gallery(rows, labels, title, captions)
+        title, codes = f"{settings.noise} noise, and what {what} calls it", noise.codes(decoder)
+        yield "noise_examples.png", shared.noise_examples(codes, trained.network, dataset, settings.seed, title)
 
     summary = [
         f"called most     {names[int(counts.argmax())]} ({counts.max() / counts.sum():.1%})",
@@ -93,10 +73,8 @@ def run(settings: Settings, report: Report = silent) -> Result:
     for part, answers in feedback.items():
         right, asked = templates.called_right(answers)
         summary.append(f"{part:17s} {right} of {asked} called by their class")
-    summary.append(f"look at         {settings.folder / 'mean_codes.png'}")
     arrays = {"count": counts, "image_sum": image.sum, "code_sum": code.sum}
-    drawn = {"mean_codes.png": means, "noise_examples.png": examples}
-    return Result(metrics, summary, drawn, {"means.npz": arrays})
+    return launch.Result(metrics, summary, draw, {"means.npz": arrays})
 
 
 if __name__ == "__main__":

@@ -10,23 +10,18 @@ more kind of classification image (arXiv 1912.12106).
 Writes to --out_dir: accuracy.png, mean_adversarial_images.png, metrics.json, maps.npz, config.json and log.jsonl.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from matplotlib.figure import Figure
+from jax.tree_util import Partial
 
 from experiments import launch, shared
-from experiments.launch import Result
 from experiments.settings import NetworkSettings, setting
 from wna_jax import figures, maps
-from wna_jax.runs.progress import Report, silent
 from wna_jax.studies import interventions
 
 _PUBLISHED = {2.0: 0.0455}
 """Accuracy of the authors' network on the MNIST training images, by epsilon."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(NetworkSettings):
     """The settings of one run."""
 
@@ -40,79 +35,54 @@ class Settings(NetworkSettings):
     )
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Steps along the sign of the gradient, and in random directions: accuracies, and mean adversarial images."""
     dataset = shared.load_classes(settings, report)
     trained = shared.trained_network(settings, dataset, report)
     network, epsilons = trained.network, settings.epsilons
     images, labels, n = dataset.test_images, dataset.test.labels, len(dataset.test.labels)
     signs = np.random.default_rng(settings.train_seed).choice(np.array([-1, 1], np.int8), images.shape)
-    steps = {
-        "sign of the gradient": (interventions.fgsm_change(network), (images, labels)),
+    steps: dict[str, tuple[interventions.Change, tuple]] = {
+        "sign of the gradient": (Partial(interventions.fgsm, network), (images, labels)),
         "random signs": (interventions.random_signs, (images, signs)),
     }
-    hits = {
-        name: interventions.hits(network, change, epsilons, inputs, labels, report)
-        for name, (change, inputs) in steps.items()
-    }
-    means = {
-        epsilon: interventions.mean_adversarials(network, images, labels, epsilon)
-        for epsilon in settings.shown_epsilons
-    }
+    hits = {}
+    for name, (change, inputs) in steps.items():
+        hits[name] = interventions.hits(network, change, epsilons, inputs, labels, report)
+    shown = settings.shown_epsilons
+    means = {epsilon: interventions.mean_adversarials(network, images, labels, epsilon) for epsilon in shown}
     what = f"{settings.model} on {dataset.title}"
 
-    def accuracy() -> Figure:
+    def draw() -> launch.Drawn:
         printed = [_PUBLISHED.get(epsilon, np.nan) for epsilon in epsilons] if dataset.name == "mnist" else None
-        published = {"sign of the gradient": printed}
-        curves = {
-            name: figures.Curve.of_counts(epsilons, counts, n, published.get(name)) for name, counts in hits.items()
-        }
-        return figures.curves(
-            {f"n = {n:,} test images": curves},
-            "epsilon, in pixel intensity (black 0, white 1)",
-            "accuracy",
-            f"Fast gradient sign attack on {what}, 95% intervals",
-            level=1 / dataset.num_classes,
-            x_scale="symlog",
-        )
+        curves = {name: figures.Curve.of_counts(epsilons, counts, n) for name, counts in hits.items()}
+        curves["sign of the gradient"] = curves["sign of the gradient"]._replace(published=printed)
+        title = f"Fast gradient sign attack on {what}, 95% intervals"
+        axes = "epsilon, in pixel intensity (black 0, white 1)", "accuracy"
+        panels, chance = {f"n = {n:,} test images": curves}, 1 / dataset.num_classes
+        yield "accuracy.png", figures.curves(panels, *axes, title, level=chance, x_scale="symlog")
+        rows = {}
+        for epsilon, (mean, counts) in means.items():
+            headings = [f"called {name}\n{count:,}" for name, count in zip(dataset.class_names, counts, strict=True)]
+            rows[f"ε = {epsilon:g}"] = list(map(figures.Panel, mean, headings))
+        title = f"Mean adversarial image by what it is called: test images that {what} called right before"
+        yield "mean_adversarial_images.png", figures.panels(rows, title)
 
-    def mean_images() -> Figure:
-        rows = {
-            f"ε = {epsilon:g}": [
-                figures.Panel(image, f"called {name}\n{count:,}")
-                for image, name, count in zip(mean, dataset.class_names, counts, strict=True)
-            ]
-            for epsilon, (mean, counts) in means.items()
-        }
-        return figures.panels(
-            rows, f"Mean adversarial image by what it is called: test images that {what} called right before"
-        )
-
-    return Result(
-        {
-            "test_accuracy": trained.test_accuracy,
-            "num_images": n,
-            "epsilons": list(epsilons),
-            "accuracy": {name: (counts / n).tolist() for name, counts in hits.items()},
-            "mean_adversarial_counts": {f"{epsilon:g}": counts.tolist() for epsilon, (_, counts) in means.items()},
-        },
-        [
-            f"test accuracy   {trained.test_accuracy:.2%}",
-            *(
-                f"{name:21s} " + ", ".join(f"{e:g}: {count / n:.2%}" for e, count in zip(epsilons, counts, strict=True))
-                for name, counts in hits.items()
-            ),
-            f"look at         {settings.folder / 'accuracy.png'}",
-        ],
-        {"accuracy.png": accuracy, "mean_adversarial_images.png": mean_images},
-        {
-            "maps.npz": {
-                name: image
-                for epsilon, (mean, _) in means.items()
-                for name, image in maps.named(f"mean_{epsilon:g}", mean).items()
-            }
-        },
-    )
+    metrics = {
+        "test_accuracy": trained.test_accuracy,
+        "num_images": n,
+        "epsilons": list(epsilons),
+        "accuracy": {name: (counts / n).tolist() for name, counts in hits.items()},
+        "mean_adversarial_counts": {f"{epsilon:g}": counts.tolist() for epsilon, (_, counts) in means.items()},
+    }
+    summary = [f"test accuracy   {trained.test_accuracy:.2%}"]
+    for name, counts in hits.items():
+        shares = ", ".join(f"{e:g}: {count / n:.2%}" for e, count in zip(epsilons, counts, strict=True))
+        summary.append(f"{name:21s} {shares}")
+    arrays: dict[str, np.ndarray] = {}
+    for epsilon, (mean, _) in means.items():
+        arrays |= maps.named(f"mean_{epsilon:g}", mean)
+    return launch.Result(metrics, summary, draw, {"maps.npz": arrays})
 
 
 if __name__ == "__main__":

@@ -6,30 +6,23 @@
 Writes to --out_dir: gabor_noise.png (images, their reconstructions, noise), metrics.json, config.json and log.jsonl.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch
-from experiments.launch import Result
 from experiments.settings import DataSettings, setting
-from wna_jax import data, figures
-from wna_jax.correlation import draw_samples
+from wna_jax import correlation, data, figures
 from wna_jax.noise import gabor
-from wna_jax.runs.progress import Report, silent
 
 _SHOWN = 10
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(DataSettings):
     """The settings of one run."""
 
     seed: int = setting(0, "Random seed of the noise.", at_least=0, at_most=2**32 - 1)
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Fits the components, reconstructs held-out images, and draws noise."""
     dataset = data.load(settings.dataset, settings.data_dir, report)
     train, held_out = dataset.train.images, dataset.validation.images[:1000]
@@ -48,25 +41,25 @@ def run(settings: Settings, report: Report = silent) -> Result:
     }
     shares = ", ".join(f"{share:.3f}" for share in explained)
 
-    def gallery() -> Figure:
+    def draw() -> launch.Drawn:
         noises = [
             gabor.of_principal_images("gabor_pca", dataset, fitted),
             gabor.of_principal_images("gabor_pca:no_mean", dataset, fitted, keep_mean=False),
             gabor.of_principal_images("gabor_filtered", dataset, filtered),
         ]
-        drawn = [np.asarray(draw_samples(stimulus, _SHOWN, seed=settings.seed)) for stimulus in noises]
+        drawn = [np.asarray(correlation.draw_samples(stimulus, _SHOWN, seed=settings.seed)) for stimulus in noises]
         labels = ["held-out image", "reconstruction", *(stimulus.name for stimulus in noises)]
         count = len(fitted[0].basis)
         title = f"{dataset.title}: {count} principal components of Gabor weights hold {shares} of their variance"
-        return figures.gallery(np.stack([held_out[:_SHOWN] / 255, rebuilt[:_SHOWN] / 255, *drawn]), labels, title)
+        rows = np.stack([held_out[:_SHOWN] / 255, rebuilt[:_SHOWN] / 255, *drawn])
+        yield "gabor_noise.png", figures.gallery(rows, labels, title)
 
     summary = [
         f"explained variance  {shares} of the weights",
         f"reconstruction      {lost:.2%} of held-out variance is lost",
         f"mean |error|        {norm:.0f} of an image, on the scale 0 to 255",
-        f"look at             {settings.folder / 'gabor_noise.png'}",
     ]
-    return Result(metrics, summary, {"gabor_noise.png": gallery})
+    return launch.Result(metrics, summary, draw)
 
 
 if __name__ == "__main__":

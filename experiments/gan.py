@@ -12,40 +12,31 @@ losses.png, distance.png, samples.npz, metrics.json, config.json, log.jsonl and 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, shared
-from experiments.launch import Result
-from experiments.settings import NetworkSettings, setting
-from wna_jax import data, figures, noise
-from wna_jax.correlation import draw_samples
+from experiments.settings import NetworkSettings, choice, setting
+from wna_jax import correlation, data, figures, noise
 from wna_jax.networks import gan_scores, gans, models, training
 from wna_jax.networks.gans import AdversarialSpec
-from wna_jax.runs.progress import Report, silent
 
-_EPOCHS = 20
-_COMPARED = 2000
-_SURE = 0.9
+_EPOCHS, _COMPARED, _SURE = 20, 2000, 0.9
 _ROWS, _COLUMNS = 6, 12
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(NetworkSettings):
     """The settings of one run; epochs and train_seed are the GAN's."""
 
     model: str = setting("paper_cnn", f"The classifier that judges generated images: {', '.join(models.NAMES)}.")
     epochs: int | None = setting(None, f"Passes over the training images; {_EPOCHS} by default.", at_least=1)
-    image_size: int | None = setting(
+    image_size: int | None = choice(
         None,
         "Resize images to this number of pixels per side. By default they stay as they are.",
         at_least=8,
         at_most=512,
-        names_folder=True,
     )
     width: int = setting(AdversarialSpec.width, "Channels of both networks at half the images' size.")
     code_size: int = setting(AdversarialSpec.code_size, "Numbers in a code.")
@@ -54,18 +45,14 @@ class Settings(NetworkSettings):
     beta1: float = setting(AdversarialSpec.beta1, "Momentum of Adam, for both networks.")
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """A trained GAN to its images, losses and distances, and what a classifier says of the images."""
     dataset = data.load(settings.dataset, settings.data_dir, report)
     if settings.image_size and dataset.image_shape[:2] != (settings.image_size, settings.image_size):
         dataset = dataset.resized(settings.image_size)
-    spec = AdversarialSpec(
-        dataset.name,
-        dataset.fingerprint,
-        seed=settings.train_seed,
-        batch_size=settings.real_images,
-        **{name: getattr(settings, name) for name in ("learning_rate", "beta1", "width", "code_size")},
-    )
+    chosen = {name: getattr(settings, name) for name in ("learning_rate", "beta1", "width", "code_size")}
+    chosen |= {"seed": settings.train_seed, "batch_size": settings.real_images}
+    spec = AdversarialSpec(dataset.name, dataset.fingerprint, **chosen)
     epochs = _EPOCHS if settings.epochs is None else settings.epochs
     gans.networks(spec, dataset.image_shape)  # raises before the classifier is trained
     judge = None
@@ -73,7 +60,6 @@ def run(settings: Settings, report: Report = silent) -> Result:
         data.check_classes(dataset)
         judge = shared.trained_network(replace(settings, epochs=None, train_seed=0), dataset, report).network
     trained = gans.fit(spec, dataset, epochs, settings.folder / "state", report)
-
     real, rng, pixels = dataset.train.images, np.random.default_rng(settings.train_seed), noise.matched(dataset)
     test = dataset.test_images[: min(_COMPARED, len(real))]
     n, seed = len(test), settings.train_seed + 1
@@ -85,10 +71,11 @@ def run(settings: Settings, report: Report = silent) -> Result:
     kinds: dict[str, Callable[[int], np.ndarray]] = {
         "generated": lambda draw: trained.generate(n, seed + draw),
         "training": lambda _: real[rng.choice(len(real), n, replace=False)] / np.float32(255),
-        "noise": lambda draw: np.asarray(draw_samples(pixels, n, seed=draw)),
+        "noise": lambda draw: np.asarray(correlation.draw_samples(pixels, n, seed=draw)),
     }
     distances = gan_scores.repeated_distances(kinds, test)
     judged = {kind: gan_scores.confident_answers(of, _SURE) for kind, of in answers.items()}
+    best = gan_scores.distance_of_training_images(dataset)
     metrics = {
         "num_train": len(real),
         "epochs": epochs,
@@ -96,71 +83,47 @@ def run(settings: Settings, report: Report = silent) -> Result:
         "parameters": trained.parameter_counts,
         "sliced_wasserstein": distances,
         "sliced_wasserstein_by_step": trained.distances,
-        "sliced_wasserstein_of_training_from_validation": gan_scores.distance_of_training_images(dataset),
+        "sliced_wasserstein_of_training_from_validation": best,
         "mean_losses_of_last_steps": {
             "steps": min(100, trained.steps),
             **dict(zip(gans.NETWORKS, trained.losses[-100:].mean(axis=0).tolist(), strict=True)),
         },
         "judged": {kind: found._asdict() for kind, found in judged.items()},
     }
-    summary = [
-        *(
-            f"{kind:10s} {mean:.4f} ± {spread:.4f} from test images (sliced Wasserstein distance)"
-            for kind, (mean, spread) in distances.items()
-        ),
-        *(
-            f"{kind:10s} {found.confident:.1%} called with confidence > {_SURE}; these by class {found.counts}"
-            for kind, found in judged.items()
-        ),
-        f"look at    {settings.folder / 'samples.png'}",
-    ]
-    drawn = _figures(settings, dataset, trained, samples, answers, metrics)
-    samples_u8 = np.round(255 * samples).astype(np.uint8)
-    return Result(metrics, summary, drawn, {"samples.npz": {"samples": samples_u8, "losses": trained.losses}})
+    summary = []
+    for kind, (mean, spread) in distances.items():
+        summary.append(f"{kind:10s} {mean:.4f} ± {spread:.4f} from test images (sliced Wasserstein distance)")
+    for kind, found in judged.items():
+        sure = f"{found.confident:.1%} called with confidence > {_SURE}"
+        summary.append(f"{kind:10s} {sure}; these by class {found.counts}")
+    what = f"{dataset.title} ({len(real):,} images, {trained.steps:,} steps)"
 
-
-def _figures(
-    settings: Settings,
-    dataset: data.Dataset,
-    trained: gans.Trained,
-    samples: np.ndarray,
-    answers: dict[str, np.ndarray],
-    metrics: dict[str, Any],
-) -> dict[str, Any]:
-    what = f"{dataset.title} ({metrics['num_train']:,} images, {trained.steps:,} steps)"
-
-    def generated() -> Figure:
-        columns = min(_COLUMNS, len(samples))
-        rows = min(_ROWS, len(samples) // columns)
+    def draw() -> launch.Drawn:
+        columns = min(_COLUMNS, n)
+        rows = min(_ROWS, n // columns)
         grid = samples[: rows * columns].reshape(rows, columns, *dataset.image_shape)
         title, captions = f"Images of random codes by a GAN of {what}", []
-        if answers:
+        if judge:
             title += f"; what {settings.model} calls them"
             called = [f"{dataset.class_names[p.argmax()]} {p.max():.2f}" for p in answers["generated"]]
             captions = [called[row * columns : (row + 1) * columns] for row in range(rows)]
-        return figures.gallery(grid, [""] * rows, title, captions)
-
-    def course() -> Figure:
+        yield "samples.png", figures.gallery(grid, [""] * rows, title, captions)
         labels = [f"{steps:,} steps" for steps in trained.snapshots]
         title = f"The same random codes as training goes on: generator of a GAN of {what}"
-        return figures.gallery(np.stack(list(trained.snapshots.values())), labels, title)
-
-    def losses() -> Figure:
+        yield "training.png", figures.gallery(np.stack(list(trained.snapshots.values())), labels, title)
         parts = np.array_split(np.arange(trained.steps), min(60, trained.steps))
         at, means = [part.mean() for part in parts], np.stack([trained.losses[part].mean(axis=0) for part in parts])
-        curves = {name: figures.Curve(at, means[:, i]) for i, name in enumerate(gans.NETWORKS)}
+        panels = {"": {name: figures.Curve(at, means[:, i]) for i, name in enumerate(gans.NETWORKS)}}
         title = f"Losses of a GAN of {what}; dotted: that of a discriminator that knows nothing"
-        return figures.curves({"": curves}, "steps", "nats", title, level=2 * np.log(2), y_limits=(0, None))
-
-    def distance() -> Figure:
+        limits, ignorant = (0, None), 2 * np.log(2)
+        yield "losses.png", figures.curves(panels, "steps", "nats", title, level=ignorant, y_limits=limits)
         curve = figures.Curve([max(1, steps) for steps in trained.distances], np.array([*trained.distances.values()]))
         title = f"Distance from validation images of those generated by a GAN of {what}; dotted: of training images"
-        best = metrics["sliced_wasserstein_of_training_from_validation"]
-        axes = "steps (the first: untrained)", "sliced Wasserstein distance"
-        panels = {"": {"generated": curve}}
-        return figures.curves(panels, *axes, title, level=best, x_scale="log", y_limits=(0, None))
+        axes, panels = ("steps (the first: untrained)", "sliced Wasserstein distance"), {"": {"generated": curve}}
+        yield "distance.png", figures.curves(panels, *axes, title, level=best, x_scale="log", y_limits=limits)
 
-    return {"samples.png": generated, "training.png": course, "losses.png": losses, "distance.png": distance}
+    samples_u8 = np.round(255 * samples).astype(np.uint8)
+    return launch.Result(metrics, summary, draw, {"samples.npz": {"samples": samples_u8, "losses": trained.losses}})
 
 
 if __name__ == "__main__":

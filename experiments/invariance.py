@@ -10,20 +10,16 @@ twice the size. For the first network: accuracy as a function of the angle, the 
 Writes to --out_dir: curves.png, conditions.png, metrics.json, config.json and log.jsonl.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, shared
-from experiments.launch import Result
-from experiments.settings import NetworkSettings, setting
-from wna_jax import data, figures
-from wna_jax.runs.progress import Report, silent
-from wna_jax.studies import invariance
-from wna_jax.studies.invariance import PLACES, Place
+from experiments.settings import NetworkSettings, choice
+from wna_jax import figures
+from wna_jax.studies import interventions, invariance
+from wna_jax.studies.invariance import PLACES, Place, put_change
 
 _TRAINED_ON = ("original", "upper_left", "centre")
 _PUBLISHED = {  # the authors' CIFAR-10 network; by what it was trained on, and tested on
@@ -46,82 +42,60 @@ _SWEEPS = {  # by heading: the field of `Place`, and its values
 }
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(NetworkSettings):
     """The settings of one run."""
 
-    trained_on: tuple[str, ...] = setting(
-        _TRAINED_ON, "What networks are trained on.", choices=_TRAINED_ON, kind="place", names_folder=True
+    trained_on: tuple[str, ...] = choice(
+        _TRAINED_ON, "What networks are trained on.", choices=_TRAINED_ON, kind="place"
     )
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Networks trained in one place, tested in all."""
     dataset = shared.load_classes(settings, report)
     epochs = shared.epochs_for(settings, dataset)
     images, labels, n = dataset.test_images, dataset.test.labels, len(dataset.test.labels)
     hits: dict[str, dict[str, int]] = {}
     curves: dict[str, figures.Curve] = {}
+    is_published = dataset.name == "cifar10"
+    published = {PLACES[place]: accuracy for place, accuracy in _PUBLISHED["original"].items()}
     for name in dict.fromkeys(settings.trained_on):
         trained_on = dataset if name == "original" else invariance.moved_dataset(dataset, name)
         augmentation = None if name == "original" else "none"  # flips and shifts would move images from their place
         network = shared.trained_network(replace(settings, epochs=epochs), trained_on, report, augmentation).network
-        at_places = invariance.hits(network, list(PLACES.values()), images, labels, report)
+        at_places = interventions.hits(network, put_change, list(PLACES.values()), images, labels, report)
         hits[name] = dict(zip(PLACES, at_places.tolist(), strict=True))
         for heading, (field, values) in _SWEEPS.items() if name == "original" else ():
             places = [Place(**{field: value}) for value in values]
-            counts = invariance.hits(network, places, images, labels, report)
-            curves[heading] = figures.Curve.of_counts(values, counts, n, _published(dataset, places))
-
+            counts = interventions.hits(network, put_change, places, images, labels, report)
+            printed = [published.get(place, np.nan) for place in places] if is_published else None
+            curves[heading] = figures.Curve.of_counts(values, counts, n, printed)
     what = f"{settings.model} on {dataset.title}"
-
-    def draw_curves() -> Figure:
-        return figures.curves(
-            {heading: {"accuracy": curve} for heading, curve in curves.items()},
-            "",
-            "accuracy",
-            f"{what}, trained on images as they are: {n:,} test images per point, 95% intervals",
-            level=1 / dataset.num_classes,
-        )
-
-    return Result(
-        {
-            "num_images": n,
-            "accuracy": {name: {place: count / n for place, count in of.items()} for name, of in hits.items()},
-            "curves": {heading: {"x": list(c.x), "accuracy": c.y.tolist()} for heading, c in curves.items()},
-        },
-        [
-            f"{'trained on':17s}" + "".join(f"{place:>15s}" for place in PLACES),
-            *(f"{name:17s}" + "".join(f"{count / n:15.2%}" for count in of.values()) for name, of in hits.items()),
-            f"look at         {settings.folder / 'conditions.png'}",
-        ],
-        ({"curves.png": draw_curves} if curves else {})
-        | {"conditions.png": lambda: _draw_conditions(what, dataset, hits)},
-    )
-
-
-def _published(dataset: data.Dataset, places: list[Place]) -> list[float] | None:
-    if dataset.name != "cifar10":
-        return None
-    of_place = {PLACES[name]: accuracy for name, accuracy in _PUBLISHED["original"].items()}
-    return [of_place.get(place, np.nan) for place in places]
-
-
-def _draw_conditions(what: str, dataset: data.Dataset, hits: Mapping[str, Mapping[str, int]]) -> Figure:
-    n, is_published = len(dataset.test.labels), dataset.name == "cifar10"
 
     def caption(name: str, place: str) -> str:
         printed = _PUBLISHED[name].get(place) if is_published else None
         return f"{hits[name][place] / n:.3f}" + (f" ({printed:.3f})" if printed else "")
 
-    example = jnp.asarray(dataset.test_images[:1])
-    pictures = np.concatenate([invariance.put(example, place) for place in PLACES.values()])
-    return figures.gallery(
-        np.stack([pictures] * len(hits)),
-        [f"trained on\n{name}" for name in hits],
-        f"Accuracy{' (published)' * is_published} of {what} on {n:,} moved, turned and scaled test images",
-        [[caption(name, place) for place in PLACES] for name in hits],
-    )
+    def draw() -> launch.Drawn:
+        example = jnp.asarray(dataset.test_images[:1])
+        pictures = np.concatenate([invariance.put(example, place) for place in PLACES.values()])
+        labels = [f"trained on\n{name}" for name in hits]
+        captions = [[caption(name, p) for p in PLACES] for name in hits]
+        title = f"Accuracy{' (published)' * is_published} of {what} on {n:,} moved, turned and scaled test images"
+        yield "conditions.png", figures.gallery(np.stack([pictures] * len(hits)), labels, title, captions)
+        if curves:
+            panels = {heading: {"accuracy": curve} for heading, curve in curves.items()}
+            title = f"{what}, trained on images as they are: {n:,} test images per point, 95% intervals"
+            yield "curves.png", figures.curves(panels, "", "accuracy", title, level=1 / dataset.num_classes)
+
+    metrics = {
+        "num_images": n,
+        "accuracy": {name: {place: count / n for place, count in of.items()} for name, of in hits.items()},
+        "curves": {heading: {"x": list(c.x), "accuracy": c.y.tolist()} for heading, c in curves.items()},
+    }
+    summary = [f"{'trained on':17s}" + "".join(f"{place:>15s}" for place in PLACES)]
+    summary += [f"{name:17s}" + "".join(f"{count / n:15.2%}" for count in of.values()) for name, of in hits.items()]
+    return launch.Result(metrics, summary, draw)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What stands around an experiment: flags to settings, files from results, and how errors end it."""
 
+import contextlib
 import difflib
 import functools
 import importlib.metadata
@@ -7,7 +8,7 @@ import platform
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,48 +18,69 @@ from absl import app, flags, logging
 from matplotlib.figure import Figure
 
 import wna_jax
-from experiments.settings import Settings, as_text, rules_of
+from experiments.settings import Settings, as_text, rules_of, types_of
+from wna_jax import figures
 from wna_jax.runs import files, processes
 from wna_jax.runs.errors import InputError
-from wna_jax.runs.progress import Report
+from wna_jax.runs.progress import Report as Report
+from wna_jax.runs.progress import silent as silent
+
+Drawn = Iterator[tuple[str, Figure]]
+"""File names, such as "maps.png", and figures; each is drawn when it is asked for."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment found; `main` writes it."""
+    """What an experiment found; `main` writes it.
+
+    Attributes:
+        metrics: numbers as JSON values, for the `metrics_file`.
+        summary: the last lines on the terminal, before that which names the first figure.
+        draw: draws the figures.
+        arrays: by file name, such as "maps.npz": arrays by name.
+    """
 
     metrics: Mapping[str, Any]
-    """Numbers as JSON values, for metrics.json."""
     summary: Sequence[str] = ()
-    """The last lines on the terminal."""
-    figures: Mapping[str, Callable[[], Figure]] = field(default_factory=dict)
-    """By file name, such as "maps.png": functions that draw, called when the figure is written."""
+    draw: Callable[[], Drawn] = lambda: iter(())
     arrays: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By file name, such as "maps.npz": arrays by name."""
     metrics_file: str = "metrics.json"
 
-    def write(self, directory: Path, settings: Settings) -> None:
-        """Writes the figures last: nothing that was found is lost to a figure that cannot be drawn."""
+    def write(self, directory: Path, settings: Settings) -> list[str]:
+        """Writes all files, and returns the names of the figures.
+
+        They are drawn last, and each is by itself: nothing else is lost to a figure that cannot be drawn.
+
+        Raises:
+            InputError: some could not be drawn; all else is written.
+        """
         files.write_json(directory / self.metrics_file, self.metrics)
         for name, arrays in self.arrays.items():
             files.write_arrays(directory / name, **arrays)
         files.write_json(directory / "config.json", asdict(settings) | {"environment": environment()})
-        for name, draw in self.figures.items():
-            with files.replacing(directory / name) as temporary:
-                draw().savefig(temporary, dpi=150)
+        names, failed = [], {}
+        drawn = self.draw()
+        while True:
+            name = "the next figure"
+            try:
+                name, figure = next(drawn)
+                with files.replacing(directory / name) as temporary:
+                    figures.save(figure, temporary)
+                names.append(name)
+            except StopIteration:
+                break
+            except (OSError, MemoryError):
+                raise
+            except Exception as error:  # whatever matplotlib raises
+                failed[name] = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if failed:
+            which = "; ".join(f"{name} ({why})" for name, why in failed.items())
+            raise InputError(f"not drawn: {which}. The numbers and all other figures are in {directory}")
+        return names
 
 
-Run = Callable[[Any, Report], Result]
-"""An experiment: settings, and where to report progress -> result."""
-
-
-def main(run: Run, settings_type: type[Settings]) -> None:
-    """Runs an experiment from the command line: flags to settings, files from its result; a user's error is one line.
-
-    Args:
-        run: the experiment.
-        settings_type: its settings; each field is a flag.
-    """
+def main(run: Callable[[Any, Report], Result], settings_type: type[Settings]) -> None:
+    """Runs an experiment from the command line: flags to settings, files from its result; an error in one line."""
     experiment = Path(sys.modules["__main__"].__file__ or "experiment").stem
 
     def guarded(argv: Sequence[str]) -> None:
@@ -86,18 +108,22 @@ def main(run: Run, settings_type: type[Settings]) -> None:
     app.run(guarded, flags_parser=functools.partial(parse, settings_type))
 
 
-def execute(run: Run, settings: Settings) -> Result:
+def execute(run: Callable[[Any, Report], Result], settings: Settings) -> Result:
     """Runs an experiment and writes its result to the output folder, which is tried first.
 
     In a job of several processes every process ends with the full result, and only process 0 writes files.
     """
     files.check_writable("output", settings.folder, "give another --out_dir")
-    with processes.reporting(settings.folder / "log.jsonl") as report:
-        result = run(settings, report)
-    if processes.is_first():
-        result.write(settings.folder, settings)
-        for line in result.summary:
-            print(line)
+    alone = files.locked(settings.folder / ".lock") if processes.is_first() else contextlib.nullcontext(True)
+    with alone as is_alone:
+        if not is_alone:
+            raise InputError(f"another job is writing to {settings.folder}: wait for it, or give another --out_dir")
+        with processes.reporting(settings.folder / "log.jsonl") as report:
+            result = run(settings, report)
+        if processes.is_first():
+            names = result.write(settings.folder, settings)
+            for line in (*result.summary, *(f"look at         {settings.folder / name}" for name in names[:1])):
+                print(line)
     return result
 
 
@@ -121,64 +147,55 @@ _PROCESS_FLAGS = {
 }
 
 
-def define_flags(settings_type: type[Settings]) -> None:
-    """Defines one flag per field of the settings, and those of a job of several processes."""
-    kinds = settings_type.field_kinds()
+def parse(settings_type: type[Settings], argv: Sequence[str]) -> list[str]:
+    """Reads the command line into one flag per field of the settings, and those of a job of several processes.
+
+    Returns what is left over. Help and errors end the program.
+    """
+    define: Any = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
+    types = types_of(settings_type)
     for each in fields(settings_type):
-        kind, rules = kinds[each.name], rules_of(each)
-        if kind.is_list:
-            default = None if each.default is None else as_text(each.default)
-            flags.DEFINE_list(each.name, default, rules.help)
+        item, is_list = types[each.name]
+        if is_list:
+            flags.DEFINE_list(each.name, None if each.default is None else as_text(each.default), rules_of(each).help)
         else:
-            define: Any = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
-            define.get(kind.item, flags.DEFINE_string)(each.name, each.default, rules.help)
+            define.get(item, flags.DEFINE_string)(each.name, each.default, rules_of(each).help)
     flags.DEFINE_string("coordinator", None, _PROCESS_FLAGS["coordinator"])
     flags.DEFINE_integer("num_processes", None, _PROCESS_FLAGS["num_processes"], lower_bound=1)
     flags.DEFINE_integer("process_id", None, _PROCESS_FLAGS["process_id"], lower_bound=0)
-
-
-def parse(settings_type: type[Settings], argv: Sequence[str]) -> list[str]:
-    """Reads the command line into flags; what is left over is returned. Help and errors end the program."""
-    define_flags(settings_type)
     if {"--help", "-h", "--helpshort", "--helpfull"} & set(argv[1:]):
         print(help_text(settings_type, sys.modules["__main__"].__doc__ or ""))
         sys.exit(0)
     try:
         return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        close = difflib.get_close_matches(error.flagname, [each.name for each in fields(settings_type)], n=1)
+        hint = f" (did you mean --{close[0]}?)" if close else ""
+        text = f"--{error.flagname} is no flag of this experiment{hint}"
     except flags.Error as error:
-        known = [each.name for each in fields(settings_type)]
         text = " ".join(str(error).split())
-        if isinstance(error, flags.UnrecognizedFlagError):
-            close = difflib.get_close_matches(error.flagname, known, n=1)
-            hint = f" (did you mean --{close[0]}?)" if close else ""
-            text = f"--{error.flagname} is no flag of this experiment{hint}"
-        sys.exit(_complain(f"{text}: see --help for the flags of this experiment", 2))
+    sys.exit(_complain(f"{text}: see --help for the flags of this experiment", 2))
 
 
 def settings_of(settings_type: type[Settings], experiment: str) -> Settings:
     """The settings that the flags say."""
-    kinds, values = settings_type.field_kinds(), {}
+    types, values = types_of(settings_type), dict[str, Any]()
     for each in fields(settings_type):
-        value = flags.FLAGS[each.name].value
-        if kinds[each.name].is_list and value is not None:
-            value = _items(each.name, value, kinds[each.name].item, each.default)
-        values[each.name] = value
+        value, (item, is_list) = flags.FLAGS[each.name].value, types[each.name]
+        values[each.name] = _items(each.name, value, item, each.default) if is_list and value is not None else value
     given = [name for name in values if not flags.FLAGS[name].using_default_value]
     return settings_type(**values).placed(experiment, given)
 
 
 def help_text(settings_type: type[Settings], docstring: str) -> str:
     """An experiment's docstring and its flags with their defaults, those that are its own first."""
-    lines = [docstring.strip(), "", "Flags:"]
+    texts = {}
     for each in sorted(fields(settings_type), key=lambda each: each.name in Settings.__dataclass_fields__):
-        default = "" if each.default is None else f" [{as_text(each.default)}]"
-        lines += _entry(each.name, rules_of(each).help + default)
-    lines += [line for name, text in _PROCESS_FLAGS.items() for line in _entry(name, text)]
+        texts[each.name] = rules_of(each).help + ("" if each.default is None else f" [{as_text(each.default)}]")
+    lines = [docstring.strip(), "", "Flags:"]
+    for name, text in (texts | _PROCESS_FLAGS).items():
+        lines += textwrap.wrap(text, 100, initial_indent=f"  --{name}".ljust(22), subsequent_indent=" " * 22)
     return "\n".join(lines)
-
-
-def _entry(name: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 100, initial_indent=f"  --{name}".ljust(22), subsequent_indent=" " * 22)
 
 
 def _items(name: str, texts: Sequence[str], item: type, default: Any) -> tuple:

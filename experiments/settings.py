@@ -1,31 +1,46 @@
 """The settings of an experiment: a dataclass whose fields are the flags, with their defaults, limits and help."""
 
 import dataclasses
+import math
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform, get_args, get_origin, get_type_hints
 
 from wna_jax import noise
 from wna_jax.correlation import SAMPLINGS
-from wna_jax.networks import models
+from wna_jax.networks import PRECISIONS, models
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.files import as_file_name
 
 
 class Rules(NamedTuple):
-    """What is known of a setting besides its name, type and default."""
+    """What is known of a setting besides its name, type and default.
+
+    A name is one of the `choices` (in a list, each of them); an error calls it by its `kind`, such as "condition".
+    """
 
     help: str
     at_least: float | None = None
-    at_most: float | None = None
+    at_most: float | None = None  # only with at_least
     choices: tuple[str, ...] | None = None
-    """The names that are allowed; in a list, each of them."""
     kind: str | None = None
-    """What a name is called in an error, such as "condition"."""
     names_folder: bool = False
-    """Given explicitly, it is part of the default output folder's name: it makes another experiment of the run."""
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises an InputError if a value, or one in a list of them, breaks the rules."""
+        low, high, is_list = self.at_least, self.at_most, isinstance(value, tuple | list)
+        if is_list and not value:
+            choose = f"choose from {', '.join(self.choices)}" if self.choices else "give at least one"
+            raise InputError(f"{name} is empty: {choose}")
+        for item in value if is_list else [value]:
+            if self.choices and item not in self.choices:
+                raise unknown_name(self.kind or name, item, self.choices)
+            if low is not None and not (low <= item < math.inf and (high is None or item <= high)):
+                ends = f"of at least {low:,}" if high is None else f"from {low:,} to {high:,}"
+                what = "numbers" if is_list else "a number"
+                raise InputError(f"{name} is {as_text(value)}: expected {what} {ends}")
 
 
 def setting(default: Any, help: str, **rules: Any) -> Any:
@@ -33,61 +48,45 @@ def setting(default: Any, help: str, **rules: Any) -> Any:
     return field(default=default, metadata={"rules": Rules(help, **rules)})
 
 
-class Kind(NamedTuple):
-    """The type of a setting."""
-
-    item: type
-    """str, int, float or bool."""
-    is_list: bool
-    is_optional: bool
+def choice(default: Any, help: str, **rules: Any) -> Any:
+    """A `setting` that makes another experiment of the run: if it is given, it is in the output folder's name."""
+    return setting(default, help, names_folder=True, **rules)
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every experiment has. A subclass adds its own fields, each declared once, by `setting`.
+    """What every experiment has. A subclass, itself a dataclass, adds fields, each declared once, by `setting`.
 
     Raises:
         InputError: a value that breaks its field's rules, when the settings are made.
     """
 
-    IN_FOLDER: ClassVar[tuple[tuple[str, str], ...]] = (
-        *(("dataset", ""), ("model", ""), ("noise", "")),
-        *(("train_seed", "train"), ("seed", "seed")),
-    )
+    IN_FOLDER: ClassVar = {"dataset": "", "model": "", "noise": "", "train_seed": "train", "seed": "seed"}
     """Settings that are always part of the default output folder's name, and what stands before each."""
 
     out_dir: str | None = setting(
         None, "Where results are written; by default a folder of runs/ named by the settings."
     )
 
-    def __post_init__(self) -> None:
-        """Checks every field against its rules."""
-        kinds = self.field_kinds()
-        for each in fields(self):
-            value, rules = getattr(self, each.name), rules_of(each)
-            for one in value if kinds[each.name].is_list and value is not None else [value]:
-                _check(each.name, one, rules, value)
-            if kinds[each.name].is_list and value is not None and not len(value):
-                choose = f"choose from {', '.join(rules.choices)}" if rules.choices else "give at least one"
-                raise InputError(f"{each.name} is empty: {choose}")
+    def __init_subclass__(cls) -> None:
+        """Makes a dataclass of each subclass."""
+        dataclass(frozen=True, kw_only=True)(cls)
 
-    @classmethod
-    def field_kinds(cls) -> dict[str, Kind]:
-        """The type of each field by its name."""
-        hints = get_type_hints(cls)
-        return {each.name: _kind_of(hints[each.name]) for each in fields(cls)}
+    def __post_init__(self) -> None:
+        """Checks every field against its rules; None is always allowed."""
+        for each in fields(self):
+            if (value := getattr(self, each.name)) is not None:
+                rules_of(each).check(each.name, value)
 
     def placed(self, experiment: str, given: Sequence[str] = ()) -> Self:
         """The settings with an output folder, named by the experiment and what was given."""
         if self.out_dir is not None:
             return self
-        own = {each.name: rules_of(each) for each in fields(self)}
-        parts = [
-            f"{text}{getattr(self, name)}"
-            for name, text in self.IN_FOLDER
-            if name in own and getattr(self, name) is not None
-        ]
-        parts += [f"{name}_{as_text(getattr(self, name))}" for name in own if name in given and own[name].names_folder]
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        own = [each.name for each in fields(self) if each.name in given and rules_of(each).names_folder]
+        parts = [f"{text}{values[name]}" for name, text in self.IN_FOLDER.items() if values.get(name) is not None]
+        parts += [f"{name}_{as_text(values[name])}" for name in own]
         return dataclasses.replace(self, out_dir=str(Path("runs") / experiment / as_file_name("-".join(parts))))
 
     @property
@@ -96,7 +95,6 @@ class Settings:
         return Path(self.out_dir or "runs")
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
     """The settings of an experiment on a data set."""
 
@@ -110,7 +108,6 @@ class DataSettings(Settings):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class NetworkSettings(DataSettings):
     """The settings of an experiment on a trained network."""
 
@@ -123,7 +120,6 @@ class NetworkSettings(DataSettings):
     retrain: bool = setting(False, "Train even if there is a checkpoint, and replace it.")
 
 
-@dataclass(frozen=True, kw_only=True)
 class NoiseSettings(NetworkSettings):
     """The settings of an experiment that shows noise to a trained network."""
 
@@ -135,20 +131,25 @@ class NoiseSettings(NetworkSettings):
     seed: int = setting(0, "Random seed of the noise.", at_least=0, at_most=2**32 - 1)
 
 
-@dataclass(frozen=True, kw_only=True)
 class LoopSettings(NoiseSettings):
     """The settings of an experiment that streams noise samples through the loop."""
 
     num_samples: int = setting(1_000_000, "How many noise samples to draw.", at_least=1)
     batch_size: int | None = setting(
         None,
-        "Noise samples per network pass. By default 256 on a CPU and 16,384 on an accelerator, with fields 4,096 and "
-        "65,536 (wna_jax/correlation/loop.py).",
+        "Noise samples per network pass. By default 256 on a CPU and 65,536 on an accelerator, with fields 4,096 and "
+        "262,144 (wna_jax/correlation/loop.py).",
         at_least=1,
+    )
+    precision: str = setting(
+        "float32",
+        "Numbers in which the network answers to noise: float32 (on a GPU with TF32 products), or bfloat16, which is "
+        "faster on accelerators, slower on CPUs, and changes the decision about one image in a few hundred.",
+        choices=PRECISIONS,
+        names_folder=True,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class SamplingSettings(LoopSettings):
     """The settings of an experiment that may draw its samples as windows of a field."""
 
@@ -165,33 +166,18 @@ def rules_of(each: dataclasses.Field) -> Rules:
     return each.metadata["rules"]
 
 
+def types_of(settings_type: type[Settings]) -> dict[str, tuple[type, bool]]:
+    """The type of each field (str, int, float or bool), or of its items, and whether it is a list."""
+    hints, found = get_type_hints(settings_type), {}
+    for each in fields(settings_type):
+        hint = hints[each.name]
+        if isinstance(hint, types.UnionType):
+            (hint,) = set(get_args(hint)) - {types.NoneType}
+        is_list = get_origin(hint) is tuple
+        found[each.name] = (get_args(hint)[0] if is_list else hint), is_list
+    return found
+
+
 def as_text(value: Any) -> str:
     """A value as its flag takes it."""
     return ",".join(map(as_text, value)) if isinstance(value, tuple | list) else f"{value}"
-
-
-def _kind_of(hint: Any) -> Kind:
-    is_optional = get_origin(hint) in (Union, types.UnionType)
-    if is_optional:
-        (hint,) = (each for each in get_args(hint) if each is not type(None))
-    if get_origin(hint) is tuple:
-        return Kind(get_args(hint)[0], True, is_optional)
-    return Kind(hint, False, is_optional)
-
-
-def _check(name: str, value: Any, rules: Rules, whole: Any) -> None:
-    if value is None:
-        return
-    if rules.choices and value not in rules.choices:
-        raise unknown_name(rules.kind or name, value, rules.choices)
-    low, high = rules.at_least, rules.at_most
-    if low is None and high is None:
-        return
-    if not (low is None or value >= low) or not (high is None or value <= high) or abs(value) == float("inf"):
-        ends = {
-            (True, True): lambda: f"from {low:,} to {high:,}",
-            (True, False): lambda: f"of at least {low:,}",
-            (False, True): lambda: f"of at most {high:,}",
-        }[low is not None, high is not None]()
-        what = "numbers" if isinstance(whole, tuple | list) else "a number"
-        raise InputError(f"{name} is {as_text(whole)}: expected {what} {ends}")

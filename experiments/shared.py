@@ -1,14 +1,15 @@
-"""What experiments share: their data set, their trained network, noisy images, and the layers that were asked for."""
+"""What experiments share: their data set, their trained network, noisy images, layers that were asked for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
-from experiments.settings import DataSettings, NetworkSettings, NoiseSettings
-from wna_jax import data, noise
+from experiments.settings import DataSettings, NetworkSettings, NoiseSettings, SamplingSettings
+from wna_jax import data, figures, noise, templates
 from wna_jax.correlation import draw_samples
 from wna_jax.networks import Network, checkpoints, models, training, units
 from wna_jax.runs.errors import InputError, unknown_name
@@ -17,13 +18,11 @@ from wna_jax.studies import interventions
 
 
 class TrainedNetwork(NamedTuple):
-    """A network, and what is known of its training."""
+    """A network, what its training measured, and whether it comes from a checkpoint, not trained now."""
 
     network: Network
     metrics: dict[str, Any]
-    """What training measured."""
     was_loaded: bool
-    """From a checkpoint, not trained now."""
 
     @property
     def test_accuracy(self) -> float:
@@ -60,10 +59,10 @@ def trained_network(
         augmentation={None: usual, "none": None}.get(augmentation, augmentation),
     )
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
-    trained, was_loaded = checkpoints.load_or_train(
-        spec, dataset, Path(settings.checkpoint_dir), settings.retrain, report
-    )
-    return TrainedNetwork(Network(module, trained.parameters), trained.metrics, was_loaded)
+    directory = Path(settings.checkpoint_dir)
+    trained, was_loaded = checkpoints.load_or_train(spec, dataset, directory, settings.retrain, report)
+    network = Network(module, trained.parameters, getattr(settings, "precision", "float32"))
+    return TrainedNetwork(network, trained.metrics, was_loaded)
 
 
 def create_noise(settings: NoiseSettings, dataset: data.Dataset, report: Report) -> noise.Noise:
@@ -71,10 +70,31 @@ def create_noise(settings: NoiseSettings, dataset: data.Dataset, report: Report)
     return noise.create(settings.noise, dataset, Path(settings.checkpoint_dir), settings.retrain, report)
 
 
-def identity(settings: NoiseSettings, dataset: data.Dataset, network: Network | None, **more: Any) -> dict[str, Any]:
-    """What decides a run's sums besides the arguments of the loop."""
-    known = {"noise": settings.noise, "data": dataset.fingerprint}
-    return known | ({"network": network.fingerprint} if network else {}) | more
+def set_up(settings: NoiseSettings, report: Report) -> tuple[data.Dataset, noise.Noise, TrainedNetwork]:
+    """Data set, noise and network; a name of no noise is refused before the training."""
+    dataset = load_classes(settings, report)
+    stimulus = create_noise(settings, dataset, report)
+    return dataset, stimulus, trained_network(settings, dataset, report)
+
+
+def loop_options(
+    settings: Any, dataset: data.Dataset, network: Network | None, report: Report, part: str = "", **more: Any
+) -> dict[str, Any]:
+    """All arguments of `reverse_correlate` that `LoopSettings` decide, for a part of the job that keeps its own state.
+
+    Its identity, which is what decides the sums besides these arguments, is that of noise, data and network, and more.
+    """
+    identity = {} if "noise" in more else {"noise": settings.noise}
+    identity |= {"data": dataset.fingerprint} | ({"network": network.fingerprint} if network else {}) | more
+    return {
+        "num_samples": settings.num_samples,
+        "seed": settings.seed,
+        "batch_size": settings.batch_size,
+        **({"sampling": settings.sampling} if isinstance(settings, SamplingSettings) else {}),
+        "state_dir": settings.folder / "state" / part,
+        "identity": identity,
+        "report": report,
+    }
 
 
 def noisy_images(settings: Any, dataset: data.Dataset, images: np.ndarray, report: Report) -> np.ndarray:
@@ -84,17 +104,13 @@ def noisy_images(settings: Any, dataset: data.Dataset, images: np.ndarray, repor
 
 
 def chosen_layers(
-    asked: Sequence[str] | None,
-    network: Network,
-    usual: Callable[[Network], tuple[str, ...]] = units.layer_names,
-    *,
-    with_maps: bool = False,
+    asked: Sequence[str] | None, network: Network, usual: Sequence[str] = (), with_maps: bool = False
 ) -> tuple[str, ...]:
-    """The layers that were asked for, or all that `usual` gives for a network.
+    """The layers that were asked for, or all the usual ones.
 
     Raises:
         InputError: a layer that the network has not, or, `with_maps`, one without feature maps; or none is asked for,
-            and `usual` gives none.
+            and there are no usual ones.
     """
     known = units.layer_names(network)
     for name in asked or ():
@@ -103,8 +119,16 @@ def chosen_layers(
         if with_maps and name not in units.spatial_layers(network):
             spatial = ", ".join(units.spatial_layers(network)) or "none"
             raise InputError(f"layer {name} has no spatial positions: choose from those with feature maps, {spatial}")
-    chosen = asked or usual(network)
+    chosen = asked or usual
     if not chosen:
         way_out = "another --model" if with_maps else f"--layers from {', '.join(known)}"
         raise InputError(f"no layer of this network has feature maps: choose {way_out}")
     return tuple(dict.fromkeys(chosen))
+
+
+def noise_examples(stimulus: noise.Noise, network: Network, dataset: data.Dataset, seed: int, title: str) -> Figure:
+    """Ten samples of a noise under what a network calls them."""
+    samples = np.asarray(draw_samples(stimulus, 10, seed=seed))
+    answers = templates.feed_back(network, np.ma.masked_array(samples), stretch=False)
+    captions = [answer.text(dataset.class_names) for answer in answers if answer]
+    return figures.gallery(samples[None], [""], title, [captions])

@@ -14,36 +14,26 @@ Writes to --out_dir, for each layer: LAYER_average.png, LAYER_weights.png (the f
 and metrics.json, config.json and log.jsonl; state/ lets an interrupted run resume.
 """
 
-import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, shared
-from experiments.launch import Result
-from experiments.settings import SamplingSettings, setting
+from experiments.settings import SamplingSettings, choice, setting
 from wna_jax import figures, statistics
-from wna_jax.figures import Panel
 from wna_jax.networks import units
 from wna_jax.runs.files import as_file_name
-from wna_jax.runs.progress import Report, silent
 from wna_jax.studies import spike_triggered
-from wna_jax.studies.spike_triggered import Layer
 
-_COLUMNS = 10
-_SHOWN = 60
-_SHOWN_NATURAL = 20
+_COLUMNS, _SHOWN, _SHOWN_NATURAL = 10, 60, 20
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(SamplingSettings):
     """The settings of one run."""
 
-    layers: tuple[str, ...] | None = setting(
-        None, "The layers whose units to look at. By default all that have feature maps.", names_folder=True
+    layers: tuple[str, ...] | None = choice(
+        None, "The layers whose units to look at. By default all that have feature maps."
     )
     num_samples: int = setting(1_000_000, "How many noise samples to draw for each layer.", at_least=1)
     natural_samples: int = setting(200_000, "How many windows of training images to average; 0 for none.", at_least=0)
@@ -52,50 +42,34 @@ class Settings(SamplingSettings):
     )
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """The averages of the units of all layers, in noise and in natural images."""
-    dataset = shared.load_classes(settings, report)
-    trained = shared.trained_network(settings, dataset, report)
-    names = shared.chosen_layers(settings.layers, trained.network, units.spatial_layers)
-    stimulus = shared.create_noise(settings, dataset, report)
-    layers = {
-        name: spike_triggered.look_at(
-            trained.network,
-            name,
-            stimulus,
-            settings.num_samples,
-            natural_images=dataset if settings.natural_samples else None,
-            natural_samples=settings.natural_samples,
-            ridge=settings.ridge,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            report=report,
-            sampling=settings.sampling,
-            state_dir=settings.folder / "state" / as_file_name(name),
-            identity=shared.identity(settings, dataset, trained.network, layer=name),
-        )
-        for name in names
-    }
+    dataset, stimulus, trained = shared.set_up(settings, report)
+    network = trained.network
+    names = shared.chosen_layers(settings.layers, network, units.spatial_layers(network))
+    layers: dict[str, spike_triggered.Layer] = {}
+    for name in names:
+        options = shared.loop_options(settings, dataset, network, report, as_file_name(name), layer=name)
+        options["natural_images"] = dataset if settings.natural_samples else None
+        options |= {"natural_samples": settings.natural_samples, "ridge": settings.ridge}
+        layers[name] = spike_triggered.look_at(network, name, stimulus, **options)
     metrics = {
         "test_accuracy": trained.test_accuracy,
         "num_samples": settings.num_samples,
         "layers": {name: _metrics(layer) for name, layer in layers.items()},
     }
-    drawn: dict[str, Callable[[], Figure]] = {}
-    for name, layer in layers.items():
-        drawn |= _figures(settings, as_file_name(name), f"{name} of {settings.model} on {dataset.title}", layer)
-    return Result(
-        metrics,
-        [
-            *itertools.chain(*map(_summary, names, layers.values())),
-            f"look at         {settings.folder / next(iter(drawn))}",
-        ],
-        drawn,
-        {f"{as_file_name(name)}.npz": _arrays(layer) for name, layer in layers.items()},
-    )
+
+    def draw() -> launch.Drawn:
+        for name, layer in layers.items():
+            what = f"{name} of {settings.model} on {dataset.title}"
+            yield from _draw(settings, as_file_name(name), what, layer)
+
+    summary = [line for name, layer in layers.items() for line in _summary(name, layer)]
+    arrays = {f"{as_file_name(name)}.npz": _arrays(layer) for name, layer in layers.items()}
+    return launch.Result(metrics, summary, draw, arrays)
 
 
-def _metrics(layer: Layer) -> dict[str, Any]:
+def _metrics(layer: spike_triggered.Layer) -> dict[str, Any]:
     return {
         "receptive_field": layer.field._asdict(),
         "sampling": layer.sampling,
@@ -109,7 +83,7 @@ def _metrics(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _arrays(layer: Layer) -> dict[str, Any]:
+def _arrays(layer: spike_triggered.Layer) -> dict[str, Any]:
     """Averages and errors of the units that fired (`units`)."""
     fired = np.flatnonzero(layer.rates)
     arrays: dict[str, Any] = {"units": fired, "firing_rates": layer.rates}
@@ -121,7 +95,7 @@ def _arrays(layer: Layer) -> dict[str, Any]:
     return arrays
 
 
-def _figures(settings: Settings, file: str, what: str, layer: Layer) -> dict[str, Callable[[], Figure]]:
+def _draw(settings: Settings, file: str, what: str, layer: spike_triggered.Layer) -> launch.Drawn:
     z, by_rate = layer.z, np.argsort(-layer.rates, kind="stable")
 
     def heading(unit: int) -> str:
@@ -132,51 +106,38 @@ def _figures(settings: Settings, file: str, what: str, layer: Layer) -> dict[str
         value, fires = layer.reliability[unit], layer.rates[unit] > 0
         return "too few samples" if fires and not z[unit].count() else "" if np.ma.is_masked(value) else f"{value:.3f}"
 
-    def average() -> Figure:
-        (height, width), outlined = layer.field.size, np.any(layer.significant, axis=-1)
-        return figures.panels(
-            {
-                f"{label} by\nfiring rate": [Panel(z[u], heading(u), True, outlined[u], reliability(u)) for u in some]
-                for label, some in _lines(by_rate[:_SHOWN])
-            },
-            f"Spike-triggered averages of {what}: {settings.num_samples:,} samples of {settings.noise} noise, "
-            f"receptive field {height}x{width}",
-            f"{len(z)} units, of which {len(layer.dead)} never fire. Above each: unit and the share of samples at "
-            "which it fires; below: reliability (split half). Red: brightness there drives the unit. Outlined: p < .05 "
-            "over all units.",
-        )
+    def plain(images: np.ndarray, some: np.ndarray, name: str = "") -> list[figures.Panel]:
+        return [figures.Panel(images[u], name and f"{name} {u}", True) for u in some]
 
-    def weights() -> Figure:
-        rows, r, averages = {}, layer.correlation, layer.averages.images
+    (height, width), outlined, rows = layer.field.size, np.any(layer.significant, axis=-1), {}
+    for label, some in _lines(by_rate[:_SHOWN]):
+        row = [figures.Panel(z[u], heading(u), True, outlined[u], reliability(u)) for u in some]
+        rows[f"{label} by\nfiring rate"] = row
+    title = f"Spike-triggered averages of {what}: {settings.num_samples:,} samples of {settings.noise} noise, "
+    title += f"receptive field {height}x{width}"
+    note = f"{len(z)} units, of which {len(layer.dead)} never fire. Above each: unit and the share of samples at "
+    note += "which it fires; below: reliability (split half). Red: brightness there drives the unit. Outlined: p < .05 "
+    note += "over all units."
+    yield f"{file}_average.png", figures.panels(rows, title, note)
+    if layer.weights is not None:
+        rows, averages = {}, layer.averages.images
+        captions = ["" if r is np.ma.masked else f"r = {r:.4f}" for r in layer.correlation]
         for label, some in _lines(np.arange(len(z))):
-            rows[f"weights\n{label}"] = [Panel(layer.weights[u], f"unit {u}", True) for u in some]  # type: ignore[index]
-            captions = ["" if np.ma.is_masked(r[u]) else f"r = {r[u]:.4f}" for u in some]
-            rows[f"average\n{label}"] = [
-                Panel(averages[u], heading(u), True, None, caption) for u, caption in zip(some, captions, strict=True)
-            ]
-        title = f"Learned weights and spike-triggered averages of {what}, with their correlation"
+            rows[f"weights\n{label}"] = plain(layer.weights, some, "unit")
+            rows[f"average\n{label}"] = [figures.Panel(averages[u], heading(u), True, None, captions[u]) for u in some]
         scales = {row: "weight" if row.startswith("weights") else "intensity" for row in rows}
-        return figures.panels(rows, title, units=scales)
-
-    def natural() -> Figure:
-        of_images, whitened = (statistics.z_map(of) for of in (layer.natural, layer.whitened) if of)
-        rows = {}
+        title = f"Learned weights and spike-triggered averages of {what}, with their correlation"
+        yield f"{file}_weights.png", figures.panels(rows, title, units=scales)
+    if layer.natural is not None and layer.whitened is not None:
+        rows, of_images, whitened = {}, statistics.z_map(layer.natural), statistics.z_map(layer.whitened)
         for label, some in _lines(by_rate[:_SHOWN_NATURAL]):
-            rows[f"noise\n{label}"] = [Panel(z[u], f"unit {u}", True) for u in some]
-            rows[f"images\n{label}"] = [Panel(of_images[u], "", True) for u in some]
-            rows[f"covariance\nremoved {label}"] = [Panel(whitened[u], "", True) for u in some]
-        return figures.panels(
-            rows,
-            f"Averages of {what} in noise and over {settings.natural_samples:,} windows of training images",
-            "The units that fire most in noise. Neighbouring pixels of images are alike, which smears the average; "
-            f"below it with their covariance removed (ridge {settings.ridge:g}).",
-        )
-
-    return {
-        f"{file}_average.png": average,
-        **({} if layer.weights is None else {f"{file}_weights.png": weights}),
-        **({} if layer.natural is None else {f"{file}_natural.png": natural}),
-    }
+            rows[f"noise\n{label}"] = plain(z, some, "unit")
+            rows[f"images\n{label}"] = plain(of_images, some)
+            rows[f"covariance\nremoved {label}"] = plain(whitened, some)
+        title = f"Averages of {what} in noise and over {settings.natural_samples:,} windows of training images"
+        note = "The units that fire most in noise. Neighbouring pixels of images are alike, which smears the average; "
+        note += f"below it with their covariance removed (ridge {settings.ridge:g})."
+        yield f"{file}_natural.png", figures.panels(rows, title, note)
 
 
 def _lines(chosen: np.ndarray) -> list[tuple[str, np.ndarray]]:
@@ -185,7 +146,7 @@ def _lines(chosen: np.ndarray) -> list[tuple[str, np.ndarray]]:
     return [(f"{i + 1} to {min(i + _COLUMNS, len(chosen))}", chosen[i : i + _COLUMNS]) for i in starts]
 
 
-def _summary(name: str, layer: Layer) -> Iterator[str]:
+def _summary(name: str, layer: spike_triggered.Layer) -> Iterator[str]:
     field, rates, r = layer.field, layer.rates, layer.correlation
     speed = "" if layer.samples_per_second is None else f", {layer.samples_per_second:,.0f} samples per second"
     reliable = np.count_nonzero(layer.reliability.filled(0) >= figures.RELIABLE)

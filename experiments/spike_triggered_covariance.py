@@ -11,55 +11,35 @@ Writes to --out_dir: spectra.png, features.png, features.npz, metrics.json, conf
 interrupted run resume.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments import launch, shared
-from experiments.launch import Result
-from experiments.settings import LoopSettings, setting
+from experiments.settings import LoopSettings, choice, setting
 from wna_jax import figures, statistics
-from wna_jax.figures import Panel
-from wna_jax.runs.progress import Report, silent
 from wna_jax.studies import spike_triggered
-from wna_jax.studies.spike_triggered import Features
 
-_SHOWN = 4
-"""Features of a kind in the figure."""
+_SHOWN = 4  # features of a kind in the figure
 _IN_FILE = ("eigenvalues", "features", "excitatory", "suppressive")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Settings(LoopSettings):
     """The settings of one run."""
 
-    layer: str = setting("conv2", "The layer whose units to look at.", names_folder=True)
-    units: tuple[int, ...] | None = setting(
-        None, "The numbers of the units, comma-separated. By default the 12 that fire most.", names_folder=True
+    layer: str = choice("conv2", "The layer whose units to look at.")
+    units: tuple[int, ...] | None = choice(
+        None, "The numbers of the units, comma-separated. By default the 12 that fire most."
     )
     alpha: float = setting(0.05, "Error rate of the test of a unit's eigenvalues.", at_least=0.001, at_most=0.5)
 
 
-def run(settings: Settings, report: Report = silent) -> Result:
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """The significant features of the chosen units of a layer."""
-    dataset = shared.load_classes(settings, report)
-    trained = shared.trained_network(settings, dataset, report)
-    (layer,) = shared.chosen_layers([settings.layer], trained.network)
-    found = spike_triggered.look_for_features(
-        trained.network,
-        layer,
-        shared.create_noise(settings, dataset, report),
-        settings.num_samples,
-        chosen=settings.units,
-        alpha=settings.alpha,
-        seed=settings.seed,
-        identity=shared.identity(settings, dataset, trained.network, layer=layer),
-        batch_size=settings.batch_size,
-        state_dir=settings.folder / "state",
-        report=report,
-    )
+    dataset, stimulus, trained = shared.set_up(settings, report)
+    network = trained.network
+    (layer,) = shared.chosen_layers([settings.layer], network)
+    options = shared.loop_options(settings, dataset, network, report, layer=layer)
+    options |= {"chosen": settings.units, "alpha": settings.alpha}
+    found = spike_triggered.look_for_features(network, layer, stimulus, **options)
     rates = dict(zip(found.units, (found.averages.count / settings.num_samples).tolist(), strict=True))
     averages = dict(zip(found.units, found.averages.images, strict=True))
     arrays: dict[str, np.ndarray] = {}
@@ -82,31 +62,23 @@ def run(settings: Settings, report: Report = silent) -> Result:
             for unit, of in found.covariances.items()
         },
     }
-    drawn = _figures(settings, dataset.title, found, rates) if found.covariances else {}
-    return Result(metrics, list(_summary(settings, found)), drawn, {"features.npz": arrays})
+    what = f"{layer} of {settings.model} on {dataset.title}: {settings.num_samples:,} images of {settings.noise} noise"
 
+    def panel(image: np.ndarray, heading: str) -> figures.Panel:
+        return figures.Panel(np.ma.masked_array(image / np.abs(image).max())[found.view.seen], heading, True)
 
-def _figures(
-    settings: Settings, title: str, found: Features, rates: Mapping[int, float]
-) -> dict[str, Callable[[], Figure]]:
-    what = f"{settings.layer} of {settings.model} on {title}: {settings.num_samples:,} images of {settings.noise} noise"
-    z = dict(zip(found.units, statistics.z_map(found.averages), strict=True))
-
-    def spectra() -> Figure:
-        return figures.spectra(
-            {f"unit {unit}, fires {rates[unit]:.1%}": of for unit, of in found.covariances.items()},
-            f"Eigenvalues of the spike-triggered covariance, {what}",
-            "In units of the noise's variance, the average's direction taken out. The band: extreme eigenvalues of as "
-            "many samples of mere noise.",
-        )
-
-    def panel(image: np.ndarray, heading: str) -> Panel:
-        return Panel(np.ma.masked_array(image / np.abs(image).max())[found.view.seen], heading, True)
-
-    def features() -> Figure:
-        rows: dict[str, list[Panel | None]] = {}
+    def draw() -> launch.Drawn:
+        if not found.covariances:
+            return
+        z = dict(zip(found.units, statistics.z_map(found.averages), strict=True))
+        spectra = {f"unit {unit}, fires {rates[unit]:.1%}": of for unit, of in found.covariances.items()}
+        note = "In units of the noise's variance, the average's direction taken out. The band: extreme eigenvalues of "
+        note += "as many samples of mere noise."
+        title = f"Eigenvalues of the spike-triggered covariance, {what}"
+        yield "spectra.png", figures.spectra(spectra, title, note)
+        rows: dict[str, list[figures.Panel | None]] = {}
         for unit, of in found.covariances.items():
-            row: list[Panel | None] = [panel(z[unit], "average")]
+            row: list[figures.Panel | None] = [panel(z[unit], "average")]
             for kind, indices in (("excitatory", of.excitatory), ("suppressive", of.suppressive)):
                 shown = [panel(of.features[i], f"{kind} {of.eigenvalues[i]:.2f}") for i in indices[:_SHOWN]]
                 row += [*shown, *[None] * (_SHOWN - len(shown))]
@@ -114,28 +86,20 @@ def _figures(
                 rows[f"unit {unit}"] = row
         none = ", ".join(str(unit) for unit in found.covariances if f"unit {unit}" not in rows)
         rows = rows or {"averages": [panel(z[unit], f"unit {unit}") for unit in found.covariances]}
-        note = (
-            f"Average and the {_SHOWN} most extreme significant features of each kind with their eigenvalues, each on "
-            f"a scale of its own. The sign of a feature is arbitrary. Each unit is tested at {settings.alpha:g}. "
-            f"No significant feature: {none or 'none'}."
-        )
+        note = f"Average and the {_SHOWN} most extreme significant features of each kind with their eigenvalues, each "
+        note += "on a scale of its own. The sign of a feature is arbitrary. Each unit is tested at "
+        note += f"{settings.alpha:g}. No significant feature: {none or 'none'}."
         scales = dict.fromkeys(rows, "of the largest")
-        return figures.panels(rows, f"Features of units of {what}", note, units=scales)
+        yield "features.png", figures.panels(rows, f"Features of units of {what}", note, units=scales)
 
-    return {"spectra.png": spectra, "features.png": features}
-
-
-def _summary(settings: Settings, found: Features) -> Iterator[str]:
+    summary = []
     for unit, of in found.covariances.items():
-        yield (
-            f"unit {unit:<10d} {len(of.excitatory)} excitatory, {len(of.suppressive)} suppressive features; "
-            f"eigenvalues {of.eigenvalues[0]:.3f} to {of.eigenvalues[-1]:.3f}, noise {of.low:.3f} to {of.high:.3f} "
-            f"({of.effective_samples:,.0f} effective samples)"
-        )
-    for unit, why in found.not_tested.items():
-        yield f"unit {unit:<10d} {why}"
-    if found.covariances:
-        yield f"look at         {settings.folder / 'spectra.png'}"
+        kinds = f"{len(of.excitatory)} excitatory, {len(of.suppressive)} suppressive features"
+        ends = f"{of.eigenvalues[0]:.3f} to {of.eigenvalues[-1]:.3f}, noise {of.low:.3f} to {of.high:.3f}"
+        known = f"{of.effective_samples:,.0f} effective samples"
+        summary.append(f"unit {unit:<10d} {kinds}; eigenvalues {ends} ({known})")
+    summary += [f"unit {unit:<10d} {why}" for unit, why in found.not_tested.items()]
+    return launch.Result(metrics, summary, draw, {"features.npz": arrays})
 
 
 if __name__ == "__main__":

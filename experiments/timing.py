@@ -28,21 +28,22 @@ Rates = Mapping[str, Sequence[float]]
 
 
 class Variant(NamedTuple):
-    """A job that a worker can time, with its libraries imported."""
+    """A job that a worker can time, with its libraries imported.
+
+    `build` makes the job, and facts about it, of the arguments of the first message; `device_memory` is the peak of
+    bytes so far on a device with memory of its own.
+    """
 
     build: Callable[..., tuple[Job, dict[str, Any]]]
-    """From the arguments of the first message: the job, and facts about it."""
     device_memory: Callable[[], int | None]
-    """The peak of bytes so far on a device with memory of its own."""
 
 
 class Timing(NamedTuple):
-    """A worker's answer to one run."""
+    """A worker's answer to one run; `memory` is the peak of resident bytes so far, beyond those of the libraries."""
 
     seconds: float
     counts: list[int]
     memory: int
-    """The peak of resident bytes so far, beyond those of the imported libraries."""
     device_memory: int | None
 
     @property
@@ -53,13 +54,9 @@ class Timing(NamedTuple):
 
 @contextlib.contextmanager
 def worker(load: Callable[[str], Variant], name: str) -> Iterator[Ask]:
-    """A process for one variant, until the end of the context.
+    """A process for one variant, which a function of a module loads in it, until the end of the context.
 
     The first call has it built, and returns its facts; each further call, of n and a seed, returns a `Timing`.
-
-    Args:
-        load: a function of a module, called with the name in the new process.
-        name: of the variant.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -101,18 +98,14 @@ def _peak_memory() -> int:
     """The peak of this process's resident bytes."""
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.exists() else None
-    if found:  # on Linux ru_maxrss would start at the parent's peak
-        return int(found[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # on Linux ru_maxrss would start at the parent's peak
+    return int(found[1]) * 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def calibrate(ask: Ask, seconds: float) -> tuple[int, float]:
-    """How many samples take about so many seconds, and how much longer the first run took than the next.
-
-    Every size is run twice, since the first run may have to compile.
-    """
+    """How many samples take about so many seconds, and how much longer the first run took than the next."""
     n = _FEWEST
-    first, best = ask(n, 0).seconds, ask(n, 0).seconds
+    first, best = ask(n, 0).seconds, ask(n, 0).seconds  # every size is run twice: the first run may have to compile
     compile_seconds = max(0.0, first - best)
     while best < seconds / 4:
         n *= 4
@@ -138,9 +131,8 @@ def alternate(
 
 def ratio(rates: Rates, name: str, other: str) -> float | None:
     """How many times as fast a job is as another: the median over the rounds; None if one was not run."""
-    if name not in rates or other not in rates:
-        return None
-    return statistics.median(a / b for a, b in zip(rates[name], rates[other], strict=True))
+    known = name in rates and other in rates
+    return statistics.median(a / b for a, b in zip(rates[name], rates[other], strict=True)) if known else None
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -20,16 +20,19 @@ Job = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 _CLASSES, _WINDOW, _STRIDE = 10, 28, 4
 _BLOCK, _SLICE = 100_000, 10_000  # the authors' images in memory and images per network pass
+_BATCH_SIZES = {  # those that are tried
+    "tuned_torch": {"cpu": (128, 256, 512), "cuda": (512, 4_096, 16_384)},
+    "field_torch": {"cpu": (1_024, 2_048, 4_096), "cuda": (4_096, 16_384, 65_536)},
+}
 
 
 def build(name: str, parameters: Mapping[str, Any], probe_nhwc: np.ndarray) -> tuple[Job, dict[str, Any]]:
-    """A variant, ready to run, and facts about it.
+    """A variant, ready to run with the parameters of our paper_cnn as NumPy arrays, and facts about it.
 
-    Args:
-        name: authors_style, tuned_torch, compiled_torch or field_torch.
-        parameters: of our paper_cnn, as NumPy arrays.
-        probe_nhwc: images whose logits are among the facts: on the CPU, to check the weights, and as the variant runs.
+    Among these are the logits of the probe's images: on the CPU, to check the weights, and as the variant runs.
     """
+    precision = torch.bfloat16 if name.endswith("_bfloat16") else torch.float32
+    name = name.removesuffix("_bfloat16")
     net = network(parameters, dense=name != "field_torch", pool_first=name != "authors_style")
     probe = torch.from_numpy(probe_nhwc.transpose(0, 3, 1, 2).copy())
     with torch.inference_mode():
@@ -41,13 +44,30 @@ def build(name: str, parameters: Mapping[str, Any], probe_nhwc: np.ndarray) -> t
         torch.set_num_threads(os.cpu_count() or 1)
         torch.set_float32_matmul_precision("high")  # on a GPU TF32, as in JAX by default
         torch.backends.cudnn.benchmark = True
-        net = net.to(memory_format=torch.channels_last)
-        job, batch_size = {"tuned_torch": _tuned, "compiled_torch": _compiled, "field_torch": _field}[name](net)
+        net = _In(net.to(memory_format=torch.channels_last, dtype=precision), precision)
+        if name == "compiled_torch":
+            batch_size = 256 if _DEVICE == "cpu" else 16_384
+            how: Any = {"options": {"freezing": True}} if _DEVICE == "cpu" else {"mode": "max-autotune-no-cudagraphs"}
+            job = _tuned(torch.compile(net, dynamic=False, **how), batch_size)
+        else:
+            make = _tuned if name == "tuned_torch" else _field
+            job, batch_size = _fastest(partial(make, net), _BATCH_SIZES[name][_DEVICE])
     with torch.inference_mode():
         as_run = net(probe.to(_DEVICE)).flatten(1).cpu().numpy()
     device = torch.cuda.get_device_name() if _DEVICE == "cuda" else "cpu"
     facts = {"device": device, "threads": torch.get_num_threads(), "batch_size": batch_size, "torch": torch.__version__}
     return job, facts | {"logits": as_run, "exact_logits": on_cpu}
+
+
+class _In(nn.Module):
+    """A network in a precision, from and to float32."""
+
+    def __init__(self, net: nn.Module, precision: torch.dtype) -> None:
+        super().__init__()
+        self.net, self.precision = net, precision
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images.to(self.precision)).float()
 
 
 def device_memory() -> int | None:
@@ -56,12 +76,10 @@ def device_memory() -> int | None:
 
 
 def network(parameters: Mapping[str, Any], dense: bool, pool_first: bool) -> nn.Sequential:
-    """The paper's network, NCHW images -> logits.
+    """The paper's network with the parameters of our paper_cnn, NCHW images -> logits.
 
-    Args:
-        parameters: of our paper_cnn, as NumPy arrays.
-        dense: make the dense layers linear layers, for single images; else convolutions, for fields.
-        pool_first: put pooling before ReLU, which gives the same values for less work.
+    Its dense layers are linear layers, for single images, or else convolutions, for fields. Pooling before ReLU gives
+    the same values for less work.
     """
     last = [nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, _CLASSES)]
     if not dense:
@@ -107,25 +125,12 @@ def _authors_style(net: nn.Module) -> Job:
     return _loop(lambda count: authors_sums(softmax_head, torch.rand(count, 1, _WINDOW, _WINDOW)), _BLOCK)
 
 
-def _tuned(net: nn.Module) -> tuple[Job, int]:
-    return _fastest(partial(_tuned_with, net), (128, 256, 512) if _DEVICE == "cpu" else (512, 4_096, 16_384))
-
-
-def _compiled(net: nn.Module) -> tuple[Job, int]:
-    batch_size = 256 if _DEVICE == "cpu" else 16_384
-    return _tuned_with(torch.compile(net, dynamic=False, options={"freezing": True}), batch_size), batch_size
-
-
-def _tuned_with(net: nn.Module, batch_size: int) -> Job:
+def _tuned(net: nn.Module, batch_size: int) -> Job:
     images = torch.empty(batch_size, 1, _WINDOW, _WINDOW, device=_DEVICE)
     return _loop(lambda count: tuned_sums(net, images[:count].uniform_()), batch_size)
 
 
-def _field(net: nn.Module) -> tuple[Job, int]:
-    return _fastest(partial(_field_with, net), (1_024, 2_048, 4_096) if _DEVICE == "cpu" else (4_096, 16_384, 65_536))
-
-
-def _field_with(net: nn.Module, batch_size: int, grid: int = 32) -> Job:
+def _field(net: nn.Module, batch_size: int, grid: int = 32) -> Job:
     side = (grid - 1) * _STRIDE + _WINDOW
     fields = torch.empty(batch_size // grid**2, 1, side, side, device=_DEVICE)
     return _loop(lambda count: field_sums(net, fields[: -(-count // grid**2)].uniform_()), batch_size)

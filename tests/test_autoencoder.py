@@ -21,16 +21,17 @@ from wna_jax.runs.errors import InputError
 @pytest.fixture(scope="module")
 def few_digits(digits: data.Dataset) -> Iterator[data.Dataset]:
     """Some digits at 16x16 pixels, which train several times as fast; "digits" loads them."""
-    sizes, load = {"train": 500, "validation": 143, "test": 143}, data.load
+    sizes, load = {"train": 572, "validation": 143, "test": 143}, data.load
     splits = {name: data.Split(*(part[:count] for part in getattr(digits, name))) for name, count in sizes.items()}
     small = replace(digits, **splits).resized(16)  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autoencoders, "_BATCH", 143)  # one size of batches, so one program
         patch.setattr(data, "load", lambda name, *rest: small if name == "digits" else load(name, *rest))
         yield small
 
 
 def settings(folder: Path, **changes: Any) -> autoencoder.Settings:
-    own: dict[str, Any] = {"autoencoders": ("conv_autoencoder",), "denoise": 0.3, "epochs": 30}
+    own: dict[str, Any] = {"autoencoders": ("conv_autoencoder",), "denoise": 0.3, "epochs": 25}
     return autoencoder.Settings(**(own | {"out_dir": str(folder), "checkpoint_dir": str(folder / "ck")} | changes))
 
 
@@ -56,6 +57,7 @@ def test_a_denoised_digit_is_nearer_than_a_noisy_one_and_its_code_knows_its_clas
         assert arrays["codes_conv_autoencoder"].shape == (len(few_digits.test.labels), 64)
 
 
+@pytest.mark.slow
 def test_a_code_of_two_scales_is_decoded_to_both(few_digits: data.Dataset, tmp_path: Path) -> None:
     result = autoencoder.run(settings(tmp_path, autoencoders=("two_scale_autoencoder",), denoise=0.0, epochs=30))
     found = result.metrics["two_scale_autoencoder"]
@@ -65,7 +67,7 @@ def test_a_code_of_two_scales_is_decoded_to_both(few_digits: data.Dataset, tmp_p
     np.testing.assert_allclose(small.mean(axis=(1, 2)), images.mean(axis=(1, 2)), atol=0.03)
     assert found["thumbnail_test_mse"] < 0.4 * small.var(axis=0).mean()  # of the mean thumbnail
     assert found["test_mse"] < 0.4 * np.var(images, axis=0).mean()
-    assert result.figures["reconstructions.png"]().axes  # the thumbnails are drawn, too
+    assert dict(result.draw())["reconstructions.png"].axes  # the thumbnails are drawn, too
 
 
 def test_a_folder_of_one_well_filled_class_is_enough(tmp_path: Path) -> None:
@@ -76,7 +78,7 @@ def test_a_folder_of_one_well_filled_class_is_enough(tmp_path: Path) -> None:
     dataset = f"folder:{tmp_path / 'images'}"
     result = autoencoder.run(settings(tmp_path, dataset=dataset, autoencoders=("autoencoder",), denoise=0.0, epochs=1))
     assert result.metrics["autoencoder"]["test_mse"] > 0
-    assert result.figures["reconstructions.png"]().axes
+    assert dict(result.draw())["reconstructions.png"].axes
 
 
 def test_wrong_input_is_named(tmp_path: Path) -> None:

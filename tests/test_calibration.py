@@ -73,6 +73,7 @@ def runs_of(logits: Network, how: Sampling, runs: int = RUNS) -> dict[str, list[
     return maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["independent", "field"])
 def test_a_run_is_that_of_the_loop(how: Sampling) -> None:
     n = SAMPLES[how]
@@ -98,6 +99,7 @@ def critical_values(logits: Network | None, name: str, test: str) -> np.ndarray:
     return np.sort(largest, axis=0)[-50]  # the 50th of 1,000 has p = .05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("logits", "name", "how"),
     [
@@ -125,6 +127,7 @@ def test_tests_at_05_reject_in_05_of_runs_where_there_is_nothing(logits: Network
     assert stats.kstest(np.ravel(pixels), "uniform").statistic < 1.7 / np.sqrt(RUNS)
 
 
+@pytest.mark.slow
 def test_findings_as_a_whole_reject_in_05_of_runs() -> None:
     """Each test over all three maps together, in fields; 150 runs of 59 nulls, margin 2.8 standard errors."""
     shared = overlap(WHITE, responses.of_classifier(sees_no_pixel), seed=2**30)["decision"]
@@ -139,6 +142,7 @@ def test_findings_as_a_whole_reject_in_05_of_runs() -> None:
     assert far.mean() == pytest.approx(0.026, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["independent", "field"])
 def test_a_planted_template_is_found_with_the_power_of_theory(how: Sampling) -> None:
     """Pixel v of the map of a linear unit against its opposite is s sqrt(2 / pi) w_v / |w|; it passes the threshold t

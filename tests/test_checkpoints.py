@@ -47,7 +47,10 @@ def test_trained_once_loaded_ever_after(digits: Dataset, spec: TrainingSpec, tmp
 
 @pytest.mark.parametrize(
     ("model", "train", "blow"),
-    [("logistic", training.fit, KeyboardInterrupt), ("autoencoder", autoencoders.fit, RuntimeError)],
+    [
+        ("logistic", training.fit, KeyboardInterrupt),
+        pytest.param("autoencoder", autoencoders.fit, RuntimeError, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_training_goes_on_to_the_same_bits(
     digits: Dataset,

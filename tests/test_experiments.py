@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from absl import flags
+from matplotlib.figure import Figure
 
 from experiments import launch, noise_maps, noise_robustness
 from experiments.__main__ import listing
@@ -41,7 +42,6 @@ def parsed(settings: type[Settings], *arguments: str) -> Any:
     return launch.settings_of(settings, "experiment")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Toy(Settings):
     """Settings of every type."""
 
@@ -232,15 +232,34 @@ def test_a_command_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_metrics_and_arrays_are_written_before_a_figure_that_fails(tmp_path: Path) -> None:
-    def fails() -> Any:
-        raise ValueError("no such colour")
+def test_a_figure_that_fails_takes_nothing_with_it(tmp_path: Path) -> None:
+    def draw() -> Any:
+        broken = Figure()
+        broken.draw = fails  # type: ignore[method-assign,assignment]
+        yield "broken.png", broken
+        yield "whole.png", Figure()
+        fails()
 
-    result = Result({"count": 3}, figures={"map.png": fails}, arrays={"maps.npz": {"a": [1, 2]}})
-    with pytest.raises(ValueError, match="no such colour"):
+    def fails(*_: Any) -> None:
+        raise ValueError("no such colour\nat all")
+
+    result = Result({"count": 3}, draw=draw, arrays={"maps.npz": {"a": [1, 2]}})
+    with pytest.raises(
+        InputError, match=r"not drawn: broken.png \(no such colour\); the next figure \(no such colour\)"
+    ):
         result.write(tmp_path, Toy())
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"count": 3}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "maps.npz", "metrics.json"]
+    written = ["config.json", "maps.npz", "metrics.json", "whole.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == written
+
+
+def test_a_second_job_in_the_output_folder_is_refused_at_once(tmp_path: Path) -> None:
+    def second(settings: Settings, report: Any) -> Result:
+        with pytest.raises(InputError, match=r"another job is writing to .*: wait for it, or give another --out_dir"):
+            launch.execute(second, settings)
+        return Result({})
+
+    launch.execute(second, Toy(out_dir=str(tmp_path)))
 
 
 def test_every_printed_command_names_flags_of_its_experiment() -> None:

@@ -42,7 +42,7 @@ def test_a_network_without_a_field_is_told_why() -> None:
     for respond, why in [
         (logits_of("net"), "the network takes images of one size alone"),
         (logits_of("mlp"), "the network takes images of one size alone"),
-        (lambda x: x.mean(axis=(1, 2)), "are no grid of answers to their windows"),
+        (lambda x: x.mean(axis=(1, 2)), "are no grid of those to windows"),
         (lambda x: same.apply(variables, x), "depends on what is outside the window"),
     ]:
         assert why in str(find_field(WHITE, respond))
@@ -50,6 +50,47 @@ def test_a_network_without_a_field_is_told_why() -> None:
     assert "depends on what is outside the window" in str(find_field(WHITE, saturated))
     single = replace(WHITE, draw=None)
     assert "exists in the size of one image alone" in str(find_field(single, logits_of("paper_cnn")))
+
+
+def convolved(kernel: jax.Array, strides: tuple[int, int], images: jax.Array) -> jax.Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    out = jax.lax.conv_general_dilated(images, kernel, strides, "VALID", dimension_numbers=layout)
+    return out[:, 0, 0] if out.shape[1:3] == (1, 1) else out
+
+
+KERNEL = jnp.asarray(np.random.default_rng(0).standard_normal((8, 9, 1, 3)).astype(np.float32))
+SMALL = noise.uniform((8, 9, 1))
+
+
+def test_a_field_is_found_at_a_stride_after_those_that_raise_and_at_unequal_ones() -> None:
+    def at_four_alone(images: jax.Array) -> jax.Array:
+        if (images.shape[1] - 8) % 4 or (images.shape[2] - 9) % 4:
+            raise ValueError("only whole blocks")
+        return convolved(KERNEL, (4, 4), images)
+
+    assert find_field(SMALL, at_four_alone) == Geometry((8, 9), (4, 4), 32)
+    assert find_field(SMALL, lambda images: convolved(KERNEL, (2, 3), images)) == Geometry((8, 9), (2, 3), 32)
+
+
+def test_what_a_few_windows_do_not_show_is_found_in_the_whole_grid() -> None:
+    def biased(images: jax.Array) -> jax.Array:
+        out = convolved(KERNEL, (2, 2), images)
+        return out.at[:, 20:, 17:, 1].add(1.0) if out.ndim == 4 else out
+
+    def dropped(images: jax.Array) -> jax.Array:
+        out = convolved(KERNEL, (2, 2), images)
+        return jnp.where(jax.random.bernoulli(jax.random.key(0), 0.9, out.shape), out, 0)
+
+    def binarised(images: jax.Array) -> jax.Array:  # SAME padding behind a front end that swallows NaN
+        ink = (images > 0.5).astype(jnp.float32)
+        near = jax.lax.reduce_window(ink, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
+        out = convolved(KERNEL, (2, 2), near)
+        return out + jnp.broadcast_to(jnp.array([1e4, 0.0, 0.0]), out.shape)
+
+    for logits in (biased, dropped, binarised):
+        found = find_field(SMALL, responses.of_classifier(logits, ["decision"]))
+        assert "depends on" in str(found), logits
+    assert "are the same" in str(find_field(SMALL, lambda images: 0 * convolved(KERNEL, (2, 2), images)))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +109,7 @@ def test_window_sums_are_those_of_copied_windows(window: tuple, stride: tuple, g
     np.testing.assert_allclose(window_sums(weights, fields, geometry), expected.sum(axis=0), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_map_of_windows_varies_no_more_than_one_of_independent_samples(network: Callable) -> None:
     """Variance between blocks of 4,096 samples, of trained weights: field over independent is 1 within 5%."""
     respond, white = responses.of_classifier(network, ["probability"]), noise.gaussian((28, 28, 1), 0.3, 0.3)

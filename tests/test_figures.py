@@ -1,8 +1,10 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from wna_jax import figures, statistics
 from wna_jax.figures.tiles import Row, Tiles, edges
@@ -163,3 +165,19 @@ def test_maps_of_a_row_share_their_scale_and_a_masked_one_is_empty() -> None:
     ((low, high),) = {i.get_clim() for ax in figure.axes for i in ax.images if i.get_cmap().name == "RdBu_r"}
     assert low == -high < -20
     assert texts(figure).count("empty") == 1
+
+
+@pytest.mark.parametrize("name", ["$^$", "a_b$c", "\\frac", "100%", "[x]"])
+def test_the_name_of_a_class_is_text_and_never_markup(tmp_path: Path, name: str) -> None:
+    names, images = ["plain", name], np.random.default_rng(0).random((2, 3, 6, 6, 1))
+    share = Interval(np.array([0.1, 0.2]), np.array([0.3, 0.4]))
+    drawn = {
+        "gallery": figures.gallery(images, names, name, [names * 2, names * 2], names),
+        "curves": figures.curves({name: {name: figures.Curve([1, 10], np.array([0.2, 0.3]), share)}}, name, name, name),
+        "log": figures.curves({name: {name: figures.Curve([1, 10], np.ones(2))}}, name, name, name, x_scale="log"),
+        "confusions": figures.confusions({name: np.eye(2, dtype=int)}, names, name),
+        "panels": figures.panels({name: [figures.Panel(images[0, 0], name)]}, name, name),
+    }
+    for kind, figure in drawn.items():
+        figures.save(figure, tmp_path / f"{kind}.png", dpi=40)
+        assert name in {text.get_text() for text in figure.findobj(Text)}

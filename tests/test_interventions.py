@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from wna_jax import data, noise
 from wna_jax.correlation.fields import draw_and_present
@@ -95,7 +96,7 @@ def test_a_network_that_is_sure_of_its_answer_still_has_a_gradient() -> None:
         return 60 * images.reshape(len(images), 2)
 
     image = jnp.array([[[[1.0]], [[0.0]]]])  # the loss is exp(-60), and 1 - p is 0 in float32
-    adversarial = jax.jit(interventions.fgsm, static_argnums=0)(sure, image, jnp.array([0]), jnp.float32(0.25))
+    adversarial = jax.jit(interventions.fgsm, static_argnums=0)(sure, (image, jnp.array([0])), jnp.float32(0.25))
     np.testing.assert_allclose(adversarial.ravel(), [0.75, 0.25])
 
 
@@ -103,7 +104,7 @@ def test_fgsm_lowers_accuracy_more_than_random_steps_of_the_same_size(network: N
     images, labels = digits.test_images, digits.test.labels
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), images.shape)
     clean, attacked = interventions.hits(
-        network, interventions.fgsm_change(network), [0, 0.1], (images, labels), labels
+        network, Partial(interventions.fgsm, network), [0, 0.1], (images, labels), labels
     )
     (shaken,) = interventions.hits(network, interventions.random_signs, [0.1], (images, signs), labels)
     assert clean > 0.95 * len(labels)

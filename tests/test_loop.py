@@ -1,13 +1,15 @@
 import operator
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import Moments, draw_samples, noise, responses, reverse_correlate
+from wna_jax import Moments, correlation, draw_samples, noise, responses, reverse_correlate
 from wna_jax.correlation.fields import draw
 from wna_jax.correlation.loop import Sampling
 from wna_jax.networks import Network, untrained
@@ -141,7 +143,7 @@ def test_wrong_input_is_named() -> None:
         ({"num_samples": 10, "batch_size": -1}, "batch_size is -1"),
         ({"seed": -1}, r"seed is -1: it must be a whole number from 0 to 2\^32 - 1"),
         ({"sampling": "fields"}, r"unknown sampling 'fields' \(did you mean 'field'\?\)"),
-        ({"sampling": "field"}, "sampling is 'field', but its answers .*: use --sampling=independent"),
+        ({"sampling": "field"}, "sampling is .field., but the network takes .*: use --sampling=independent"),
     ]:
         with pytest.raises(InputError, match=said):
             reverse_correlate(white, flat, **options)  # type: ignore[arg-type]
@@ -167,3 +169,32 @@ def test_a_network_that_fails_on_some_noise_alone_is_caught() -> None:
 
     with pytest.raises(InputError, match="NaN"):
         reverse_correlate(noise.uniform((4, 4, 1)), responses.of_classifier(logits), 20_000, batch_size=100)
+
+
+@pytest.mark.parametrize("sampling", ["independent", "field"])
+def test_how_many_batches_a_dispatch_takes_does_not_change_a_bit(
+    sampling: Sampling, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on an accelerator, where many batches go to the device at a time."""
+    kernel = jnp.asarray(np.random.default_rng(0).standard_normal((5, 5, 1, 3)).astype(np.float32))
+
+    def respond(images: jax.Array) -> Any:
+        sums = jax.lax.conv_general_dilated(images, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return sums[:, 0, 0] if sums.shape[1:3] == (1, 1) else sums
+
+    def run(num_samples: int = 20_900, state_dir: Path | None = None) -> correlation.Parts:
+        return correlation.reverse_correlate_in_parts(
+            noise.uniform((5, 5, 1)),
+            respond,
+            num_samples,
+            sampling=sampling,
+            batch_size=1_024,
+            state_dir=state_dir,
+        )
+
+    expected = run()
+    for room in (2, 5):
+        monkeypatch.setattr(correlation.loop, "_room", lambda _, room=room: room)
+        jax.tree.map(np.testing.assert_array_equal, run(), expected)
+    run(9_300, tmp_path / "state")
+    jax.tree.map(np.testing.assert_array_equal, run(state_dir=tmp_path / "state"), expected)

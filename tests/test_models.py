@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,6 +10,7 @@ import pytest
 from jax import lax
 
 from wna_jax.networks import Network, models
+from wna_jax.networks.models import layers
 from wna_jax.networks.models.convolutional import BlockNetwork, ValidConvolutionNetwork
 from wna_jax.networks.models.layers import convolution, depth_to_space, fold_statistics, max_pool, space_to_depth
 from wna_jax.runs.errors import InputError
@@ -26,8 +28,11 @@ COUNTS = {
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
+RandomNetwork = Callable[[nn.Module], Network]
+
+
 def random(seed: int, *shape: int) -> jax.Array:
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -63,8 +68,8 @@ def test_colour_images_of_another_size_are_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["paper_cnn", "wide_cnn"])
-def test_a_field_gives_the_logits_of_each_of_its_windows(name: str) -> None:
-    network = models.untrained(name, (28, 28, 1), 10)
+def test_a_field_gives_the_logits_of_each_of_its_windows(name: str, random_network: RandomNetwork) -> None:
+    network = random_network(models.create(name, (28, 28, 1), 10))
     field = random(1, 2, 44, 40, 1)
     apply = jax.jit(lambda network, images: network(images))
     logits = apply(network, field)
@@ -180,9 +185,11 @@ def lstm_cell(p: dict, row: np.ndarray, state: tuple[np.ndarray, np.ndarray]) ->
 
 
 @pytest.mark.parametrize(("name", "cell", "width"), [("rnn", tanh_cell, 100), ("lstm", lstm_cell, 128)])
-def test_recurrent_networks_are_the_recurrence_of_their_definition(name: str, cell: Callable, width: int) -> None:
-    module = models.create(name, (5, 4, 2), 3)
-    parameters = models.initial_parameters(module, jax.random.key(0))
+def test_recurrent_networks_are_the_recurrence_of_their_definition(
+    name: str, cell: Callable, width: int, random_network: RandomNetwork
+) -> None:
+    network = random_network(models.create(name, (5, 4, 2), 3))
+    parameters = network.parameters
     image = random(1, 1, 5, 4, 2)
     rows = list(image.reshape(5, 8))  # from the top
     for layer in ("cell1", "cell2"):
@@ -191,13 +198,53 @@ def test_recurrent_networks_are_the_recurrence_of_their_definition(name: str, ce
             state = cell(parameters[layer], row, state)
             rows[t] = state[0]
     expected = rows[-1] @ parameters["fc"]["kernel"] + parameters["fc"]["bias"]
-    np.testing.assert_allclose(module.apply({"params": parameters}, image)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(network(image)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "padding", "shape"),
+    [(5, "VALID", (28, 28, 1)), (5, "VALID", (17, 29, 3)), (3, "SAME", (9, 12, 2)), (4, "VALID", (11, 10, 1))],
+)
+def test_a_convolution_and_its_pooling_are_one_function_in_every_form(
+    kernel: int, padding: str, shape: tuple[int, int, int]
+) -> None:
+    """Blocks and rows, which accelerators take, against `lax`, in value and gradient."""
+    x, weights = random(0, 3, *shape), random(1, kernel, kernel, shape[2], 7)
+    pads = lax.padtype_to_pads(shape[:2], (kernel, kernel), (1, 1), padding)
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+    def by_lax(x: jax.Array, weights: jax.Array) -> jax.Array:
+        full = lax.conv_general_dilated(x, weights, (1, 1), "VALID", dimension_numbers=LAYOUT)
+        return lax.reduce_window(full, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+    forms = [lambda x, weights: layers._convolved_blocks(x, weights).max(axis=3), layers._pooled_rows]
+
+    def value_and_gradient(form: Callable) -> Any:
+        @jax.jit
+        def both(x: jax.Array, weights: jax.Array) -> Any:
+            value, backwards = jax.vjp(form, x, weights)
+            return value, backwards(jnp.cos(jnp.arange(value.size, dtype=jnp.float32)).reshape(value.shape))
+
+        return both(padded, weights)
+
+    expected = value_and_gradient(by_lax)
+    for form in forms:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), value_and_gradient(form), expected)
+    pooled = jax.jit(layers.pooled_convolution, static_argnums=2)(x, weights, padding)
+    np.testing.assert_allclose(pooled, expected[0], atol=2e-5)
+
+
+def test_a_convolution_has_the_parameters_of_linen() -> None:
+    x = random(0, 1, 9, 9, 2)
+    ours = layers.Convolution(3, (5, 5), name="conv1").init(jax.random.key(3), x)
+    theirs = nn.Conv(3, (5, 5), padding="VALID", name="conv1").init(jax.random.key(3), x)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_several_networks_run_in_one_vmap() -> None:
-    module, rng = ValidConvolutionNetwork((16, 16, 1), 10, widths=(4, 5, 6)), np.random.default_rng(0)
+    module = ValidConvolutionNetwork((16, 16, 1), 10, widths=(4, 5, 6))
     shapes = jax.eval_shape(lambda: models.initial_parameters(module, jax.random.key(0)))
-    parameters = jax.tree.map(lambda leaf: rng.standard_normal((3, *leaf.shape), np.float32) / 10, shapes)
+    parameters = jax.tree.map(lambda leaf: random(leaf.size, 3, *leaf.shape) / 10, shapes)
     x = random(0, 4, 16, 16, 1)
     together = jax.jit(jax.vmap(lambda p: module.apply({"params": p}, x)))(parameters)
     alone = module.apply({"params": jax.tree.map(lambda leaf: leaf[1], parameters)}, x)

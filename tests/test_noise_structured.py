@@ -169,7 +169,9 @@ def test_too_many_components_are_refused(small: Dataset) -> None:
         gabor.fit(small.train.images[:20, ..., 0], 50)
 
 
-@pytest.mark.parametrize("model", ["autoencoder", "vae", "conv_vae"])  # the others are in test_autoencoder
+@pytest.mark.parametrize(
+    "model", ["autoencoder", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vae", "conv_vae"))]
+)  # the others are in test_autoencoder
 def test_an_autoencoder_learns_the_images(small_digits: str, model: str) -> None:
     dataset = data.load(small_digits)
     trained = autoencoders.fit(TrainingSpec(dataset.name, dataset.fingerprint, model, epochs=12), dataset)

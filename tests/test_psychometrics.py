@@ -64,7 +64,7 @@ def test_a_threshold_is_only_where_the_class_is_not_called_at_first_and_is_at_la
 
 def test_a_choice_is_between_the_given_classes_alone(network: Network) -> None:
     images = jax.random.uniform(jax.random.key(0), (3, *network.image_shape))
-    np.testing.assert_array_equal(psychometrics.choice(network, [8, 3])(images), network(images)[:, np.array([8, 3])])
+    np.testing.assert_array_equal(units.only(network, [8, 3])(images), network(images)[:, np.array([8, 3])])
 
 
 def test_a_curve_under_no_current_is_that_of_the_network(network: Network) -> None:

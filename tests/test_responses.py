@@ -69,6 +69,7 @@ def test_wrong_names_and_numbers_are_named(name: str, said: str) -> None:
         responses.from_name(name)
 
 
+@pytest.mark.slow
 def test_a_sharp_gradient_map_and_the_map_of_the_same_response_agree_within_their_errors(network: Callable) -> None:
     """Stein's identity in all ten classes: 7,840 differences of two independent runs over their standard error."""
     white = noise.gaussian((28, 28, 1), 0.3, 0.3)

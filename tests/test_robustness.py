@@ -1,9 +1,11 @@
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,6 @@ from wna_jax import data
 from wna_jax.data import Dataset, Split
 from wna_jax.networks import models
 from wna_jax.networks.models import layers
-from wna_jax.networks.models.convolutional import PooledNetwork
 from wna_jax.networks.models.dense import DenseNetwork
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress
@@ -52,18 +53,26 @@ def test_the_networks_of_the_first_study_have_its_parameters(name: str, count: i
 
 
 def few(digits: Dataset, train: int, others: int) -> Dataset:
-    """The first images of each split; splits of one size are judged by one program."""
+    """The first images of each split."""
     sizes = {"train": train, "validation": others, "test": others}
     splits = {name: Split(*(part[:count] for part in getattr(digits, name))) for name, count in sizes.items()}
     return replace(digits, **splits)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_size_of_batches() -> Iterator[None]:
+    """All splits are judged in batches of one size, so by one program."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(robustness, "_EVALUATION_BATCH", 143)
+        yield
+
+
 @pytest.fixture(scope="module")
 def both(digits: Dataset) -> tuple[robustness.Study, robustness.Study]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models._REGISTRY, "narrow", partial(DenseNetwork, widths=(128, 128), dropout=0.2))
+        patch.setitem(models._REGISTRY, "narrow", partial(DenseNetwork, widths=(256,), dropout=0.2))
         together, alone = (
-            robustness.study("narrow", few(digits, 500, 143), [0, 1], [0, 3], epochs=20, together=together)
+            robustness.study("narrow", few(digits, 572, 143), [0, 1], [0, 3], epochs=20, together=together)
             for together in (True, False)
         )
     return together, alone
@@ -110,18 +119,29 @@ def test_a_stopped_study_goes_on_after_its_last_network(digits: Dataset, tmp_pat
         study(2, state_dir=tmp_path)
 
 
+class Normalised(nn.Module):
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = images.reshape(len(images), -1)
+        for name in ("bn1", "bn2"):
+            x = layers.BatchNormalisation(name=name)(nn.Dense(self.num_classes)(x))
+        return x
+
+
 def test_batch_normalisation_is_that_of_training(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict] = []
-    small = partial(PooledNetwork, blocks=((2, 2), (2, 2)), normalised=True, width=None)
-    monkeypatch.setitem(models._REGISTRY, "small", small)
+    monkeypatch.setitem(models._REGISTRY, "normalised", Normalised)
 
     def fold(parameters: dict, statistics: dict) -> dict:
         seen.append(statistics)
         return layers.fold_statistics(parameters, statistics)
 
     monkeypatch.setattr(robustness, "fold_statistics", fold)
-    robustness.study("small", few(digits, 128, 128), [0], [0], epochs=1)
-    assert sorted(seen[0]) == ["bn2", "bn4"]
+    robustness.study("normalised", few(digits, 128, 128), [0], [0], epochs=1)
+    assert sorted(seen[0]) == ["bn1", "bn2"]
     robustness.study("logistic", few(digits, 128, 128), [0], [0], epochs=1)
     assert seen[1] == {}
 
@@ -144,10 +164,11 @@ def settings(**changes: Any) -> noise_robustness.Settings:
     return noise_robustness.Settings(**(own | changes))
 
 
+@pytest.mark.slow
 def test_the_range_mistake_leaves_nothing_to_learn(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "load", lambda *_: few(digits, 500, 143))
+    monkeypatch.setattr(data, "load", lambda *_: few(digits, 572, 143))
     conditions = launch.execute(noise_robustness.run, settings(out_dir=str(tmp_path))).metrics["conditions"]
     assert json.loads((tmp_path / "metrics.json").read_text())["conditions"] == conditions
     test = {name: np.mean(of["accuracy"]["test"], axis=-1) for name, of in conditions.items()}

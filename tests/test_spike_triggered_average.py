@@ -83,7 +83,7 @@ def test_first_layer_averages_are_the_learned_weights(result: Result, settings: 
 
 def test_deeper_layers_have_larger_fields_and_no_weights_to_compare_with(result: Result, settings: Settings) -> None:
     every = run(replace(settings, layers=None, natural_samples=0))  # conv1 from its state
-    assert set(every.figures) == {"conv1_average.png", "conv1_weights.png", "conv2_average.png"}
+    assert set(dict(every.draw())) == {"conv1_average.png", "conv1_weights.png", "conv2_average.png"}
     assert every.metrics["layers"]["conv1"]["firing_rates"] == result.metrics["layers"]["conv1"]["firing_rates"]
     layer = every.metrics["layers"]["conv2"]
     assert layer["receptive_field"]["size"] == (14, 14)

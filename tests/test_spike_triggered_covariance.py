@@ -62,6 +62,7 @@ def test_the_features_of_an_energy_unit_are_recovered_and_no_others() -> None:
     assert abs(other.features[other.suppressive[0]].ravel() @ np.asarray(FEATURES[2])) > 0.95
 
 
+@pytest.mark.slow
 def test_a_unit_that_does_not_look_has_no_significant_feature_in_95_of_100_runs() -> None:
     white = noise.gaussian((5, 5, 1), 0.3, 0.2)
 

@@ -1,14 +1,14 @@
 """Runs that are stopped go on, and end with the arrays of a run that was not."""
 
-import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wna_jax import InputError, Moments, noise, reverse_correlate
+from wna_jax import InputError, Moments, noise, responses, reverse_correlate
+from wna_jax.networks import models
+from wna_jax.runs import compilation
 from wna_jax.runs.progress import Progress
 from wna_jax.runs.store import State, Store
 
@@ -91,13 +93,43 @@ def test_another_job_in_the_same_directory_is_refused(tmp_path: Path) -> None:
         run(500, state, identity={"network": "a"})
 
 
-def test_noise_of_the_same_name_but_other_moments_is_another_job(tmp_path: Path) -> None:
-    for mean in (0.5, 50.0):
-        white = noise.gaussian((6, 6, 1), mean, 0.2)
-        with (
-            pytest.raises(InputError, match=r"mean \[0.5\] \(now \[50.0\]\)") if mean > 1 else contextlib.nullcontext()
-        ):
-            reverse_correlate(white, respond, 500, batch_size=100, state_dir=tmp_path / "state")
+def logits(images: jax.Array) -> jax.Array:
+    return images.reshape(len(images), -1)[:, :3]
+
+
+def brighter(factor: float) -> Callable[[jax.Array], jax.Array]:
+    return lambda images: factor * logits(images)
+
+
+def test_whatever_decides_the_sums_is_part_of_the_job(tmp_path: Path) -> None:
+    """Responses and noises of one width and one name: what they are made of tells them apart."""
+    jobs: dict[str, Callable[[], tuple[Any, Any]]] = {
+        "probability": lambda: (WHITE, responses.of_classifier(logits, ("probability",))),
+        "confidence": lambda: (WHITE, responses.of_classifier(logits, ("confidence",))),
+        "sharpness": lambda: (WHITE, responses.of_classifier(logits, ("probability:8",))),
+        "closure": lambda: (WHITE, brighter(2.0)),
+        "another closure": lambda: (WHITE, brighter(3.0)),
+        "noise": lambda: (noise.gaussian((6, 6, 1), 0.5, 0.1), logits),
+        "wider noise": lambda: (noise.gaussian((6, 6, 1), 0.5, 0.6), logits),
+        "renamed noise": lambda: (replace(noise.gaussian((6, 6, 1), 0.5, 0.6), name="a"), logits),
+    }
+    known = {name: compilation.fingerprint(job()) for name, job in jobs.items()}
+    assert len(set(known.values())) == len(jobs)
+    assert {name: compilation.fingerprint(job()) for name, job in jobs.items()} == known  # made anew, it is the same
+    for first, second in (("probability", "confidence"), ("closure", "another closure"), ("noise", "wider noise")):
+        reverse_correlate(*jobs[first](), 300, batch_size=100, state_dir=tmp_path / first)
+        reverse_correlate(*jobs[first](), 300, batch_size=100, state_dir=tmp_path / first)
+        with pytest.raises(InputError, match="holds a run with"):
+            reverse_correlate(*jobs[second](), 300, batch_size=100, state_dir=tmp_path / first)
+
+
+def test_a_network_trained_further_is_another_job(tmp_path: Path) -> None:
+    network = models.untrained("logistic", (6, 6, 1), 3)
+    changed = replace(network, parameters=jax.tree.map(lambda leaf: leaf + 1e-6, network.parameters))
+    for each in (network, network):
+        reverse_correlate(WHITE, responses.of_classifier(each), 300, batch_size=100, state_dir=tmp_path / "state")
+    with pytest.raises(InputError, match="response_fingerprint"):
+        reverse_correlate(WHITE, responses.of_classifier(changed), 300, batch_size=100, state_dir=tmp_path / "state")
 
 
 def test_nan_stops_a_run_and_what_was_done_before_is_kept(tmp_path: Path) -> None:
@@ -116,6 +148,49 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
         file.write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"state is damaged \(.*\): delete that directory to start anew"):
         run(1000, tmp_path / "state")
+
+
+def flipped_bits(tmp_path: Path, count: int) -> None:
+    """Of each flipped bit of a state either nothing is to be seen, or the state is refused in one line."""
+    expected = run(1000, tmp_path / "whole")
+    rng, refused = random.Random(0), 0
+    for i in range(count):
+        copy = tmp_path / f"{i}"
+        shutil.copytree(tmp_path / "whole", copy)
+        file = rng.choice(sorted(file for file in copy.rglob("*") if file.is_file() and file.stat().st_size))
+        content = bytearray(file.read_bytes())
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        file.write_bytes(content)
+        try:
+            same(run(1000, copy), expected)
+        except InputError:
+            refused += 1
+        shutil.rmtree(copy)
+    assert refused  # not all files are copies of others
+
+
+def test_flipped_bits_are_refused_or_harmless(tmp_path: Path) -> None:
+    flipped_bits(tmp_path, 8)
+
+
+@pytest.mark.slow
+def test_two_hundred_flipped_bits_are_refused_or_harmless(tmp_path: Path) -> None:
+    flipped_bits(tmp_path, 200)
+
+
+def test_a_second_job_in_the_directory_is_refused_at_once(tmp_path: Path) -> None:
+    with (
+        Store(tmp_path / "state", {}),
+        pytest.raises(InputError, match=r"another job is writing to .*: wait for it, or"),
+    ):
+        run(1000, tmp_path / "state")
+    run(1000, tmp_path / "state")  # the lock went with the first job
+
+
+@pytest.mark.parametrize("character", "[]*?\\")
+def test_a_directory_that_orbax_would_not_find_again_is_refused_before_any_work(tmp_path: Path, character: str) -> None:
+    with pytest.raises(InputError, match=r"in its path: give another output directory"):
+        run(1000, tmp_path / f"a{character}b" / "state")
 
 
 def test_a_state_of_an_earlier_version_is_refused_with_the_way_out(tmp_path: Path) -> None:

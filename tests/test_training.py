@@ -92,6 +92,16 @@ def test_trainings_that_differ_by_seed_share_a_program(digits: Dataset) -> None:
     assert first.metrics["epochs"] != other.metrics["epochs"]
 
 
+def test_an_epoch_in_one_program_takes_the_same_steps(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an accelerator."""
+    step_by_step = fit(spec(digits, model="logistic", epochs=2), digits)
+    monkeypatch.setattr(training, "_one", training._in_a_scan)
+    monkeypatch.setattr(training, "_steps_together", lambda steps: steps)
+    at_once = fit(spec(digits, model="logistic", epochs=2), digits)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), step_by_step.parameters, at_once.parameters)
+    assert at_once.metrics["epochs"][1]["train_loss"] == pytest.approx(step_by_step.metrics["epochs"][1]["train_loss"])
+
+
 def test_seven_images_are_enough_to_train_on(digits: Dataset) -> None:
     few = replace(digits, train=Split(*(part[:7] for part in digits.train)))
     assert len(fit(spec(digits, epochs=1), few).metrics["epochs"]) == 1

@@ -17,20 +17,20 @@ _ALIKE = 1e-6
 
 @dataclass(frozen=True)
 class ClassificationImages:
-    """A map of each of K responses. A response without a map is masked, never zero or NaN; `count` says why."""
+    """A map of each of K responses. A response without a map is masked, never zero or NaN; `count` says why.
+
+    `images` and their standard errors are [K, H, W, C], in units of pixel intensity. `count` int64 [K] is the number of
+    samples with a weight other than 0, `share` [K] the sum of the weights over the number of samples: for decisions
+    N_k / N. `degrees_of_freedom` [K] are those of standard errors that are estimated (windows of fields), None where
+    these are known. `independent` are the errors of any two pixels: white noise, and samples that do not overlap.
+    """
 
     images: np.ma.MaskedArray
-    """[K, H, W, C], in units of pixel intensity."""
     standard_error: np.ma.MaskedArray
-    """Of each pixel of each map, [K, H, W, C]."""
     count: np.ndarray
-    """Samples with a weight other than 0, int64 [K]."""
     share: np.ndarray
-    """Sum of the weights over the number of samples, [K]: for decisions N_k / N."""
     degrees_of_freedom: np.ndarray | None = None
-    """Of the standard errors [K], where they are estimated (windows of fields); None where they are known."""
     independent: bool = True
-    """The errors of any two pixels are independent: white noise, and samples that do not overlap."""
 
 
 def mean_images(moments: Moments) -> np.ma.MaskedArray:
@@ -53,45 +53,31 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     deviation s, and a response that does not depend on the pixel, the standard error is
     s sqrt(sum w^2 - (sum w)^2 / N) / sum w; for decisions that is s sqrt(1/N_k - 1/N) (Ahumada 2002; Murray 2011,
     Journal of Vision 11(5):2). For the overlapping windows of fields it is estimated, pixel by pixel, from the spread
-    of sum w x between the fields, about the value that b_k and xbar predict from each field's sum w and sum x.
-
-    Args:
-        moments: sums over N samples.
-        noise: the noise of those samples; its deviation is known, so for independent samples it is not estimated.
-
-    Returns:
-        Maps in pixel units. A response that got no sample, or that gave every sample the same weight (so that there is
-        nothing to compare with), is masked.
+    of sum w x between the fields, about the value that b_k and xbar predict from each field's sum w and sum x. A
+    response that got no sample, or that gave every sample the same weight (nothing to compare with), is masked.
 
     Raises:
         InputError: weights that add up to less than 0.
     """
-    n, share = moments.num_samples, moments.weight_sum / moments.num_samples
-    if (moments.weight_sum < 0).any():
+    n, weight_sum = moments.num_samples, moments.weight_sum
+    if (weight_sum < 0).any():
         raise InputError(
-            f"the weights of response {int(moments.weight_sum.argmin())} sum up to {moments.weight_sum.min():g}: a "
-            "mean needs weights that are not negative, use maps.regression_images for graded responses"
+            f"the weights of response {int(weight_sum.argmin())} sum up to {weight_sum.min():g}: a mean needs weights "
+            "that are not negative, use maps.regression_images for graded responses"
         )
-    spread = moments.weight_square_sum - moments.weight_sum**2 / n
-    flat = (moments.weight_sum == 0) | (spread <= _ALIKE * moments.weight_square_sum)
-    weight_k = np.ma.masked_array(moments.weight_sum, flat)
-    error_k = np.ma.sqrt(np.ma.masked_array(spread, flat)) / weight_k
-    standard_error = _over_pixels(error_k) * np.broadcast_to(noise.deviation, noise.shape)
-    means, degrees_of_freedom = moments.sum / _over_pixels(weight_k), None
-    if moments.field_sums is not None:
-        weighing = (moments.draw_square_sum / weight_k**2).filled(1)
-        power, degrees_of_freedom = _variance_between_fields(
-            moments, noise, means.filled(0) - noise.mean, share, weighing
-        )
-        standard_error = np.ma.masked_equal(np.sqrt(power), 0) / _over_pixels(weight_k)
-    return ClassificationImages(
-        images=means - moments.total_sum / n,
-        standard_error=standard_error,
-        count=moments.count,
-        share=share,
-        degrees_of_freedom=degrees_of_freedom,
-        independent=noise.white and moments.field_sums is None,
-    )
+    spread = moments.weight_square_sum - weight_sum**2 / n
+    flat = (weight_sum == 0) | (spread <= _ALIKE * moments.weight_square_sum)
+    weight_k = np.ma.masked_array(weight_sum, flat)
+    means = moments.sum / _over_pixels(weight_k)
+    centred, share = means - moments.total_sum / n, weight_sum / n
+    if moments.field_sums is None:
+        error_k = np.ma.sqrt(np.ma.masked_array(spread, flat)) / weight_k
+        error = _over_pixels(error_k) * np.broadcast_to(noise.deviation, noise.shape)
+        return ClassificationImages(centred, error, moments.count, share, independent=noise.white)
+    weighing = (moments.draw_square_sum / weight_k**2).filled(1)
+    power, degrees = _variance_between_fields(moments, noise, means.filled(0) - noise.mean, weighing)
+    error = np.ma.masked_equal(np.sqrt(power), 0) / _over_pixels(weight_k)
+    return ClassificationImages(centred, error, moments.count, share, degrees, independent=False)
 
 
 def whitened_images(
@@ -106,12 +92,8 @@ def whitened_images(
     map is in units of 1 / intensity. Where the response does not depend on the image, its standard error is
     sqrt(diag(W C W)) times that of `classification_images` for a deviation of 1.
 
-    Args:
-        moments: sums over N independent samples.
-        noise: the noise of those samples.
-        covariance: C [D, D] of the D = H W C values of an image, such as `noise.covariance` gives.
-        ridge: in units of s^2. A larger one gives smoother maps of smaller error, nearer to the raw ones; 0 needs a C
-            of full rank, which Gabor-PCA noise does not have.
+    C is [D, D] for the D = H W C values of an image, such as `noise.covariance` gives. A larger ridge gives smoother
+    maps of smaller error, nearer to the raw ones; 0 needs a C of full rank, which Gabor-PCA noise does not have.
 
     Raises:
         InputError: a covariance of another size, a ridge that is not 0 or more, moments of overlapping windows, or a
@@ -131,9 +113,8 @@ def whitened_images(
         if not pivots.min() > 1e-6 * pivots.max():
             raise linalg.LinAlgError
     except linalg.LinAlgError:
-        raise InputError(
-            f"the noise's covariance with a ridge of {ridge} has no inverse: give a larger ridge, such as 0.01"
-        ) from None
+        problem = f"the noise's covariance with a ridge of {ridge} has no inverse"
+        raise InputError(f"{problem}: give a larger ridge, such as 0.01") from None
     flat = raw.images.reshape(len(raw.images), pixels)
     whitened = np.ma.masked_array(linalg.cho_solve(factor, flat.filled(0).T).T, flat.mask).reshape(raw.images.shape)
     root = linalg.cho_solve(factor, covariance)  # W C, so that the variances are the diagonal of W C W
@@ -156,21 +137,13 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     still = np.broadcast_to(noise.deviation == 0, noise.shape)  # no evidence about pixels that do not vary
     deviation = np.where(still, 1, np.broadcast_to(noise.deviation, noise.shape))
     constant = _over_pixels(flat) | still
-    standard_error, degrees_of_freedom = _over_pixels(np.sqrt(spread)) * deviation, None
+    error, degrees, independent = _over_pixels(np.sqrt(spread)) * deviation, None, noise.white
     if moments.field_sums is not None:
         grand_mean = np.broadcast_to(moments.total_sum / n - noise.mean, moments.sum.shape)
-        power, degrees_of_freedom = _variance_between_fields(
-            moments, noise, grand_mean, moments.weight_sum / n, np.zeros(len(moments.sum))
-        )
-        standard_error, constant = np.sqrt(power), constant | (power == 0)
-    return ClassificationImages(
-        images=np.ma.masked_array(covariance / n / deviation**2, constant),
-        standard_error=np.ma.masked_array(standard_error / n / deviation**2, constant),
-        count=moments.count,
-        share=moments.weight_sum / n,
-        degrees_of_freedom=degrees_of_freedom,
-        independent=noise.white and moments.field_sums is None,
-    )
+        power, degrees = _variance_between_fields(moments, noise, grand_mean, np.zeros(len(moments.sum)))
+        error, constant, independent = np.sqrt(power), constant | (power == 0), False
+    images, error = (np.ma.masked_array(value / n / deviation**2, constant) for value in (covariance, error))
+    return ClassificationImages(images, error, moments.count, moments.weight_sum / n, degrees, independent)
 
 
 def gradient_images(moments: Moments) -> ClassificationImages:
@@ -180,15 +153,10 @@ def gradient_images(moments: Moments) -> ClassificationImages:
     each pixel, sd(gradient) / sqrt(N).
     """
     n = moments.num_samples
-    mean = moments.sum / n
-    variance = np.maximum(moments.square_sum / n - mean**2, 0)
-    return ClassificationImages(
-        images=np.ma.masked_array(mean),
-        standard_error=np.ma.masked_array(np.sqrt(variance / n)),
-        count=moments.count,
-        share=moments.weight_sum / n,
-        independent=False,  # the pixels of one gradient depend on each other
-    )
+    mean = np.ma.masked_array(moments.sum / n)
+    error = np.ma.sqrt(np.maximum(moments.square_sum / n - mean**2, 0) / n)
+    # The pixels of one gradient depend on each other.
+    return ClassificationImages(mean, error, moments.count, moments.weight_sum / n, independent=False)
 
 
 def variants(
@@ -196,23 +164,12 @@ def variants(
 ) -> dict[str, np.ma.MaskedArray]:
     """The kinds of map that the moments of one response give, each [K, H, W, C], to be compared on data.
 
-    Args:
-        moments: sums over N samples.
-        noise: the noise of those samples.
-        covariance: of the noise, for a whitened map per ridge; None leaves them out, as for white noise.
-        ridges: of the whitened maps.
-
-    Returns:
-        By name: "mean", "centred" (minus the mean of all samples), "RMS", "z-scored" (centred, in standard errors), and
-        "whitened, ridge R".
+    By name: "mean", "centred" (minus the mean of all samples), "RMS", "z-scored" (centred, in standard errors), and,
+    where the covariance of the noise is given, "whitened, ridge R".
     """
     centred = classification_images(moments, noise)
-    found = {
-        "mean": mean_images(moments),
-        "centred": centred.images,
-        "RMS": rms_images(moments),
-        "z-scored": centred.images / centred.standard_error,
-    }
+    found = {"mean": mean_images(moments), "centred": centred.images, "RMS": rms_images(moments)}
+    found["z-scored"] = centred.images / centred.standard_error
     if covariance is not None:
         for ridge in ridges:
             found[f"whitened, ridge {ridge:g}"] = whitened_images(moments, noise, covariance, ridge).images
@@ -257,20 +214,19 @@ def named(prefix: str, images_khwc: np.ma.MaskedArray) -> dict[str, np.ndarray]:
 
 
 def _variance_between_fields(
-    moments: Moments, noise: Noise, mean_khwc: np.ndarray, share_k: np.ndarray, h_k: np.ndarray
+    moments: Moments, noise: Noise, mean_khwc: np.ndarray, h_k: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Variance of sum (w (x - mean) - share x) over all samples, from the spread between fields.
 
     With R_f that sum in field f it is (sum R_f^2 - (sum R_f)^2 / F) / (1 - h), with n (1 - h) degrees of freedom.
     h is what estimating the mean costs: 1 / F, or sum S_f^2 / (sum S_f)^2 where the mean weights fields by S_f = sum w.
     n is the effective number of fields, (sum q_f)^2 / sum q_f^2 with q_f the sum of (w - share)^2 in field f
-    (Satterthwaite 1946): all fields for a common class, about N_k for a rare one, and for its complement.
-
-    Returns:
-        Variance [K, H, W, C], 0 where it is unknown, and degrees of freedom [K].
+    (Satterthwaite 1946): all fields for a common class, about N_k for a rare one, and for its complement. The variance
+    [K, H, W, C] is 0 where it is unknown.
     """
     sums, fields, n = moments.field_sums, moments.num_draws, moments.num_samples
     assert sums is not None
+    share_k = moments.weight_sum / n
     share = _over_pixels(share_k)
     squares = (
         sums.aa

@@ -18,12 +18,10 @@ _BATCH = 4096
 
 
 class Feedback(NamedTuple):
-    """What a network calls an image, such as a map."""
+    """What a network calls an image, such as a map: the class of the largest probability, and that probability."""
 
     predicted: int
-    """The class of the largest probability."""
     confidence: float
-    """That probability."""
 
     def text(self, class_names: Sequence[str]) -> str:
         """The answer for a figure: the class and the confidence."""
@@ -33,26 +31,16 @@ class Feedback(NamedTuple):
         """The answer to the map of class k for a figure, marked as right or wrong."""
         return f"{'✓' if self.predicted == k else '✗'} {self.text(class_names)}"
 
-    def as_json(self, k: int) -> dict[str, Any]:
-        """The answer to the map of class k as JSON values."""
-        return self._asdict() | {"correct": self.predicted == k}
-
 
 def feed_back(
     logits_function: Callable[[jax.Array], jax.Array], images_khwc: np.ma.MaskedArray, *, stretch: bool = True
 ) -> list[Feedback | None]:
     """Lets the network classify each map, stretched to [0, 1] (the feed-back test of arXiv 1912.12106).
 
-    Args:
-        logits_function: images [n, H, W, C] -> logits [n, K].
-        images_khwc: the maps [K, H, W, C]; masked where there is none.
-        stretch: False shows them as they are, for what is an image already.
-
-    Returns:
-        One `Feedback` per map; None for a map that is masked, or constant where it is to be stretched.
+    The network takes images [n, H, W, C] to logits [n, K]. Without `stretch` it is shown the maps as they are, for what
+    is an image already. The answer is None for a map that is masked, or constant where it is to be stretched.
     """
-    images = np.ma.masked_array(images_khwc)
-    shown = min_max(images) if stretch else images
+    shown = min_max(np.ma.masked_array(images_khwc)) if stretch else np.ma.masked_array(images_khwc)
     present = ~np.ma.getmaskarray(shown).any(axis=(1, 2, 3))
     answers: list[Feedback | None] = [None] * len(shown)
     if present.any():
@@ -69,7 +57,7 @@ def captions(answers: Sequence[Feedback | None], class_names: Sequence[str], wit
 
 def as_json(answers: Sequence[Feedback | None]) -> list[dict[str, Any] | None]:
     """The answers to the maps of all classes as JSON values; None for a class that has no map."""
-    return [answer and answer.as_json(k) for k, answer in enumerate(answers)]
+    return [answer and answer._asdict() | {"correct": answer.predicted == k} for k, answer in enumerate(answers)]
 
 
 def called_right(answers: Sequence[Feedback | None]) -> tuple[int, int]:
@@ -79,13 +67,15 @@ def called_right(answers: Sequence[Feedback | None]) -> tuple[int, int]:
 
 
 class Rule(NamedTuple):
-    """How templates are made comparable before the largest match wins; the templates themselves do not say."""
+    """How templates are made comparable before the largest match wins; the templates themselves do not say.
+
+    If `centred`, the mean training image is subtracted from every image: what all images share is evidence for no
+    class. Scales are none: the templates as they are; length: each divided by its L2 norm; stretched: each stretched to
+    [0, 1], then divided by its norm; match: each match standardised by its mean and deviation over the training images.
+    """
 
     centred: bool
-    """The mean training image is subtracted from every image: what all images share is evidence for no class."""
     scale: Scale
-    """none: the templates as they are. length: each divided by its L2 norm. stretched: each stretched to [0, 1], then
-    divided by its norm. match: each match standardised by its mean and deviation over the training images."""
 
 
 AUTHORS = Rule(centred=False, scale="stretched")
@@ -94,12 +84,13 @@ RULES = tuple(Rule(centred, scale) for scale in get_args(Scale) for centred in (
 
 
 class TemplateClassifier(NamedTuple):
-    """A linear classifier made of templates: the class of the largest weights_k . x + bias_k."""
+    """A linear classifier made of templates: the class of the largest weights_k . x + bias_k, for x [D] in [0, 1].
+
+    A class without a template, which is never answered, has a bias of minus infinity.
+    """
 
     weights: np.ndarray
-    """[K, D], for images in [0, 1]."""
     bias: np.ndarray
-    """[K]; minus infinity for a class without a template, which is never answered."""
 
     def classify(self, images_u8: np.ndarray) -> np.ndarray:
         """The class of each image, uint8 [n, H, W, C] -> int64 [n]."""
@@ -111,12 +102,8 @@ def template_classifier(
 ) -> TemplateClassifier:
     """Maps as a classifier of images (the dot-product classifier of arXiv 1912.12106), under any rule.
 
-    The authors also divide by the length of the image, which changes no answer.
-
-    Args:
-        templates_khwc: one per class [K, H, W, C]; masked where there is none.
-        rule: what is done to templates and matches.
-        train_images_u8: [N, H, W, C], of which means are taken; labels are not needed.
+    The authors also divide by the length of the image, which changes no answer. A class without a template is masked.
+    Of the training images [N, H, W, C] means are taken; labels are not needed.
 
     Raises:
         InputError: no template, or templates of another shape than the images.
@@ -155,9 +142,7 @@ def choose_rule(templates_khwc: np.ma.MaskedArray, dataset: Dataset) -> Choice:
     """The rule by which templates classify the most validation images correctly (the first of equals).
 
     The rule matters as much as the templates do. It must not be chosen on the test images.
-
-    Raises:
-        InputError: as `template_classifier`.
+    Raises InputError as `template_classifier` does.
     """
     images, labels = dataset.validation
 
@@ -169,15 +154,12 @@ def choose_rule(templates_khwc: np.ma.MaskedArray, dataset: Dataset) -> Choice:
 
 
 class Trial(NamedTuple):
-    """How well templates classify the test images."""
+    """How well templates classify the test images, by the chosen rule and by `AUTHORS`; classes [K] without one."""
 
     choice: Choice
     test: ClassificationReport
-    """Of the chosen rule."""
     authors_accuracy: float
-    """On the test images, by the rule `AUTHORS`."""
     absent: np.ndarray
-    """Classes without a template, bool [K]."""
 
     def as_json(self, class_names: Sequence[str]) -> dict[str, Any]:
         """The trial as JSON values."""
@@ -195,18 +177,14 @@ class Trial(NamedTuple):
 def try_on_test_images(templates_khwc: np.ma.MaskedArray, dataset: Dataset) -> Trial:
     """Chooses the rule on the validation images, and classifies the test images by it.
 
-    Raises:
-        InputError: as `template_classifier`.
+    Raises InputError as `template_classifier` does.
     """
     images, labels = dataset.test
     choice = choose_rule(templates_khwc, dataset)
+    report = classification_report(labels, choice.classifier.classify(images), dataset.num_classes)
     authors = template_classifier(templates_khwc, AUTHORS, dataset.train.images)
-    return Trial(
-        choice,
-        classification_report(labels, choice.classifier.classify(images), dataset.num_classes),
-        float(np.mean(authors.classify(images) == labels)),
-        templates_khwc.count(axis=(1, 2, 3)) == 0,
-    )
+    authors_accuracy = float(np.mean(authors.classify(images) == labels))
+    return Trial(choice, report, authors_accuracy, templates_khwc.count(axis=(1, 2, 3)) == 0)
 
 
 def _matches(weights_kd: np.ndarray, images_u8: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError
 
 FIELD_GRID = 32
+_MOST_PROBES = 8  # fields
 
 
 class Geometry(NamedTuple):
@@ -67,7 +68,8 @@ def find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int = F
     """The field geometry of a response, found by trying it; or in words why it has none.
 
     The response must answer a larger image by weights [n, g, g, K] on a regular grid, and each of these must be what it
-    answers to the window alone, which SAME padding or global pooling do not fulfil.
+    answers to the window alone, which SAME padding, global pooling, dropout or a bias by position do not fulfil. Of a
+    classifier the logits are compared, at every place of the grid: its decisions could agree by chance.
     """
     arrays, structure = compilation.take_apart((noise, response))
     return _find_field(compilation.ByIdentity(arrays), structure, grid)
@@ -78,28 +80,69 @@ def _find_field(same: compilation.ByIdentity, structure: compilation.Structure, 
     noise, response = structure.with_arrays(same.arrays)
     if noise.draw is None or noise.present is not None:
         return f"{noise.name} noise exists in the size of one image alone"
-    arrays, structure = compilation.take_apart(response)
-    stride = _stride(noise.shape, structure, tuple(map(_spec, arrays)), grid)
+    answer = getattr(response, "network", response)
+    arrays, of_answer = compilation.take_apart(answer)
+    stride = _stride(noise.shape, of_answer, tuple(map(_spec, arrays)), grid)
     if isinstance(stride, str):
         return stride
-    small = Geometry(noise.shape[:2], (stride, stride), 3)
+    geometry = Geometry(noise.shape[:2], stride, grid)
+    with jax.default_matmul_precision("highest"):  # two shapes of one network must agree on any device
+        return _looks_outside(noise, answer, geometry) or _differs_by_place(noise, answer, geometry) or geometry
+
+
+def _looks_outside(noise: Noise, answer: Callable[[jax.Array], Any], geometry: Geometry) -> str:
+    """Why windows are no samples: outside of its window a field is NaN, or larger than any noise, and that shows.
+
+    A saturated answer or a compiled maximum may hide the one or the other.
+    """
+    small = geometry._replace(grid=3)
     field = noise.resized(small.field).sample(jax.random.key(0))[None]
     places = [(i, j) for i in range(3) for j in range(3)]
     windows = jnp.concatenate([_window(field, small, i, j) for i, j in places])
-    # Outside of its window a field is NaN, or larger than any noise, so that no answer can hide that it looks there: a
-    # decision may be saturated, a compiled maximum may drop NaN.
     glare = 1e6 * jax.random.normal(jax.random.key(1), field.shape)
     for blank in (jnp.full_like(field, jnp.nan), glare):
         fields = jnp.concatenate(
             [_put_window(blank, window, small, i, j) for window, (i, j) in zip(windows, places, strict=True)]
         )
-        with jax.default_matmul_precision("highest"):  # two shapes of one network must agree on any device
-            together, alone = compilation.call(response, fields), compilation.call(response, windows)
+        together, alone = compilation.call(answer, fields), compilation.call(answer, windows)
         for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             own = np.stack([ours[n, i, j] for n, (i, j) in enumerate(places)])
-            if not np.allclose(own, theirs, rtol=1e-3, atol=1e-4):
+            if not _agree(own, theirs, answer):
                 return "its answer to a window depends on what is outside the window"
-    return small._replace(grid=grid)
+    return ""
+
+
+def _differs_by_place(noise: Noise, answer: Callable[[jax.Array], Any], geometry: Geometry) -> str:
+    """Why windows are no samples: somewhere in the grid an answer is not that to the window alone.
+
+    Every window of one field is tried, and some of more fields until there are two different answers: where all
+    answers are the same, nothing can be told.
+    """
+    of_fields, places = noise.resized(geometry.field), np.indices((geometry.grid,) * 2).reshape(2, -1).T
+    seen: list[Any] = []
+    for number in range(_MOST_PROBES):
+        field = of_fields.sample(jax.random.key(number))[None]
+        together = compilation.call(answer, field)
+        tried = places if number == 0 else np.random.default_rng(number).permutation(places)[:9]
+        for some in np.split(tried, range(9, len(tried), 9)):
+            nine = np.resize(some, (9, 2))  # one compiled program
+            alone = compilation.call(
+                answer, jnp.concatenate([_window(field, geometry, i, j) for i, j in nine.tolist()])
+            )
+            for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+                if not _agree(np.asarray(ours)[0, nine[:, 0], nine[:, 1]], theirs, answer):
+                    return "its answer to a window depends on where the window is, or changes between two askings"
+            seen.append(jax.tree.map(np.asarray, alone))
+        if any(
+            np.ptp(np.concatenate(leaves), axis=0).any() for leaves in zip(*map(jax.tree.leaves, seen), strict=True)
+        ):
+            return ""
+    return "its answers to all windows that were tried are the same, so that no field can be told from a wrong one"
+
+
+def _agree(ours: Any, theirs: Any, answer: Any) -> bool:
+    loose = getattr(answer, "precision", "float32") == "bfloat16"
+    return np.allclose(ours, theirs, rtol=0.02 if loose else 1e-3, atol=0.02 if loose else 1e-4, equal_nan=True)
 
 
 def _spec(array: Any) -> jax.ShapeDtypeStruct:
@@ -109,27 +152,25 @@ def _spec(array: Any) -> jax.ShapeDtypeStruct:
 @functools.lru_cache(maxsize=16)  # one search for all networks of an architecture
 def _stride(
     shape: tuple[int, int, int], response: compilation.Structure, arrays: tuple[jax.ShapeDtypeStruct, ...], grid: int
-) -> int | str:
-    """The stride at which answers to a larger image form a grid."""
+) -> tuple[int, int] | str:
+    """The strides, down and to the right, at which answers to a larger image form a grid."""
     height, width, channels = shape
 
-    def grids(stride: int, grid: int) -> set[tuple[int, ...]]:
-        """In which grids a response answers an image that is larger by grid - 1 strides."""
-        larger = (1, height + stride * (grid - 1), width + stride * (grid - 1), channels)
+    def is_grid(down: int, right: int, rows: int, columns: int) -> bool:
+        """Whether a response answers an image that is larger by some strides in a grid of rows and columns."""
+        larger = (1, height + down * (rows - 1), width + right * (columns - 1), channels)
         images = jax.ShapeDtypeStruct(larger, jnp.float32)
-        answers = jax.eval_shape(lambda arrays, images: response.with_arrays(arrays)(images), list(arrays), images)
-        return {tuple(answer.shape[1:-1]) for answer in jax.tree.leaves(answers)}
+        try:
+            answers = jax.eval_shape(lambda arrays, images: response.with_arrays(arrays)(images), list(arrays), images)
+        except Exception:  # whatever a network raises on an image of a size that it does not take
+            return False
+        return {tuple(answer.shape[1:-1]) for answer in jax.tree.leaves(answers)} == {(rows, columns)}
 
-    try:
-        return next(
-            stride
-            for stride in range(1, min(height, width) + 1)
-            if all(grids(stride, grid) == {(grid, grid)} for grid in (2, 3, 5))
-        )
-    except StopIteration:
-        return "its answers to larger images are no grid of answers to their windows"
-    except Exception:  # whatever a network raises on an image of another size
-        return "the network takes images of one size alone"
+    down = next((s for s in range(1, height + 1) if all(is_grid(s, 1, rows, 1) for rows in (2, 3, 5))), None)
+    right = next((s for s in range(1, width + 1) if all(is_grid(1, s, 1, columns) for columns in (2, 3, 5))), None)
+    if down and right and all(is_grid(down, right, both, both) for both in (2, 3, 5)):
+        return down, right
+    return "the network takes images of one size alone, or its answers to larger ones are no grid of those to windows"
 
 
 def _window(fields: jax.Array, geometry: Geometry, i: int, j: int) -> jax.Array:

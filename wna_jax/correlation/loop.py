@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,6 +24,7 @@ from wna_jax.correlation.moments import Moments
 from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Gradient
+from wna_jax.runs import compilation
 from wna_jax.runs.accumulate import widened
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.progress import Progress, Report, silent
@@ -35,6 +36,9 @@ Sampling = Literal["auto", "independent", "field"]
 SAMPLINGS: tuple[Sampling, ...] = ("auto", "independent", "field")
 
 _SECONDS_BETWEEN_REPORTS = 0.5
+_SECONDS_PER_DISPATCH = 0.1
+_BYTES_PER_BATCH = 2**28  # of noise on an accelerator
+_BYTES_PER_DISPATCH = 2**28  # of moments, which wait on the device for the host
 _FEWEST_FIELDS = 20  # below that, "auto" stays with independent samples: too few draws to tell the error of anything
 
 
@@ -88,14 +92,15 @@ def reverse_correlate_in_parts(
         num_samples: N, how many noise samples.
         seed: of the noise; draw i of a seed is always the same image or field.
         batch_size: samples per network pass; memory grows with it, the result does not change. By default 256 on a CPU
-            and 16,384 on an accelerator, with fields 4,096 and 65,536 (rounded to whole draws for each device).
+            and 65,536 on an accelerator, with fields 4,096 and 262,144 (rounded to whole draws for each device; fewer
+            where images are large).
         sampling: "independent" images, the overlapping windows of a "field" (`correlation.fields` says what that does
             to statistics), or "auto": fields where noise and network allow it and N is at least 20 fields, about
             20,000.
         state_dir: a directory to keep the job's state in, every few seconds and when interrupted: the same call then
             goes on from there, and one with more samples extends the run.
-        identity: what else than these arguments decides the result (JSON values, such as the network's checkpoint); a
-            state of another identity is refused.
+        identity: what else than these arguments decides the result (JSON values); a state of another identity is
+            refused. What noise and response are made of, parameters included, belongs to it anyway.
         report: progress, in samples.
 
     Returns:
@@ -109,13 +114,9 @@ def reverse_correlate_in_parts(
     weights = _check_response(noise, response)
     widths = [leaf.shape[1] for leaf in jax.tree.leaves(weights)]
     geometry = _choose_geometry(sampling, noise, response, num_samples)
-    draws = _draws_per_batch(batch_size, geometry)
+    draws = _draws_per_batch(batch_size, geometry, noise.shape[2])
     batch = draws * geometry.windows
     program = Program.of(noise, response, geometry, draws)
-
-    def dispatch(index: int) -> Moments:
-        size = min(batch, num_samples - index * batch)
-        return program(np.uint32(seed), *two_words(index * draws), np.int32(size))
 
     def added(run: _Run, index: int, of_batch: Moments) -> _Run:
         """The run with one more batch: float32 sums into the float64 sums of their half, int32 counts into int64."""
@@ -131,11 +132,14 @@ def reverse_correlate_in_parts(
         return _Run(index + 1, (halves[0], halves[1]), course)
 
     zero = program.zero(sum(widths))
+    room = _room(zero) if program.box is None else 1
     run = _Run(0, (zero, zero), [])
-    known = {"mean": noise.mean.tolist(), "deviation": noise.deviation.tolist()} if noise.mean.ndim == 1 else {}
-    what = {"noise": noise.name, "seed": seed} | known  # the moments of single pixels would make an unreadable line
+    # Names are for those who read a refusal; what decides the sums is all that noise and response are made of.
+    names = {"noise": noise.name, "responses": list(getattr(response, "names", ())), "seed": seed}
+    what = names | {"noise_fingerprint": compilation.fingerprint(noise)}
+    what |= {"response_fingerprint": compilation.fingerprint(response)}
     sampled = "independent" if geometry.grid == 1 else f"field of {geometry.windows} windows"
-    how = {"shape": list(noise.shape), "responses": widths, "sampling": sampled, "batch": batch}
+    how = {"shape": list(noise.shape), "widths": widths, "sampling": sampled, "batch": batch}
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(state_dir, what | how | dict(identity or {}))) if state_dir else None
         if store and (state := store.load(lambda points: ((zero, zero), [zero] * points))):
@@ -149,7 +153,7 @@ def reverse_correlate_in_parts(
             stack.callback(lambda: store.save(run.state()))  # however this ends: `run` is always a whole one
         told = time.monotonic()
         report(Progress("noise", run.batches * batch, num_samples, "samples"))
-        for index, of_batch in _one_ahead(dispatch, range(run.batches, num_samples // batch)):
+        for index, of_batch in _in_order(program, seed, range(run.batches, num_samples // batch), batch, room):
             run = added(run, index, of_batch)
             if store:
                 store.save_now_and_then(run.state())
@@ -158,7 +162,9 @@ def reverse_correlate_in_parts(
                 report(Progress("noise", run.batches * batch, num_samples, "samples"))
         # The last, incomplete batch is never part of the state: a run that is extended later has the sums of a run that
         # was asked for as many samples at once.
-        whole = added(run, run.batches, dispatch(run.batches)) if num_samples % batch else run
+        whole, rest = run, range(run.batches, math.ceil(num_samples / batch))
+        for index, of_batch in _in_order(program, seed, rest, num_samples % batch, room):
+            whole = added(run, index, of_batch)
     report(Progress("noise", num_samples, num_samples, "samples"))
 
     def by_response(moments: Moments) -> Any:
@@ -240,22 +246,43 @@ def _choose_geometry(
     return independent(noise)
 
 
-def _draws_per_batch(batch_size: int | None, geometry: Geometry) -> int:
+def _draws_per_batch(batch_size: int | None, geometry: Geometry, channels: int) -> int:
     """Whole draws, the same number for each device."""
     if batch_size is None:
-        small = jax.default_backend() == "cpu"
-        batch_size = (256 if small else 16_384) if geometry.grid == 1 else (4_096 if small else 65_536)
-    draws = math.ceil(batch_size / geometry.windows)
+        images = geometry.grid == 1
+        batch_size = 256 if images else 4_096
+        if jax.default_backend() != "cpu":
+            fit = _BYTES_PER_BATCH // (4 * math.prod(geometry.field) * channels)  # draws
+            batch_size = min(65_536, 2 ** (fit.bit_length() - 1)) if images else min(262_144, fit * geometry.windows)
+    draws = math.ceil(max(1, batch_size) / geometry.windows)
     return math.ceil(draws / jax.device_count()) * jax.device_count()
 
 
-def _one_ahead(dispatch: Callable[[int], Moments], indices: Iterable[int]) -> Iterator[tuple[int, Moments]]:
-    """The batches in order; the device already works on the next while the host adds one."""
-    last: tuple[int, Moments] | None = None
-    for index in indices:
-        following = index, dispatch(index)
-        if last is not None:
-            yield last
-        last = following
-    if last is not None:
-        yield last
+def _room(moments: Moments) -> int:
+    """The most batches per dispatch: an accelerator must not wait for the host, and a CPU has nothing to wait for."""
+    if jax.default_backend() == "cpu":
+        return 1
+    most = 16 if jax.process_count() == 1 else 4  # all processes take as many: no clock decides
+    return max(1, min(most, _BYTES_PER_DISPATCH // sum(leaf.nbytes for leaf in jax.tree.leaves(moments))))
+
+
+def _in_order(program: Program, seed: int, batches: range, size: int, room: int) -> Iterator[tuple[int, Moments]]:
+    """The moments of one batch after the other; the device already works on the next while the host adds some.
+
+    One dispatch takes twice as many batches as the last, up to `room`, until the device works long enough on it.
+    """
+    waiting: tuple[range, Moments] | None = None
+    count = 1
+    while batches or waiting:
+        following = None
+        if batches:
+            own, batches = batches[:count], batches[count:]
+            following = own, program.dispatch(seed, own, size, room)
+        if waiting:
+            started = time.monotonic()
+            stacked = jax.tree.map(np.asarray, waiting[1])
+            if time.monotonic() - started < _SECONDS_PER_DISPATCH or jax.process_count() > 1:
+                count = min(2 * count, room)
+            for i, index in enumerate(waiting[0]):
+                yield index, jax.tree.map(lambda leaf, i=i: leaf[i], stacked)
+        waiting = following

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
-from wna_jax.correlation.fields import Geometry, draw_and_present, window_sums
+from wna_jax.correlation.fields import Geometry, draw_and_present, two_words, window_sums
 from wna_jax.correlation.moments import FieldSums, Moments
 from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Gradient
@@ -51,6 +51,18 @@ class Program:
         answers = self.box.ask(np.asarray(shown))
         return self.compiled.sum_up(self.arrays, answers, drawn, size)
 
+    def dispatch(self, seed: int, batches: range, size: int, room: int) -> Moments:
+        """The moments of the first `size` samples of each of some batches, [room, ...]; they are being computed.
+
+        How many batches stand in the room, or how large it is, does not change a bit.
+        """
+        if room == 1:
+            (index,) = batches
+            alone = self(np.uint32(seed), *two_words(index * self.draws), np.int32(size))
+            return jax.tree.map(lambda leaf: leaf[None], alone)
+        highs, lows = np.resize([two_words(index * self.draws) for index in batches], (room, 2)).T
+        return self.compiled.several(self.arrays, np.uint32(seed), highs, lows, np.int32(size), np.int32(len(batches)))
+
     def zero(self, num_responses: int) -> Moments:
         """The moments of no samples, in the types in which batches are added up."""
         shapes = _shapes(self.geometry, self.draws, self.stimulus.shape, self.stimulus.mean.shape, num_responses)
@@ -72,6 +84,7 @@ def _shapes(
 
 class _Compiled(NamedTuple):
     moments: Callable[..., Moments]
+    several: Callable[..., Moments]
     draw: Callable[..., tuple[jax.Array, jax.Array]]
     sum_up: Callable[..., Moments]
 
@@ -119,7 +132,21 @@ def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -
         stimulus, weigh = structure.with_arrays(arrays)
         return moments_of_batch(geometry, stimulus.mean, weigh(answers), drawn, size)
 
-    return _Compiled(jit(moments), jax.jit(draw), jit(sum_up))
+    def several(
+        arrays: list, seed: jax.Array, highs: jax.Array, lows: jax.Array, size: jax.Array, count: jax.Array
+    ) -> Moments:
+        """The moments of each batch, not their sum: float32 sums are added in float64, on the host."""
+
+        def one(i: Any) -> Moments:
+            return moments(arrays, seed, highs[i], lows[i], size)
+
+        def put(i: Any, filled: Moments) -> Moments:
+            return jax.tree.map(lambda leaf, new: leaf.at[i].set(new), filled, one(i))
+
+        room = jax.tree.map(lambda leaf: jnp.zeros((len(highs), *leaf.shape), leaf.dtype), jax.eval_shape(one, 0))
+        return jax.lax.fori_loop(0, count, put, room)
+
+    return _Compiled(jit(moments), jit(several), jax.jit(draw), jit(sum_up))
 
 
 def moments_of_batch(

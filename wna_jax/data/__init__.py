@@ -20,29 +20,24 @@ from wna_jax.runs.progress import Report, silent
 
 __all__ = ["Dataset", "Split", "check_classes", "load"]
 
-_GREY = ":grey"
-
 
 def load(name: str, data_dir: str | Path | None = None, report: Report = silent) -> Dataset:
     """Loads a data set by name.
 
-    Args:
-        name: `digits` (scikit-learn's 1,797 digits, resized to 28x28), `mnist`, `fashion_mnist`, `cifar10`,
-            `folder:PATH` (an image folder, with one subfolder per class or with images only) or `tfds:NAME` (a
-            directory prepared by tensorflow_datasets (TFDS) as array_record, with features `image` and `label`; NAME
-            may include a configuration and a version, as in `kmnist:3.0.1`). Where such a directory exists the prefix
-            `tfds:` is optional. A suffix `:grey`, as in `cifar10:grey`, averages the channels of each image. A final
-            list of class names, as in `mnist:5,6`, selects these classes in this order.
-        data_dir: where to look for the folder `mnist/`, `cifar10/`, ...: published files (the IDX files of MNIST with
-            or without .gz, cifar-10-binary.tar.gz or its cifar-10-batches-bin/) or a prepared TFDS directory; by
-            default `./data`. Searched next are the TFDS directory (TFDS_DATA_DIR, else ~/tensorflow_datasets) and the
-            cache (WNA_JAX_CACHE, else XDG_CACHE_HOME/wna_jax, else ~/.cache/wna_jax), into which missing files are
-            downloaded.
-        report: progress of downloads, in bytes.
+    Names are `digits` (scikit-learn's 1,797 digits, resized to 28x28), `mnist`, `fashion_mnist`, `cifar10`,
+    `folder:PATH` (an image folder, with one subfolder per class or with images only) or `tfds:NAME` (a directory
+    prepared by tensorflow_datasets (TFDS) as array_record, with features `image` and `label`; NAME may include a
+    configuration and a version, as in `kmnist:3.0.1`). Where such a directory exists the prefix `tfds:` is optional. A
+    suffix `:grey`, as in `cifar10:grey`, averages the channels of each image. A final list of class names, as in
+    `mnist:5,6`, selects these classes in this order.
 
-    Returns:
-        The data set, in its published order (for TFDS: sorted by the feature `id` where there is one). Without a test
-        split, the validation split is used, or else a fifth of the images drawn with a fixed seed.
+    The folder `mnist/`, `cifar10/`, ... is looked for in `data_dir`, by default `./data`: published files (the IDX
+    files of MNIST with or without .gz, cifar-10-binary.tar.gz or its cifar-10-batches-bin/) or a prepared TFDS
+    directory. Searched next are the TFDS directory (TFDS_DATA_DIR, else ~/tensorflow_datasets) and the cache
+    (`runs.files.cache_directory`), into which missing files are downloaded.
+
+    The data set has its published order (for TFDS: sorted by the feature `id` where there is one). Without a test
+    split, the validation split is used, or else a fifth of the images drawn with a fixed seed.
 
     Raises:
         InputError: the name or a class is unknown, or the data are missing, damaged, not as published, or too few.
@@ -50,22 +45,20 @@ def load(name: str, data_dir: str | Path | None = None, report: Report = silent)
     whole, _, chosen = name.rpartition(":")
     if "," not in chosen or whole in ("", "folder", "tfds"):  # such as folder:a,b, which is a path
         whole, chosen = name, ""
-    coloured = whole.removesuffix(_GREY)
+    coloured = whole.removesuffix(":grey")
     try:
         source = _read(coloured, data_dir, report)
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({reason(error)}); check the file and its permissions") from error
-    source = source if whole == coloured else _to_grey(source)
+    if whole != coloured:
+        source = Source(_grey(source.train), source.test and _grey(source.test), source.class_names)
     return assemble(name, choose_classes(name, source, chosen.split(",")) if chosen else source)
 
 
-def _to_grey(source: Source) -> Source:
-    def grey(split: Split) -> Split:
-        channels = split.images.shape[-1]
-        total = split.images.sum(axis=-1, dtype=np.uint32, keepdims=True)
-        return Split(((total + channels // 2) // channels).astype(np.uint8), split.labels)
-
-    return Source(grey(source.train), source.test and grey(source.test), source.class_names)
+def _grey(split: Split) -> Split:
+    channels = split.images.shape[-1]
+    total = split.images.sum(axis=-1, dtype=np.uint32, keepdims=True)
+    return Split(((total + channels // 2) // channels).astype(np.uint8), split.labels)
 
 
 def _read(name: str, data_dir: str | Path | None, report: Report) -> Source:
@@ -88,10 +81,8 @@ def _read(name: str, data_dir: str | Path | None, report: Report) -> Source:
     known = ("digits", *CLASS_NAMES)
     close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    raise InputError(
-        f"unknown data set {name!r}{hint}: expected {', '.join(known)}, folder:PATH or tfds:NAME, "
-        "or one of these with two or more of its classes, as in mnist:5,6"
-    )
+    choices = f"{', '.join(known)}, folder:PATH or tfds:NAME, or one of these with two or more of its classes"
+    raise InputError(f"unknown data set {name!r}{hint}: expected {choices}, as in mnist:5,6")
 
 
 def _read_digits() -> Source:

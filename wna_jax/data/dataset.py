@@ -57,13 +57,11 @@ class Dataset:
 
     def resized(self, side: int) -> "Dataset":
         """This data set at side x side pixels (Lanczos), with a new name and a new fingerprint."""
-        channels = self.image_shape[2]
+        channels, filtering = self.image_shape[2], Image.Resampling.LANCZOS
 
         def at_size(split: Split) -> Split:
             shown = split.images[..., 0] if channels == 1 else split.images
-            small = [
-                np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS)) for image in shown
-            ]
+            small = [np.asarray(Image.fromarray(image).resize((side, side), filtering)) for image in shown]
             return Split(np.stack(small).reshape(-1, side, side, channels), split.labels)
 
         altered = self.altered(f"{side}x{side}", at_size(self.train), at_size(self.validation))
@@ -88,11 +86,7 @@ class Dataset:
         return self.test.images[self.test.labels == k] / np.float32(255)
 
     def label_of(self, class_name: str) -> int:
-        """The label of the class of that name.
-
-        Raises:
-            InputError: there is no such class.
-        """
+        """The label of the class of that name; an InputError if there is none."""
         if class_name not in self.class_names:
             raise unknown_name("class", class_name, self.class_names)
         return self.class_names.index(class_name)
@@ -116,41 +110,39 @@ class Dataset:
 
     def mean(self) -> np.ndarray:
         """Mean over all pixels of the training images, float32 [C], on the [0, 1] scale."""
-        return self._moments[0].astype(np.float32)
+        return self._moments[0]
 
     def deviation(self) -> np.ndarray:
         """Standard deviation (divisor N) over all pixels of the training images, float32 [C], on the [0, 1] scale."""
-        return self._moments[1].astype(np.float32)
+        return self._moments[1]
 
     @functools.cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         # 256 counts per channel give the exact moments without a float copy of the images.
-        images, counts = self.train.images, np.zeros((self.image_shape[2], 256), np.int64)
-        for start in range(0, len(images), 4096):
-            for channel, count in enumerate(counts):
-                count += np.bincount(images[start : start + 4096, ..., channel].ravel(), minlength=256)
+        counts = np.zeros((self.image_shape[2], 256), np.int64)
+        for channel, count in enumerate(counts):
+            for start in range(0, len(self.train.images), 4096):
+                count += np.bincount(self.train.images[start : start + 4096, ..., channel].ravel(), minlength=256)
         frequency, level = counts / counts.sum(axis=1, keepdims=True), np.arange(256) / 255
         mean = frequency @ level
-        return mean, np.sqrt((frequency * (level - mean[:, None]) ** 2).sum(axis=1))
+        deviation = np.sqrt((frequency * (level - mean[:, None]) ** 2).sum(axis=1))
+        return mean.astype(np.float32), deviation.astype(np.float32)
 
 
 def assemble(name: str, source: Source) -> Dataset:
     """Checks what a reader returned, and makes the three splits.
 
-    Raises:
-        InputError: labels and images do not match, labels are out of range, or there are fewer than 10 images in all.
+    Raises InputError: labels do not match the images or are out of range, or there are fewer than 10 images in all.
     """
     everything = [split for split in (source.train, source.test) if split is not None]
-    digest = hashlib.sha256()
+    digest, last = hashlib.sha256(), len(source.class_names) - 1
     for images, labels in everything:
         if len(images) != len(labels) or images.shape[1:] != source.train.images.shape[1:]:
             found = " and ".join(f"{len(part.labels):,} labels for images {part.images.shape}" for part in everything)
             raise InputError(f"{name}: expected one label per image, all of one shape, got {found}; replace the data")
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(source.class_names):
-            raise InputError(
-                f"{name}: labels range from {labels.min()} to {labels.max()}, expected 0 to "
-                f"{len(source.class_names) - 1}; replace the data"
-            )
+        if len(labels) and not 0 <= labels.min() <= labels.max() <= last:
+            found = f"labels range from {labels.min()} to {labels.max()}, expected 0 to {last}"
+            raise InputError(f"{name}: {found}; replace the data")
         digest.update(repr(images.shape).encode())
         digest.update(np.ascontiguousarray(images).data)
         digest.update(labels.astype("<i4").data)
@@ -158,10 +150,7 @@ def assemble(name: str, source: Source) -> Dataset:
     if sum(sizes) < MIN_IMAGES or sizes[0] < 2 or sizes[-1] < 1:
         got = " + ".join(map(str, sizes))
         raise InputError(f"{name}: {got} images are too few to split, expected at least {MIN_IMAGES}; add images")
-
-    train, test = source.train, source.test
-    if test is None:
-        train, test = _hold_out(train, len(train.labels) // 5)
+    train, test = (source.train, source.test) if source.test else _hold_out(source.train, sizes[0] // 5)
     train, validation = _hold_out(train, min(5000, max(1, len(train.labels) // 10)))
     for array in (*train, *validation, *test):
         array.flags.writeable = False
@@ -169,11 +158,7 @@ def assemble(name: str, source: Source) -> Dataset:
 
 
 def check_classes(dataset: Dataset) -> None:
-    """Checks that a data set has at least two classes, and training images of each.
-
-    Raises:
-        InputError: it does not.
-    """
+    """Raises an InputError unless a data set has at least two classes, and training images of each."""
     if dataset.num_classes < 2:
         raise InputError(f"{dataset.name} has one class: put images of two or more classes into a subfolder each")
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
@@ -185,8 +170,7 @@ def check_classes(dataset: Dataset) -> None:
 def choose_classes(name: str, source: Source, chosen: list[str]) -> Source:
     """The images of the chosen classes, labelled in the order in which the classes are given.
 
-    Raises:
-        InputError: a class that the source does not have, or one that is given twice.
+    Raises InputError: a class that the source does not have, or one that is given twice.
     """
     for class_name in chosen:
         if class_name not in source.class_names:
@@ -209,6 +193,12 @@ def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
     order = np.random.PCG64(_SEED).random_raw(len(split.labels)).argsort(kind="stable")
     held, rest = np.sort(order[:count]), np.sort(order[count:])
     return Split(split.images[rest], split.labels[rest]), Split(split.images[held], split.labels[held])
+
+
+def pixels(image: Image.Image, grey: bool) -> np.ndarray:
+    """A Pillow image as uint8 [H, W, 1] if it is to be grey, else [H, W, 3]."""
+    array = np.asarray(image.convert("L" if grey else "RGB"))
+    return array[..., None] if grey else array
 
 
 def reason(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wna_jax.data.dataset import MIN_IMAGES, Source, Split, reason
+from wna_jax.data.dataset import MIN_IMAGES, Source, Split, pixels, reason
 from wna_jax.runs.errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
@@ -17,9 +17,7 @@ def read_folder(folder: Path) -> Source:
 
     The classes are the subfolders with images, in the order of their names; a folder that contains images directly has
     the single class "image". Images are grey (C = 1) if all of them are, else colour (C = 3); transparency is dropped.
-
-    Raises:
-        InputError: no such folder, too few images, an unreadable image, or images of several sizes.
+    Raises InputError: no such folder, too few images, an unreadable image, or images of several sizes.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give folder:PATH, a folder of images or of class subfolders")
@@ -31,10 +29,8 @@ def read_folder(folder: Path) -> Source:
     classes = classes or {"image": loose}
     paths = [path for members in classes.values() for path in members]
     if len(paths) < MIN_IMAGES:
-        raise InputError(
-            f"{folder} holds {len(paths)} images, expected at least {MIN_IMAGES} ({' '.join(_SUFFIXES)}); add images"
-        )
-
+        wanted = f"expected at least {MIN_IMAGES} ({' '.join(_SUFFIXES)})"
+        raise InputError(f"{folder} holds {len(paths)} images, {wanted}; add images")
     arrays: list[np.ndarray] = []
     for path in paths:
         try:
@@ -57,10 +53,7 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _pixels(path: Path) -> np.ndarray:
-    """One image as uint8 [H, W, 1] or [H, W, 3]."""
     with Image.open(path) as image:
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
             raise ValueError(f"more than 8 bits per channel, Pillow mode {image.mode}")
-        mode = "L" if image.mode in _GREY_MODES else "RGB"
-        array = np.asarray(image if image.mode == mode else image.convert(mode))
-    return array if array.ndim == 3 else array[..., None]
+        return pixels(image, image.mode in _GREY_MODES)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from wna_jax.data.dataset import Source, Split, reason
+from wna_jax.data.dataset import Source, Split, pixels, reason
 from wna_jax.runs.errors import InputError
 
 
@@ -21,9 +21,8 @@ def how_to_prepare(name: str) -> str:
 def find_prepared(name: str, root: Path, skip_other_formats: bool = False) -> Path | None:
     """The newest version of a data set that TFDS prepared as root / name / [configuration /] version, or None.
 
-    Raises:
-        InputError: it exists only in a format other than array_record, which needs TensorFlow (unless such directories
-            are to be skipped), or in several configurations.
+    Raises InputError: it exists only in a format other than array_record, which needs TensorFlow (unless such
+    directories are to be skipped), or in several configurations.
     """
     base = root / name.replace(":", "/")
     infos = [info for depth in ("", "*/", "*/*/") for info in base.glob(f"{depth}dataset_info.json")] if name else []
@@ -42,9 +41,7 @@ def read_prepared(directory: Path) -> Source:
     """Reads the train and test splits of a prepared directory; `validation` replaces a missing test split.
 
     Examples are sorted by the feature `id` where there is one, because TFDS stores them shuffled.
-
-    Raises:
-        InputError: the directory is damaged, or does not hold 8-bit images of one size with a class each.
+    Raises InputError: the directory is damaged, or does not hold 8-bit images of one size with a class each.
     """
     import tensorflow_datasets as tfds
 
@@ -57,14 +54,11 @@ def read_prepared(directory: Path) -> Source:
         raise InputError(f"{directory}: expected a split train, got {', '.join(splits) or 'none'}; choose another set")
     image, label = features.get("image"), features.get("label")
     if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
-        raise InputError(
-            f"{directory}: expected the features image and label, got {', '.join(features)}; choose another set"
-        )
+        wanted = "the features image and label"
+        raise InputError(f"{directory}: expected {wanted}, got {', '.join(features)}; choose another set")
     if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3):
-        raise InputError(
-            f"{directory}: expected 8-bit images with 1 or 3 channels, got {np.dtype(image.np_dtype)} {image.shape}; "
-            "choose another set"
-        )
+        found = f"{np.dtype(image.np_dtype)} {image.shape}"
+        raise InputError(f"{directory}: expected 8-bit images with 1 or 3 channels, got {found}; choose another set")
 
     def read(split: str) -> Split:
         try:
@@ -86,8 +80,5 @@ def read_prepared(directory: Path) -> Source:
 
 
 def _pixels(encoded: Any, channels: int) -> np.ndarray:
-    """One PNG or JPEG as uint8 [H, W, channels]."""
-    mode = "L" if channels == 1 else "RGB"
     with Image.open(io.BytesIO(encoded)) as image:
-        array = np.asarray(image if image.mode == mode else image.convert(mode))
-    return array if array.ndim == 3 else array[..., None]
+        return pixels(image, channels == 1)

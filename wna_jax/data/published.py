@@ -1,13 +1,10 @@
 """MNIST, Fashion-MNIST and CIFAR-10 from their published files: find or download them, check and parse them."""
 
-import contextlib
 import hashlib
 import http.client
 import io
 import math
-import os
 import tarfile
-import tempfile
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -19,7 +16,7 @@ import numpy as np
 from wna_jax.data.dataset import Source, Split, reason
 from wna_jax.data.prepared import find_prepared, read_prepared
 from wna_jax.runs.errors import InputError
-from wna_jax.runs.files import cache_directory
+from wna_jax.runs.files import cache_directory, replacing
 from wna_jax.runs.progress import Progress, Report
 
 CLASS_NAMES = {
@@ -77,9 +74,7 @@ def read_published(name: str, given: Path, home: Path, report: Report) -> Source
     """Reads a data set of `CLASS_NAMES` from the first place that has all of it, or downloads it.
 
     The places are `given` (published files, then a directory prepared by TFDS), `home` (prepared only) and the cache.
-
-    Raises:
-        InputError: the files in `given` are incomplete, a file is damaged or not as published, or the download fails.
+    Raises InputError: the files in `given` are incomplete, a file is damaged or not as published, or a download fails.
     """
     found, missing = _find(name, given)
     if not missing:
@@ -133,8 +128,7 @@ def _parse_idx(name: str, path: Path) -> np.ndarray:
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, 4))
     if shape[1:] not in ((), (28, 28)):
         raise InputError(f"{path}: images of {shape[1]}x{shape[2]}, expected 28x28; {_REPLACE}")
-    expected = start + math.prod(shape)
-    if len(content) != expected:
+    if len(content) != (expected := start + math.prod(shape)):
         found = f"{len(content):,} bytes, expected {expected:,} for the {shape[0]:,} items in its header"
         raise InputError(f"{path}: {found}; {_REPLACE}")
     _check_sha256(name, path, raw)
@@ -171,7 +165,7 @@ def _untar(archive: Path) -> dict[Path, bytes]:
 def _check_sha256(name: str, path: Path, raw: bytes) -> None:
     # After parsing, because "truncated" says more than "checksum mismatch".
     remote = FILES[name].get(path.name)
-    if remote is not None and (got := hashlib.sha256(raw).hexdigest()) != remote.sha256:
+    if remote and (got := hashlib.sha256(raw).hexdigest()) != remote.sha256:
         raise InputError(f"{path}: checksum mismatch, sha256 {got}, expected {remote.sha256}; {_REPLACE}")
 
 
@@ -190,21 +184,21 @@ def _fetch(name: str, folder: Path, looked: str, report: Report) -> None:
 
 
 def _download(remote: Remote, target: Path, report: Report) -> None:
-    """Downloads to a temporary file, and renames it to `target` once its size and SHA-256 are verified."""
+    """Downloads a file, which becomes `target` once its size and SHA-256 are verified."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        partial = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=target.parent))) / target.name
-        response = stack.enter_context(urllib.request.urlopen(remote.url, timeout=_TIMEOUT))
-        digest = hashlib.sha256()
-        with partial.open("wb") as file:
-            while chunk := response.read(1 << 20):
-                file.write(chunk)
-                digest.update(chunk)
-                report(Progress(target.name, file.tell(), remote.size, "bytes"))
-        size, sha256 = partial.stat().st_size, digest.hexdigest()
+    digest = hashlib.sha256()
+    with (
+        replacing(target) as partial,
+        urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as response,
+        partial.open("wb") as file,
+    ):
+        while chunk := response.read(1 << 20):
+            file.write(chunk)
+            digest.update(chunk)
+            report(Progress(target.name, file.tell(), remote.size, "bytes"))
+        size, sha256 = file.tell(), digest.hexdigest()
         if (size, sha256) != (remote.size, remote.sha256):
             raise InputError(
                 f"{remote.url}: downloaded {size:,} bytes with sha256 {sha256}, expected {remote.size:,} bytes with "
                 f"{remote.sha256}; nothing was kept, try again or put the original at {target}"
             )
-        os.replace(partial, target)

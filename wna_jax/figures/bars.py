@@ -17,31 +17,22 @@ def shares(
 ) -> Figure:
     """The share of noise samples that the network calls each class, on a logarithmic scale, with the counts.
 
-    Args:
-        counts: decisions per class [K].
-        errors: standard errors of their shares [K], masked where unknown.
-        mean_probabilities: mean class probabilities [K], drawn as points, or None.
-        class_names: K names.
-        title: what was done.
+    `errors` [K] are standard errors of the shares, masked where unknown; mean class probabilities [K] are drawn as
+    points, if any are given.
     """
     total = counts.sum()
     figure = Figure(figsize=(max(5.0, 0.75 * len(class_names) + 1.5), 3.4), layout="constrained")
     ax = figure.subplots()
-    position = np.arange(len(class_names))
-    ax.bar(position, counts / total, color="#7a9cc6", label="decisions $N_k/N$ ± 2 s.e.")
-    low = np.minimum(2 * np.ma.filled(errors, 0), counts / total)
-    ax.errorbar(
-        position, counts / total, (low, 2 * np.ma.filled(errors, 0)), fmt="none", ecolor="#33527a", elinewidth=1.2
-    )
+    position, share, high = np.arange(len(class_names)), counts / total, 2 * np.ma.filled(errors, 0)
+    ax.bar(position, share, color="#7a9cc6", label="decisions $N_k/N$ ± 2 s.e.")
+    ax.errorbar(position, share, (np.minimum(high, share), high), fmt="none", ecolor="#33527a", elinewidth=1.2)
     if mean_probabilities is not None:
         ax.plot(position, mean_probabilities, "o", color="#222222", markersize=4, label="mean probability")
     floor = 0.3 / total
-    ax.set_yscale("log")
-    ax.set_ylim(floor, 20)
-    ax.set_yticks([tick for tick in 10.0 ** np.arange(-12, 1) if tick >= floor])
+    ax.set(yscale="log", ylim=(floor, 20), yticks=[tick for tick in 10.0 ** np.arange(-12, 1) if tick >= floor])
     means = np.zeros(len(counts)) if mean_probabilities is None else mean_probabilities
     for k, count in enumerate(counts):
-        height = max(count / total, floor)
+        height = max(share[k], floor)
         if height < means[k] < 4 * height:
             height = means[k]  # the count is written above the point, not over it
         ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
@@ -58,14 +49,10 @@ def shares(
 def speeds(
     rates: Mapping[str, Sequence[float]], captions: Sequence[str], ours: Collection[str], title: str, note: str
 ) -> Figure:
-    """The speeds of programs: one bar per variant, its median rate, one point per round, and a caption.
+    """The speeds of programs: one bar per variant, its median rate, one point per round, and a caption beside it.
 
-    Args:
-        rates: samples per second in each round, by variant, drawn from the top down.
-        captions: one per variant, written to the right of its bar.
-        ours: the variants to highlight.
-        title: what was done.
-        note: how, and on which hardware.
+    `rates` has the samples per second of each round, by variant, from the top down. The variants in `ours` are
+    highlighted; `note` says how, and on which hardware.
     """
     figure = sheet(9.0, 0.5 * len(rates) + 1.25, title)
     ax = figure.subplots()
@@ -88,13 +75,7 @@ def speeds(
 
 
 def dots(columns: Mapping[str, Mapping[str, Sequence[float]]], y_label: str, title: str) -> Figure:
-    """Single values of several groups, one column per measure: points are values, the line is the group's mean.
-
-    Args:
-        columns: by measure, the values of each group; NaN where there is none.
-        y_label: what the values are.
-        title: what was done.
-    """
+    """Single values by measure (a column each) and group, NaN where there is none; the line is the group's mean."""
     groups = list(dict.fromkeys(group for column in columns.values() for group in column))
     figure = sheet(1.5 * len(columns) + 1.6, 3.9, title)
     ax = figure.subplots()

@@ -1,28 +1,25 @@
 """Figures of what changes with a strength, and of eigenvalues."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import COLOURS, QUIET, sheet
+from wna_jax.figures.parts import COLOURS, QUIET, head, legend_below, panel_sheet, sheet
 from wna_jax.statistics import Interval, wilson_interval
 from wna_jax.studies.spike_triggered import Covariance
 
 
 class Curve(NamedTuple):
-    """Something measured as a function of a strength."""
+    """Something measured as a function of a strength; published values at the same x are NaN where there is none."""
 
     x: Sequence[float]
     y: np.ndarray
     interval: Interval | None = None
     published: Sequence[float] | None = None
-    """Published values at the same x, drawn as hollow points; NaN where there is none."""
 
     @classmethod
     def of_counts(
@@ -45,22 +42,13 @@ def curves(
 ) -> Figure:
     """Shares, such as accuracies, as functions of one strength, with their intervals; three panels per row.
 
-    Args:
-        panels: the curves by panel title and by name; a name has one colour in all panels.
-        x_label: the strength.
-        y_label: what has the share.
-        title: what was done.
-        level: a dotted line to compare with, such as chance.
-        x_scale: a scale of matplotlib: linear, log, or symlog (with ticks at the measured strengths).
-        y_scale: likewise.
-        y_limits: those of shares by default; None for what the values need.
+    A name has one colour in all panels; published values are hollow points. `level` is a dotted line to compare with,
+    such as chance. The scales are matplotlib's: linear, log, or symlog (for x: with ticks at the measured strengths).
+    `y_limits` are those of shares by default; None for what the values need.
     """
     names = list(dict.fromkeys(name for panel in panels.values() for name in panel))
     columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = sheet(4.6 * columns + 0.6, 3.4 * rows + 0.5, title)
-    axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    _hide(axes.flat[len(panels) :])
+    figure, axes = panel_sheet(len(panels), columns, (4.6, 3.4), (0.6, 0.5), title, sharey=True)
     for ax, (heading, panel) in zip(axes.flat, panels.items(), strict=False):
         for name, curve in panel.items():
             colour = COLOURS[names.index(name) % len(COLOURS)]
@@ -81,13 +69,12 @@ def curves(
         else:
             ax.set_xscale(x_scale)
         ax.set_xlabel(x_label, fontsize=8)
-        _head(ax, heading, 9, 8)
+        head(ax, heading, 9, 8)
     for ax in axes[:, 0]:
         ax.set_yscale(y_scale)
         ax.set_ylabel(y_label, fontsize=8)
         ax.set_ylim(*y_limits)  # shared by all axes, so set after everything is drawn
-    handles = {h.get_label(): h for ax in figure.axes for h in ax.get_legend_handles_labels()[0]}
-    figure.legend(handles=handles.values(), loc="outside lower left", ncols=2 * columns, fontsize=7, frameon=False)
+    legend_below(figure, 2 * columns)
     return figure
 
 
@@ -101,13 +88,8 @@ def families(
 ) -> Figure:
     """Families of shares as functions of a strength, such as psychometric curves: one panel per family.
 
-    Args:
-        panels: the curves by row label, by panel title and by the member's number, which its colour shows.
-        x_label: the strength.
-        y_label: what has the share.
-        member_label: what the members' numbers are.
-        title: what was done.
-        note: in small print below.
+    The curves are given by row label, by panel title and by the member's number, which `member_label` names and its
+    colour shows.
     """
     columns = max(map(len, panels.values()))
     figure = sheet(1.45 * columns + 1.7, 1.5 * len(panels) + 1.1, title, note)
@@ -115,7 +97,8 @@ def families(
     colours = ScalarMappable(Normalize(min(members), max(members)), "viridis")
     grid = figure.subplots(len(panels), columns, squeeze=False, sharex=True, sharey=True)
     for line, (label, row) in zip(grid, panels.items(), strict=True):
-        _hide(line[len(row) :])
+        for unused in line[len(row) :]:
+            unused.set_visible(False)
         for ax, (heading, family) in zip(line, row.items(), strict=False):
             for number, curve in family.items():
                 colour = colours.to_rgba(np.asarray(number))
@@ -124,7 +107,7 @@ def families(
                     ax.fill_between(curve.x, *curve.interval, color=colour, alpha=0.2, linewidth=0)
             ax.axhline(0.5, color=QUIET, linewidth=0.6, linestyle=":")
             ax.set_ylim(-0.03, 1.03)
-            _head(ax, heading, 8, 7)
+            head(ax, heading, 8, 7)
         line[0].set_ylabel(f"{label}\n{y_label}", fontsize=8, parse_math=False)
     for ax in grid[-1]:
         ax.set_xlabel(x_label, fontsize=8)
@@ -134,43 +117,18 @@ def families(
     return figure
 
 
-def spectra(spectra: Mapping[str, Covariance], title: str, note: str = "", *, columns: int = 4) -> Figure:
-    """Eigenvalues of spike-triggered covariances, one panel each, with the band in which those of mere noise lie.
-
-    Args:
-        spectra: by panel title.
-        title: what was done.
-        note: in small print below.
-        columns: panels per row.
-    """
-    rows = math.ceil(len(spectra) / columns)
-    figure = sheet(2.6 * columns + 0.4, 2.1 * rows + 0.9, title, note)
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
-    _hide(axes.flat[len(spectra) :])
+def spectra(spectra: Mapping[str, Covariance], title: str, note: str = "") -> Figure:
+    """Eigenvalues of spike-triggered covariances, one panel each, with the band in which those of mere noise lie."""
+    figure, axes = panel_sheet(len(spectra), 4, (2.6, 2.1), (0.4, 0.9), title, note, sharex=True)
     for ax, (heading, found) in zip(axes.flat, spectra.items(), strict=False):
         rank = np.arange(1, len(found.eigenvalues) + 1)
         ax.axhspan(found.low, found.high, color=QUIET, alpha=0.2, linewidth=0, label="noise, 95%")
         ax.plot(rank, found.eigenvalues, "o", markersize=1.5, color=QUIET)
-        for name, indices, colour in (
-            ("excitatory", found.excitatory, COLOURS[1]),
-            ("suppressive", found.suppressive, COLOURS[0]),
-        ):
+        kinds = {"excitatory": (found.excitatory, COLOURS[1]), "suppressive": (found.suppressive, COLOURS[0])}
+        for name, (indices, colour) in kinds.items():
             ax.plot(rank[indices], found.eigenvalues[indices], "o", markersize=4, color=colour, label=name)
-        _head(ax, heading, 8, 7)
+        head(ax, heading, 8, 7)
     for ax in axes[:, 0]:
         ax.set_ylabel("eigenvalue", fontsize=8)
-    figure.legend(
-        handles=axes[0, 0].get_legend_handles_labels()[0], loc="outside lower right", ncols=3, fontsize=7, frameon=False
-    )
+    legend_below(figure, 3, "right")
     return figure
-
-
-def _hide(unused: Iterable[Axes]) -> None:
-    for ax in unused:
-        ax.set_visible(False)
-
-
-def _head(ax: Axes, heading: str, fontsize: int, tick_fontsize: int) -> None:
-    ax.set_title(heading, loc="left", fontsize=fontsize, parse_math=False)
-    ax.tick_params(labelsize=tick_fontsize)
-    ax.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import BAD, GOOD, QUIET, limit_of, sheet
+from wna_jax.figures.parts import BAD, GOOD, QUIET, head, limit_of, panel_sheet
 from wna_jax.figures.tiles import Row, Tiles
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Convergence, Findings, SplitHalf
@@ -32,21 +32,12 @@ def classification_images(
     class_means: np.ndarray,
     title: str,
 ) -> Figure:
-    """The maps of every class under its mean training image, one row per response.
+    """The maps of every class under its mean training image on the [0, 1] scale, one row per response.
 
     All maps of a row share one scale in standard errors, with zero in the middle, so that a map that is still noise
-    looks pale. Significant pixels are outlined. Above each map are its count and share (for graded responses the mean
-    weight) and its reliability; below .9 it is marked, with the number of samples that would bring it there. Below the
-    map is what the network calls it, with the confidence.
-
-    Args:
-        maps: by response, for K classes.
-        feedback: by response, K answers.
-        reliability: by response, for K classes.
-        significant: by response, the pixels to outline, bool [K, H, W, C]; a response may be left out.
-        class_names: K names.
-        class_means: mean training images [K, H, W, C] on the [0, 1] scale.
-        title: what was done: network, data, noise, number of samples.
+    looks pale. Significant pixels, bool [K, H, W, C], are outlined, where a response has them. Above each map are its
+    count and share (for graded responses the mean weight) and its reliability; below .9 it is marked, with the number
+    of samples that would bring it there. Below the map is what the network calls it, with the confidence.
     """
     blocks = math.ceil(len(class_names) / _COLUMNS)
     columns = math.ceil(len(class_names) / blocks)
@@ -95,14 +86,6 @@ def across_networks(
 
     The networks' maps share one scale, in standard errors of each map. The mean map is in standard errors across
     networks, the root mean square over the pixels of the map: the error of a single pixel rests on few networks.
-
-    Args:
-        agreed: the maps of the networks, for K classes.
-        response: what was averaged.
-        seeds: one per network.
-        class_names: K names.
-        class_means: mean training images [K, H, W, C] on the [0, 1] scale.
-        title: what was done.
     """
     z_skhwc = np.ma.stack([own.images / own.standard_error for own in agreed.maps])
     mean = agreed.mean / agreed.error_across_networks[:, None, None, None]
@@ -131,13 +114,7 @@ def across_networks(
 
 
 def significance(findings: Mapping[str, Findings], class_names: Sequence[str], title: str) -> Figure:
-    """What each test finds in the maps of every class: one row per response and test, significant pixels outlined.
-
-    Args:
-        findings: by response, for K classes.
-        class_names: K names.
-        title: what was done.
-    """
+    """What each test finds in the maps of every class: one row per response and test, significant pixels outlined."""
     labels = {
         "pixels": "single\npixels",
         "smoothed": f"smoothed\nby {SMOOTHING:g} px",
@@ -150,11 +127,10 @@ def significance(findings: Mapping[str, Findings], class_names: Sequence[str], t
         "values. A cluster is significant as a whole, not each pixel of it. infoVal: distance of the whole map from "
         "noise, about N(0, 1) for a map of noise only."
     )
-    heads = {"pixels": _HEADED - 0.1}
-    labelled = [
-        Row(f"{response}\n{labels[test]}", heads.get(test, 0.05) + 0.2 * (i == 0), _CAPTIONED)
-        for i, (response, test) in enumerate(rows)
-    ]
+    labelled: list[Row] = []
+    for response, test in rows:
+        above = (_HEADED - 0.1 if test == "pixels" else 0.05) + (0.0 if labelled else 0.2)
+        labelled.append(Row(f"{response}\n{labels[test]}", above, _CAPTIONED))
     shape = next(iter(findings.values())).z.shape[1:]
     tiles = Tiles(labelled, len(class_names), shape, title, legend, right=0.6)
     for k, name in enumerate(class_names):
@@ -182,45 +158,32 @@ def convergence(
 ) -> Figure:
     """Correlation of the maps of every class with a reference as samples are added, and the predicted curves.
 
-    Args:
-        curves: by the title of the panel, the response and its curves for K classes.
-        n0: by response, N0 of each class [K], masked where it is unknown.
-        class_names: K names.
-        title: what was done.
+    `curves` has a response and its curves by the title of the panel; `n0` the N0 of each class [K] by response, masked
+    where it is unknown.
     """
-    columns = min(2, len(curves))
-    rows = math.ceil(len(curves) / columns)
     legend = (
         "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from split halves."
     )
-    figure = sheet(4.6 * columns + 1.3, 3.1 * rows + 0.9, title, legend)
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    shared = {"sharex": True, "sharey": True}
+    figure, axes = panel_sheet(len(curves), min(2, len(curves)), (4.6, 3.1), (1.3, 0.9), title, legend, **shared)
     colors = colormaps["turbo"](np.linspace(0.08, 0.95, len(class_names)))  # hues keep many classes apart
-    for ax in axes.flat[len(curves) :]:
-        ax.set_visible(False)
     for ax, (what, (response, curve)) in zip(axes.flat, curves.items(), strict=False):
         fine = np.geomspace(curve.num_samples[0] / 2, curve.num_samples[-1] * 2, 100)
         for k, name in enumerate(class_names):
-            half = n0[response][k]
+            half, label = n0[response][k], name
             if half is not np.ma.masked:
                 ax.plot(fine, 1 / np.sqrt(1 + half / fine), color=colors[k], linewidth=0.8, alpha=0.6)
-            known = "" if half is np.ma.masked else f" ($N_0$ {_short(half)})"
-            ax.plot(
-                curve.num_samples, curve.correlation[:, k], "o", color=colors[k], markersize=3.5, label=f"{name}{known}"
-            )
-        ax.set_xscale("log")
-        ax.set_ylim(-0.15, 1.05)
+                label += f" ($N_0$ {_short(half)})"
+            ax.plot(curve.num_samples, curve.correlation[:, k], "o", color=colors[k], markersize=3.5, label=label)
+        ax.set(xscale="log", ylim=(-0.15, 1.05))
         ax.axhline(0, color=QUIET, linewidth=0.5)
-        ax.set_title(what, fontsize=9, loc="left")
         ax.legend(fontsize=6, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        ax.tick_params(labelsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("correlation r(N)", fontsize=8)
-    for ax in axes.flat[: len(curves)]:
+        head(ax, what, 9, 8)
         ax.set_xlabel("samples N", fontsize=8)
         ax.tick_params(labelbottom=True)
         ax.tick_params(which="minor", labelbottom=False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("correlation r(N)", fontsize=8)
     return figure
 
 

@@ -1,10 +1,15 @@
-"""Building blocks of figures: titled sheets, axes without ticks, images, maps on a diverging scale, outlines."""
+"""Building blocks of figures: titled sheets, panels and their legends, colours, the scale of maps."""
 
+import math
 import textwrap
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 DIVERGING = "RdBu_r"
 COLOURS = (
@@ -14,38 +19,57 @@ COLOURS = (
 GOOD, BAD, QUIET = "#1a7f37", "#b3261e", "#6b6b6b"
 
 
-def sheet(width: float, height: float, title: str, note: str = "", **padding: float) -> Figure:
-    """An empty figure with a title, and a note in small print below; both are wrapped to its width.
-
-    Args:
-        width: in inches.
-        height: in inches.
-        title: what the figure shows.
-        note: how to read it.
-        **padding: padding of matplotlib's constrained layout.
-    """
-    figure = Figure(figsize=(width, height))
-    figure.set_layout_engine("constrained", **padding)
+def sheet(width: float, height: float, title: str, note: str = "") -> Figure:
+    """An empty figure, in inches, with a title, and how to read it in small print below; both wrapped to its width."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(textwrap.fill(title, int(11.5 * width)), x=0.01, ha="left", fontsize=10, parse_math=False)
     if note:
         figure.supxlabel(textwrap.fill(note, int(15 * width)), x=0.01, ha="left", fontsize=8, color=QUIET)
     return figure
 
 
-def bare(ax: Axes) -> None:
-    """Removes ticks and frame."""
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+def panel_sheet(
+    count: int, columns: int, size: tuple[float, float], frame: tuple[float, float], *texts: str, **shared: Any
+) -> tuple[Figure, np.ndarray]:
+    """A `sheet` (with its title and note) for panels of a size, and their axes [rows, columns]; unused ones are hidden.
+
+    `size` and `frame`, what is needed beside the panels, are (width, height) in inches; `shared` says which axes are.
+    """
+    rows = math.ceil(count / columns)
+    figure = sheet(size[0] * columns + frame[0], size[1] * rows + frame[1], *texts)
+    axes = figure.subplots(rows, columns, squeeze=False, **shared)
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    return figure, axes
 
 
-def draw_image(ax: Axes, image_hwc: np.ndarray) -> None:
-    """Draws an image on the [0, 1] scale."""
-    if image_hwc.shape[-1] == 1:
-        ax.imshow(image_hwc[..., 0], cmap="gray", vmin=0, vmax=1)
-    else:
-        ax.imshow(np.clip(image_hwc, 0, 1))
+def head(ax: Axes, heading: str, fontsize: int, tick_fontsize: int) -> None:
+    """Gives a panel its heading, small ticks, and a frame that is open above and to the right."""
+    ax.set_title(heading, loc="left", fontsize=fontsize, parse_math=False)
+    ax.tick_params(labelsize=tick_fontsize)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(figure: Figure, columns: int, side: str = "left") -> None:
+    """One legend for all panels; what has one label has one entry."""
+    handles = {handle.get_label(): handle for ax in figure.axes for handle in ax.get_legend_handles_labels()[0]}
+    style = {"ncols": columns, "fontsize": 7, "frameon": False}
+    figure.legend(handles=list(handles.values()), loc=f"outside lower {side}", **style)
+
+
+def save(figure: Figure, path: Path, **options: Any) -> None:
+    """Writes a figure. Its texts are text, never markup, so that any class may have any name.
+
+    Only the numbers at logarithmic axes, which matplotlib writes itself, are formulas.
+    """
+    axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
+    ticks = [(axis, axis.get_ticklabels(which="both")) for axis in axes]
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    for axis, labels in ticks:
+        for label in labels if isinstance(axis.get_major_formatter(), LogFormatter | ScalarFormatter) else ():
+            label.set_parse_math(True)
+    figure.savefig(path, **{"dpi": 150} | options)
 
 
 def limit_of(z_khwc: np.ma.MaskedArray, least: float = 6.0) -> float:

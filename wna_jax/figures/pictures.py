@@ -12,16 +12,16 @@ from wna_jax.figures.tiles import Row, Tiles
 
 
 class Panel(NamedTuple):
-    """One image, or one map in standard errors."""
+    """One image [H, W, C] on the [0, 1] scale, or one map; all masked if there is none.
+
+    Maps are drawn on the diverging scale that all maps of their row share, usually in standard errors. Pixels to
+    outline are bool [H, W].
+    """
 
     image: np.ndarray
-    """[H, W, C]; all masked if there is none."""
     heading: str = ""
     is_map: bool = False
-    """A map on the diverging scale that all maps of its row share, usually in standard errors; else an image on the
-    [0, 1] scale."""
     outline: np.ndarray | None = None
-    """Pixels to outline, bool [H, W]."""
     caption: str = ""
 
 
@@ -30,11 +30,8 @@ def panels(
 ) -> Figure:
     """A grid of images and maps in labelled rows; the maps of a row share one scale with zero in the middle.
 
-    Args:
-        rows: panels by row label; None leaves a place empty.
-        title: what is seen.
-        note: in small print below.
-        units: the unit of a row's maps by row label, where it is not standard errors.
+    None leaves a place empty. `note` is small print below; `units` has the unit of a row's maps, by row label, where it
+    is not standard errors.
     """
     columns = max(map(len, rows.values()))
     present = {label: [panel for panel in row if panel] for label, row in rows.items()}
@@ -42,22 +39,18 @@ def panels(
     def lines(texts: Sequence[str]) -> int:
         return max((text.count("\n") + 1 for text in texts if text), default=0)
 
-    heights = [
-        Row(
-            label,
-            0.05 + 0.125 * lines([panel.heading for panel in row]),
-            0.06 + 0.125 * lines([panel.caption for panel in row]),
-        )
-        for label, row in present.items()
-    ]
-    shape = next(panel.image.shape for row in present.values() for panel in row)
-    has_maps = any(panel.is_map for row in present.values() for panel in row)
-    tiles = Tiles(heights, columns, shape, title, note, right=0.6 if has_maps else 0.1)
-    for i, (label, row) in enumerate(rows.items()):
+    heights = []
+    for label, row in present.items():
+        above, below = lines([panel.heading for panel in row]), lines([panel.caption for panel in row])
+        heights.append(Row(label, 0.05 + 0.125 * above, 0.06 + 0.125 * below))
+    shown = [panel for row in present.values() for panel in row]
+    right = 0.6 if any(panel.is_map for panel in shown) else 0.1
+    tiles = Tiles(heights, columns, shown[0].image.shape, title, note, right=right)
+    for i, (label, places) in enumerate(rows.items()):
         unit = (units or {}).get(label, "standard errors")
         maps = [np.ma.masked_array(panel.image) for panel in present[label] if panel.is_map]
         limit = limit_of(np.ma.stack(maps), 6.0 if unit == "standard errors" else 0.0) if maps else 1.0
-        for column, panel in enumerate(row):
+        for column, panel in enumerate(places):
             if panel is None:
                 continue
             if panel.is_map or not np.ma.count(panel.image):
@@ -76,8 +69,7 @@ def panels(
 def colour_mapped(images: np.ndarray) -> np.ndarray:
     """Images on the [0, 1] scale in matplotlib's "viridis", with red, green, blue and alpha averaged to one channel.
 
-    This is how arXiv 1912.12106's notebooks read their maps back from a saved picture: all values lie between .40 and
-    .76.
+    So arXiv 1912.12106's notebooks read their maps back from a saved picture: all values lie between .40 and .76.
     """
     return colormaps["viridis"](images).mean(axis=-1)
 
@@ -89,14 +81,9 @@ def gallery(
     captions: Sequence[Sequence[str]] = (),
     column_labels: Sequence[str] = (),
 ) -> Figure:
-    """A grid of images on the [0, 1] scale in labelled rows; values outside it are drawn as black or white.
+    """A grid of images [rows, columns, H, W, C] on the [0, 1] scale; values outside it are drawn as black or white.
 
-    Args:
-        images: [rows, columns, H, W, C].
-        row_labels: one per row.
-        title: what is seen.
-        captions: text below each image, a sequence per row.
-        column_labels: one above each column.
+    Captions, a sequence per row, stand below each image.
     """
     rows, columns = images.shape[:2]
     longest = max((len(line) for label in row_labels for line in label.split("\n")), default=0)
@@ -105,11 +92,10 @@ def gallery(
         heights[0] = heights[0]._replace(above=0.22)
     left = 0.55 + 0.065 * longest if longest else 0.1
     tiles = Tiles(heights, columns, images.shape[2:], title, width=0.95, left=left)
-    for row in range(rows):
-        for column in range(columns):
-            tiles.image(row, column, images[row, column])
-            if captions:
-                tiles.below(row, column, captions[row][column])
+    for row, column in np.ndindex(rows, columns):
+        tiles.image(row, column, images[row, column])
+        if captions:
+            tiles.below(row, column, captions[row][column])
     for column, label in enumerate(column_labels):
         tiles.above(0, column, label, fontsize=9, fontweight="bold")
     return tiles.figure

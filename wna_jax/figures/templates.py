@@ -1,6 +1,5 @@
 """Figures of templates as classifiers: accuracies and confusion matrices."""
 
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +7,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import QUIET, sheet
+from wna_jax.figures.parts import QUIET, panel_sheet, sheet
 
 
 def template_accuracies(rows: Sequence[Mapping[str, Any]], chance: float, title: str) -> Figure:
     """Test accuracy of each kind of template with its 95% interval, grouped by the noise that it comes from.
 
-    Args:
-        rows: each with noise, response, variant, test_accuracy, interval_95 and authors_rule_test_accuracy.
-        chance: accuracy of a guess.
-        title: what was done.
+    Each row has noise, response, variant, test_accuracy, interval_95 and authors_rule_test_accuracy.
     """
     figure = sheet(8.5, 0.21 * len(rows) + 1.5, title)
     ax = figure.subplots()
@@ -48,13 +44,7 @@ def template_accuracies(rows: Sequence[Mapping[str, Any]], chance: float, title:
 
 
 def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str], title: str) -> Figure:
-    """Confusion matrices side by side: row the true class, column the answer, in per cent of the true class.
-
-    Args:
-        matrices: counts [K, K], by heading.
-        class_names: K names.
-        title: what is seen.
-    """
+    """Confusion matrices by heading, counts [K, K]: row the true class, column the answer, in per cent of the class."""
     shares = {
         heading: np.ma.filled(counts / np.ma.masked_equal(counts.sum(axis=1, keepdims=True), 0), np.nan)
         for heading, counts in matrices.items()
@@ -65,22 +55,12 @@ def confusions(matrices: Mapping[str, np.ndarray], class_names: Sequence[str], t
 def tables(
     shares: Mapping[str, np.ndarray], names: Sequence[str], title: str, row_label: str, column_label: str
 ) -> Figure:
-    """Square tables of shares, such as accuracies, side by side, in per cent.
+    """Square tables of shares [K, K], such as accuracies, side by side, in per cent; `names` are of rows and columns.
 
-    Args:
-        shares: [K, K], by heading; a row of NaN is labelled as without images.
-        names: of the K rows, and of the columns.
-        title: what is seen.
-        row_label: what the rows are.
-        column_label: what the columns are.
+    A row of NaN is labelled as without images.
     """
-    columns = min(2, len(shares))
-    lines = math.ceil(len(shares) / columns)
-    side = 0.32 * len(names) + 0.9
-    figure = sheet(columns * side + 0.6, lines * (side + 0.4) + 0.6, title)
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for ax in axes.flat[len(shares) :]:
-        ax.set_visible(False)
+    columns, side = min(2, len(shares)), 0.32 * len(names) + 0.9
+    figure, axes = panel_sheet(len(shares), columns, (side, side + 0.4), (0.6, 0.6), title)
     for ax, (heading, values) in zip(axes.flat, shares.items(), strict=False):
         percent = 100 * values
         ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)

@@ -21,13 +21,11 @@ _SCALE_WIDTH = 0.09
 
 
 class Row(NamedTuple):
-    """One row of pictures; sizes in inches."""
+    """One row of pictures, with space in inches for headings above it and captions below."""
 
     label: str = ""
     above: float = 0.05
-    """Space for headings."""
     below: float = 0.05
-    """Space for captions."""
 
 
 class Tiles:
@@ -44,28 +42,18 @@ class Tiles:
         width: float = 1.2,
         left: float = 0.0,
         right: float = 0.1,
-        least: float = 4.0,
     ) -> None:
-        """An empty figure.
+        """An empty figure of pictures [H, W, ...] (others are stretched to this shape), all sizes in inches.
 
-        Args:
-            rows: from the top down.
-            columns: how many.
-            image_shape: (H, W, ...) of the pictures; others are stretched to it.
-            title: what is seen.
-            note: how to read it, in small print below.
-            width: of a picture, in inches.
-            left: inches beside the pictures for horizontal labels of rows; by default labels are turned upright.
-            right: inches for scales.
-            least: width of the figure.
+        `note` is small print below, `width` that of a picture. `left` is the space for horizontal labels of rows beside
+        the pictures (0: the labels stand upright), `right` that for scales.
         """
         upright = 0.2 + 0.15 * max(row.label.count("\n") + 1 for row in rows)
-        self._width, self._left, self._horizontal = width, left or upright, left > 0
+        self._width, self._left = width, left or upright
         self._height = width * image_shape[0] / image_shape[1]
-        across = max(least, self._left + columns * (width + 0.05) + right + _MARGIN)
+        across = max(4.0, self._left + columns * (width + 0.05) + right + _MARGIN)
         heading, small = (textwrap.fill(text, int(per_inch * across)) for text, per_inch in ((title, 11.5), (note, 15)))
-        top = _MARGIN + 0.17 * heading.count("\n") + 0.25
-        self._tops = [top + row.above for row in rows[:1]]
+        self._tops = [_MARGIN + 0.17 * heading.count("\n") + 0.25 + rows[0].above]
         for before, row in itertools.pairwise(rows):
             self._tops.append(self._tops[-1] + self._height + before.below + row.above)
         bottom = self._tops[-1] + self._height + rows[-1].below
@@ -74,11 +62,11 @@ class Tiles:
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, across), ylim=(down, 0), autoscale_on=False)
         self.axes.set_axis_off()
         self.text(_MARGIN, _MARGIN, heading, fontsize=10, va="top", parse_math=False)
-        if note:
-            self.text(_MARGIN, bottom + _MARGIN, small, fontsize=8, va="top", color=QUIET)
-        for i, row in enumerate(rows):
-            if row.label:
-                self._label(i, row.label)
+        self.text(_MARGIN, bottom + _MARGIN, small, fontsize=8, va="top", color=QUIET)
+        turned = {"fontsize": 8} if left else {"fontsize": 8.5, "rotation": 90, "multialignment": "center"}
+        for row, top in zip(rows, self._tops, strict=True):
+            at = self._left - (0.06 if left else 0.04), top + self._height / 2
+            self.text(*at, row.label, ha="right", va="center", parse_math=False, **turned)
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
         """A text at a place in inches from the left and from the top."""
@@ -86,10 +74,7 @@ class Tiles:
 
     def image(self, row: int, column: int, image_hwc: np.ndarray) -> None:
         """An image on the [0, 1] scale; values outside are drawn as black or white."""
-        if image_hwc.shape[-1] == 1:
-            self._draw(row, column, image_hwc[..., 0], cmap="gray", vmin=0, vmax=1)
-        else:
-            self._draw(row, column, np.clip(image_hwc, 0, 1))
+        self._draw(row, column, np.clip(image_hwc, 0, 1), cmap="gray", vmin=0, vmax=1)
 
     def map(self, row: int, column: int, z_hwc: np.ma.MaskedArray, limit: float, why_empty: str) -> None:
         """A map from -limit (blue) to limit (red), or, where all is masked, why there is none."""
@@ -97,10 +82,9 @@ class Tiles:
             left, right, bottom, top = self._extent(row, column)
             dotted: dict[str, Any] = {"fill": False, "edgecolor": QUIET, "linestyle": ":", "linewidth": 0.8}
             self.axes.add_patch(Rectangle((left, top), right - left, bottom - top, **dotted))
-            middle = (left + right) / 2, (top + bottom) / 2
-            self.text(*middle, why_empty, ha="center", va="center", color=QUIET)
+            self.text((left + right) / 2, (top + bottom) / 2, why_empty, ha="center", va="center", color=QUIET)
         elif z_hwc.shape[-1] == 1:
-            self._draw(row, column, z_hwc[..., 0], cmap=DIVERGING, vmin=-limit, vmax=limit)
+            self._draw(row, column, z_hwc, cmap=DIVERGING, vmin=-limit, vmax=limit)
         else:
             self._draw(row, column, np.clip(0.5 + z_hwc.filled() / (2 * limit), 0, 1))
 
@@ -131,8 +115,7 @@ class Tiles:
     def below(self, row: int, column: int, text: str, **style: Any) -> None:
         """A caption."""
         left, right, bottom, _ = self._extent(row, column)
-        style = {"ha": "center", "va": "top", "parse_math": False} | style
-        self.text((left + right) / 2, bottom + 0.03, text, **style)
+        self.text((left + right) / 2, bottom + 0.03, text, ha="center", va="top", parse_math=False, **style)
 
     def scale(
         self, rows: Sequence[int], columns: int, limit: float, channels: int, unit: str = "standard errors"
@@ -153,14 +136,6 @@ class Tiles:
             self.text(left + _SCALE_WIDTH + 0.03, middle - share * reach, text, va="center", fontsize=6.5)
         self.text(left + 0.42, middle, unit, rotation=90, va="center", fontsize=7)
 
-    def _label(self, row: int, text: str) -> None:
-        middle = self._tops[row] + self._height / 2
-        if self._horizontal:
-            self.text(self._left - 0.06, middle, text, ha="right", va="center", fontsize=8, parse_math=False)
-        else:
-            style = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 8.5, "multialignment": "center"}
-            self.text(self._left - 0.04, middle, text, parse_math=False, **style)
-
     def _extent(self, row: int, column: int) -> tuple[float, float, float, float]:
         """(left, right, bottom, top) of a picture, in inches from the upper left corner."""
         left = self._left + column * (self._width + 0.05)
@@ -174,7 +149,7 @@ def edges(inside_hw: np.ndarray) -> np.ndarray:
     """The edges between pixels inside and outside: lines [n, 2, 2] from (x, y) to (x, y); pixels are unit squares."""
     padded = np.pad(inside_hw, 1)
     y, x = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
-    horizontal = np.stack([np.stack([x, y], -1), np.stack([x + 1, y], -1)], axis=1)
+    horizontal = np.transpose([[x, y], [x + 1, y]], (2, 0, 1))
     y, x = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
-    vertical = np.stack([np.stack([x, y], -1), np.stack([x, y + 1], -1)], axis=1)
+    vertical = np.transpose([[x, y], [x, y + 1]], (2, 0, 1))
     return np.concatenate([horizontal, vertical]).astype(float)

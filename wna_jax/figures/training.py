@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy import special
 
-from wna_jax.figures.parts import QUIET, sheet
+from wna_jax.figures.parts import QUIET, head, legend_below, panel_sheet, sheet
 from wna_jax.figures.pictures import Panel, panels
 from wna_jax.statistics import SeedMean, log_odds
 
@@ -18,27 +18,21 @@ _COLOURS = {"train": "#c8553d", "validation": "#2f6db5"}
 def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int, title: str) -> Figure:
     """Loss and accuracy by epoch, on the training images while the network learns, and on the validation images.
 
-    Args:
-        history: a row per epoch: train_loss, train_accuracy, validation_loss, validation_accuracy.
-        best_epoch: the epoch whose parameters were kept, from 1 on.
-        title: what was trained.
+    `history` has a row per epoch: train_loss, train_accuracy, validation_loss, validation_accuracy. The parameters of
+    `best_epoch`, counted from 1 on, were kept.
     """
-    figure = sheet(8.4, 3.4, title)
+    figure, axes = panel_sheet(2, 2, (4.2, 3.4), (0, 0), title)
     epochs = np.arange(1, len(history) + 1)
-    for ax, measure in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for ax, measure in zip(axes.flat, ("loss", "accuracy"), strict=True):
         for split, colour in _COLOURS.items():
             values = [row.get(f"{split}_{measure}", np.nan) for row in history]
             ax.plot(epochs, values, "o-", markersize=3, linewidth=1.3, color=colour, label=split)
         ax.axvline(best_epoch, color=QUIET, linewidth=0.8, linestyle=":", label="kept: best on validation")
-        ax.set_title(measure + (", nats" if measure == "loss" else ""), loc="left", fontsize=9)
+        head(ax, measure + (", nats" if measure == "loss" else ""), 9, 8)
         ax.set_xlabel("epoch", fontsize=8)
         ax.set_xlim(0.5, len(history) + 0.5)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.tick_params(labelsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.legend(
-        handles=ax.get_legend_handles_labels()[0], loc="outside lower left", ncols=3, fontsize=7, frameon=False
-    )
+    legend_below(figure, 3)
     return figure
 
 
@@ -47,12 +41,7 @@ def surest_answers(
 ) -> Figure:
     """The images that a classifier is surest of (by `log_odds`): right ones, also per class, and wrong ones.
 
-    Args:
-        images_u8: [n, H, W, C].
-        labels: their true classes, [n].
-        logits: [n, K].
-        class_names: K names.
-        what: the classifier, for the title.
+    For images [n, H, W, C], their true classes [n] and logits [n, K]; `what` is the classifier, for the title.
     """
     answers, sure = logits.argmax(axis=1), log_odds(logits)
     surest = np.argsort(-sure)
@@ -72,10 +61,8 @@ def surest_answers(
         "wrong,\nthe surest": [panel(i) for i in wrong[:_SHOWN]],
         "wrong,\nnext to those": [panel(i) for i in wrong[_SHOWN : 2 * _SHOWN]],
     }
-    title = (
-        f"The surest answers of {what}: {len(right):,} right and {len(wrong):,} wrong of {len(labels):,} test images"
-    )
-    return panels({label: row for label, row in rows.items() if any(row)}, title)
+    counts = f"{len(right):,} right and {len(wrong):,} wrong of {len(labels):,} test images"
+    return panels({label: row for label, row in rows.items() if any(row)}, f"The surest answers of {what}: {counts}")
 
 
 def seed_means(
@@ -83,10 +70,7 @@ def seed_means(
 ) -> Figure:
     """One panel per measure and one row per setting: a point per seed, the mean with its interval, published values.
 
-    Args:
-        columns: by measure, by setting.
-        title: what was done.
-        published: values that others published, by measure, by setting; drawn hollow.
+    The means, and what others published (drawn hollow), are given by measure, then by setting.
     """
     names = list(next(iter(columns.values())))
     legend = (
@@ -96,23 +80,23 @@ def seed_means(
     figure = sheet(3.2 * len(columns) + 2.2, 0.3 * len(names) + 1.6, title, legend)
     axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for ax, (measure, rows) in zip(axes, columns.items(), strict=True):
+        others = published.get(measure, {})
         for place, name in enumerate(names):
             of = rows[name]
             ax.plot([of.low, of.high], [place, place], color="#2f6db5", linewidth=4, alpha=0.3, solid_capstyle="butt")
             ax.plot(of.mean, place, "|", color="#2f6db5", markersize=11, markeredgewidth=1.8)
             ax.plot(of.values, [place] * len(of.values), "o", color="#2f6db5", markersize=3.5)
             ax.annotate(f"{of.mean:.4f}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=7)
-            if name in published.get(measure, {}):
-                ax.plot(published[measure][name], place, "D", color="#c8553d", markerfacecolor="white", markersize=5)
-        shown = [value for of in rows.values() for value in of.values] + list(published.get(measure, {}).values())
+            if name in others:
+                ax.plot(others[name], place, "D", color="#c8553d", markerfacecolor="white", markersize=5)
+        shown = [*others.values(), *(value for of in rows.values() for value in of.values)]
         margin = 0.15 * (max(shown) - min(shown)) + 1e-3
         ax.set_xlim(min(shown) - margin, max(shown) + margin)
-        ax.set_title(measure, loc="left", fontsize=9)
+        head(ax, measure, 9, 7)
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.tick_params(labelsize=7)
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="x", linewidth=0.4, color="#dddddd")
-        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.spines["left"].set_visible(False)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     return figure

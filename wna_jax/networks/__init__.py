@@ -1,6 +1,6 @@
 """Networks: the models of the registry, their training and checkpoints, and the units of their layers."""
 
 from wna_jax.networks.models import NAMES, create, initial_parameters, untrained
-from wna_jax.networks.network import Network, Parameters
+from wna_jax.networks.network import PRECISIONS, Network, Parameters
 
-__all__ = ["NAMES", "Network", "Parameters", "create", "initial_parameters", "untrained"]
+__all__ = ["NAMES", "PRECISIONS", "Network", "Parameters", "create", "initial_parameters", "untrained"]

@@ -27,13 +27,11 @@ from wna_jax.runs.errors import unknown_name
 
 Transform = Callable[[jax.Array, jax.Array], jax.Array]
 """A key and an image [H, W, C] on the [0, 1] scale -> an image of the same shape and scale."""
+Real = jax.Array | float
 
 NAMES = ("flip", "shift", "rotation", "zoom", "shear", "brightness", "blur")
-_AFFINE = {  # the argument of `affine`, its smallest and its largest value
-    "rotation": ("angle", -15.0, 15.0),
-    "zoom": ("scale", 0.75, 1.25),
-    "shear": ("shear", -0.2, 0.2),
-}
+_AFFINE = {"rotation": ("angle", -15.0, 15.0), "zoom": ("scale", 0.75, 1.25), "shear": ("shear", -0.2, 0.2)}
+"""The argument of `affine`, its smallest and its largest value."""
 
 
 def augmenter(text: str) -> Transform:
@@ -68,24 +66,13 @@ def augmenter(text: str) -> Transform:
 
 
 def affine(
-    images: jax.Array,
-    scale: jax.Array | float = 1.0,
-    angle: jax.Array | float = 0.0,
-    down: jax.Array | float = 0.0,
-    right: jax.Array | float = 0.0,
-    shear: jax.Array | float = 0.0,
+    images: jax.Array, scale: Real = 1.0, angle: Real = 0.0, down: Real = 0.0, right: Real = 0.0, shear: Real = 0.0
 ) -> jax.Array:
     """Images [n, H, W, C] sheared, rotated and scaled about their centre, then moved, on a black background.
 
-    Interpolation is bilinear. At scale 1/2 each pixel is the mean of four, as in OpenCV's bilinear resizing.
-
-    Args:
-        images: on the [0, 1] scale.
-        scale: 1/2 halves the size of everything in the image.
-        angle: in degrees, anticlockwise.
-        down: pixels.
-        right: pixels.
-        shear: how far a row moves to the right, as a fraction of its distance below the centre.
+    The angle is in degrees, anticlockwise, and `down` and `right` are pixels; the shear is how far a row moves to the
+    right, as a fraction of its distance below the centre. Interpolation is bilinear. At scale 1/2, which halves the
+    size of everything, each pixel is the mean of four, as in OpenCV's bilinear resizing.
     """
     height, width = images.shape[1:3]
     turn = jnp.deg2rad(jnp.float32(angle))
@@ -101,18 +88,15 @@ def affine(
     return jax.vmap(jax.vmap(warp, in_axes=-1, out_axes=-1))(images)
 
 
-def gaussian_blur(image: jax.Array, deviation: jax.Array | float, reach: int = 2) -> jax.Array:
-    """An image [H, W, C] convolved with a Gaussian of (2 reach + 1)^2 pixels; beyond the border its pixels repeat.
+def gaussian_blur(image: jax.Array, deviation: Real) -> jax.Array:
+    """An image [H, W, C] convolved with a Gaussian in a window of 5x5 pixels; beyond the border its pixels repeat.
 
-    Args:
-        image: on any scale.
-        deviation: the Gaussian's standard deviation in pixels, above 0.
-        reach: 2 for a window of 5x5 pixels.
+    The deviation is in pixels, and above 0.
     """
     height, width, _ = image.shape
-    offsets = jnp.arange(-reach, reach + 1, dtype=jnp.float32)
+    offsets = jnp.arange(-2, 3, dtype=jnp.float32)
     weights = jax.nn.softmax(-(offsets**2) / (2 * jnp.float32(deviation) ** 2))
-    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    padded = jnp.pad(image, ((2, 2), (2, 2), (0, 0)), mode="edge")
     rows = sum(weight * padded[i : i + height] for i, weight in enumerate(weights))
     return sum(weight * rows[:, j : j + width] for j, weight in enumerate(weights))
 

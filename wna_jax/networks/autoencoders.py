@@ -5,10 +5,9 @@ compare it with. `linear_probe` measures what the codes reveal of the classes, w
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +18,8 @@ from jax.tree_util import register_dataclass
 from wna_jax.data import Dataset
 from wna_jax.networks.models import generative, initialised
 from wna_jax.networks.network import Parameters
-from wna_jax.networks.training import Descent, Trained, TrainingSpec, descend, moved, to_unit_range
-from wna_jax.runs.accumulate import in_batches, map_over
+from wna_jax.networks.training import Descent, Figures, Step, Trained, TrainingSpec, descend, step_along, to_unit_range
+from wna_jax.runs.accumulate import map_over, sum_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report, silent
 
@@ -43,14 +42,9 @@ class DenoisingSpec(TrainingSpec):
 def default_spec(
     dataset: Dataset, model: str, seed: int = 0, epochs: int | None = None, noise_weight: float = 0.0
 ) -> TrainingSpec:
-    """The usual spec of an autoencoder: Adam at 1e-3 for 10 epochs, or for as many as make 100,000 images.
+    """The usual spec of one of `generative.NAMES`: Adam at 1e-3 for 10 epochs, or for as many as make 100,000 images.
 
-    Args:
-        dataset: what to train on.
-        model: one of `generative.NAMES`.
-        seed: of the training.
-        epochs: another number of epochs.
-        noise_weight: if above 0, of the noise that is to be removed.
+    A `noise_weight` above 0 is that of the noise that is to be removed.
     """
     if epochs is None:
         epochs = max(10, 100_000 // len(dataset.train.labels))
@@ -59,67 +53,34 @@ def default_spec(
 
 
 def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent, state_dir: Path | None = None) -> Trained:
-    """Trains an autoencoder of `generative.NAMES` by Adam at a constant rate.
+    """Trains an autoencoder of `generative.NAMES` by Adam at a constant rate; the arguments are as in `training.fit`.
 
     The loss is the cross-entropy of the pixels in [0, 1], summed over an image, and over its thumbnail if that is
     decoded too. A variational autoencoder adds the divergence of the code's distribution from N(0, 1), which makes the
     loss the negative evidence lower bound (Kingma & Welling 2014).
 
-    Args:
-        spec: what to train and how.
-        dataset: its `train` images; the error on the `validation` images chooses the epoch.
-        report: called every few steps with the batch's loss.
-        state_dir: as in `training.descend`.
-
-    Returns:
-        The parameters and their metrics: validation_mse is the mean squared error per pixel in [0, 1]; a row of
-        `epochs` has the training_mse (of at most 5,000 images) and validation_mse after the epoch.
+    The error on the `validation` images chooses the epoch: validation_mse is the mean squared error per pixel in
+    [0, 1]. A row of the metric `epochs` has this and the training_mse, of at most 5,000 images, after the epoch.
 
     Raises:
         InputError: the model does not exist, or training diverged.
     """
     module = generative.create(spec.model, dataset.image_shape)
-    key = jax.random.key(spec.seed)
-    parameters = initialised(module, key, jnp.zeros((1, *dataset.image_shape)))
     weight = spec.noise_weight if isinstance(spec, DenoisingSpec) else 0.0
     step = _step_of(module, spec.peak_learning_rate, weight)
-    train = jnp.asarray(dataset.train.images)
+    parameters = initialised(module, jax.random.key(spec.seed), jnp.zeros((1, *dataset.image_shape)))
+    start = Descent(parameters, optax.adam(spec.peak_learning_rate).init(parameters))
     splits = {"training_mse": dataset.train.images[:5000], "validation_mse": dataset.validation.images}
 
-    def judge(parameters: Parameters) -> tuple[Parameters, dict[str, float]]:
-        errors = {name: _reconstruction_error(module, parameters, images, weight) for name, images in splits.items()}
-        return parameters, errors
+    def mean_square_error(parameters: Parameters, images: np.ndarray) -> float:
+        of_batch = functools.partial(_square_errors, module, weight, parameters)
+        return float(sum_over(of_batch, (images, np.arange(len(images), dtype=np.uint32)), _BATCH)) / images.size
 
-    trained = descend(
-        spec,
-        len(dataset.train.labels),
-        Descent(parameters, optax.adam(spec.peak_learning_rate).init(parameters)),
-        lambda parameters, state, batch, index: step(parameters, state, train, batch, key, np.uint32(index - 1)),
-        judge,
-        lambda row: -row["validation_mse"],
-        report,
-        state_dir,
-    )
-    metrics = {
-        "validation_mse": trained.history[trained.best_epoch]["validation_mse"],
-        "best_epoch": trained.best_epoch + 1,
-        "training_seconds": round(trained.seconds, 2),
-        "epochs": trained.history,
-    }
-    return Trained(jax.tree.map(np.asarray, trained.best), metrics)
+    def judge(parameters: Parameters) -> tuple[Parameters, Figures]:
+        return parameters, {name: mean_square_error(parameters, images) for name, images in splits.items()}
 
-
-class Coder(Protocol):
-    """Turns images into codes and codes into images."""
-
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        """Images [n, H, W, C] in [0, 1] -> codes [n, d]."""
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Codes [n, d] -> images [n, H, W, C] in [0, 1]."""
-
-    def decode_thumbnail(self, codes: np.ndarray) -> np.ndarray | None:
-        """Codes [n, d] -> small images [n, h, h, C] in [0, 1], if the coder has them."""
+    trained = descend(spec, dataset.train, start, step, judge, lambda row: -row["validation_mse"], report, state_dir)
+    return trained.result({}, "validation_mse")
 
 
 @register_dataclass
@@ -175,6 +136,10 @@ class PrincipalComponents:
         """There are no thumbnails."""
 
 
+Coder = Autoencoder | PrincipalComponents
+"""Turns images into codes and codes into images."""
+
+
 def linear_probe(train_codes: np.ndarray, train_labels: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """The class that multinomial logistic regression on standardised training codes gives each code, [n]."""
     from sklearn.linear_model import LogisticRegression  # here, since it takes long to import
@@ -194,34 +159,21 @@ def thumbnails(images: jax.Array, side: int) -> jax.Array:
     return jax.image.resize(images, (len(images), side, side, images.shape[-1]), "linear")
 
 
-def _reconstruction_error(
-    module: generative.DenseAutoencoder, parameters: Parameters, images_u8: np.ndarray, weight: float
-) -> float:
-    """Mean squared error per pixel in [0, 1] of the reconstructions of images that are shown with noise of a weight."""
-    sums = [
-        float(_square_errors(module, weight, parameters, batch, np.uint32(i * _BATCH)))
-        for i, batch in enumerate(in_batches(images_u8, _BATCH))
-    ]
-    return sum(sums) / images_u8.size
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _square_errors(
-    module: generative.DenseAutoencoder, weight: float, parameters: Parameters, images_u8: jax.Array, seed: jax.Array
+    module: generative.DenseAutoencoder, weight: float, parameters: Parameters, images_u8: jax.Array, seeds: jax.Array
 ) -> jax.Array:
+    """The summed square errors of the reconstructions of images that are shown with noise, of the first one's seed."""
     images = to_unit_range(images_u8)
-    rebuilt = jax.nn.sigmoid(module.apply({"params": parameters}, noisy(images, weight, jax.random.key(seed))))
+    rebuilt = jax.nn.sigmoid(module.apply({"params": parameters}, noisy(images, weight, jax.random.key(seeds[0]))))
     return jnp.square(rebuilt - images).sum()
 
 
 @functools.lru_cache(maxsize=16)
-def _step_of(
-    module: generative.DenseAutoencoder, learning_rate: float, weight: float
-) -> Callable[..., tuple[Parameters, Any, dict[str, jax.Array]]]:
+def _step_of(module: generative.DenseAutoencoder, learning_rate: float, weight: float) -> Step:
     """The jitted step of a kind of training; trainings that differ in seed or data alone share the compiled program."""
-    optimiser = optax.adam(learning_rate)
 
-    def loss_of(parameters: Parameters, images: jax.Array, key: jax.Array) -> jax.Array:
+    def loss_and_figures(parameters: Parameters, images: jax.Array, _: jax.Array, key: jax.Array) -> tuple:
         apply = functools.partial(module.apply, {"params": parameters})
         mean, log_variance = apply(noisy(images, weight, jax.random.fold_in(key, 1)), method="encode")
         code = mean
@@ -233,14 +185,7 @@ def _step_of(
             loss += optax.sigmoid_binary_cross_entropy(small, thumbnails(images, module.thumbnail)).sum()
         if module.variational:
             loss += jnp.sum(jnp.exp(log_variance) + mean**2 - 1 - log_variance) / 2
-        return loss / len(images)
+        mean_loss = loss / len(images)
+        return mean_loss, {"loss": mean_loss}
 
-    @jax.jit
-    def step(
-        parameters: Parameters, state: Any, train: jax.Array, batch: jax.Array, seed_key: jax.Array, index: jax.Array
-    ) -> tuple[Parameters, Any, dict[str, jax.Array]]:
-        key = jax.random.fold_in(seed_key, index)
-        loss, gradient = jax.value_and_grad(loss_of)(parameters, to_unit_range(train[batch]), key)
-        return *moved(optimiser, parameters, state, gradient), {"loss": loss}
-
-    return step
+    return step_along(loss_and_figures, optax.adam(learning_rate), first=0)

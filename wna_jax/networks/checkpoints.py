@@ -69,20 +69,10 @@ def load_or_train(
     report: Report = silent,
     train: Callable[[TrainingSpec, Dataset, Report, Path | None], Trained] = fit,
 ) -> tuple[Trained, bool]:
-    """Loads the checkpoint of a spec, or trains and saves one if there is none.
+    """The result of a training, and whether it was loaded: from the checkpoint of its spec, or else trained and saved.
 
-    An interrupted training resumes after its last complete epoch.
-
-    Args:
-        spec: what to train and how.
-        dataset: the data set that the spec names.
-        directory: of all checkpoints; each spec has a folder in it.
-        retrain: train again, and replace the checkpoint.
-        report: progress of the training.
-        train: the training, given a directory for its state (or None); by default that of classifiers.
-
-    Returns:
-        The trained parameters and their metrics, and whether they were loaded.
+    Each spec has a folder in the directory; `retrain` replaces what is there. An interrupted training resumes after its
+    last complete epoch, from the state in a directory that `train` is given (or None, and then keeps none).
 
     Raises:
         InputError: as in `restore` and `train`; or the directory cannot be written, which is checked before training.

@@ -4,25 +4,21 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from wna_jax.data import Dataset
 
+Images = Float[np.ndarray, "n H W C"]
 HELD_OUT = 1000
 """At most as many validation images measure a generator's distance during training."""
 
 
-def sliced_wasserstein(first: np.ndarray, second: np.ndarray, directions: int = 512, seed: int = 0) -> float:
+def sliced_wasserstein(first: Images, second: Images, directions: int = 512, seed: int = 0) -> float:
     """Sliced Wasserstein distance of two sets of images (Rabin et al. 2012), in units of pixel intensity.
 
     SW^2 = mean over directions u of mean_i (a_(i) - b_(i))^2, with a_(i) and b_(i) the sorted projections of the sets
     on u, which is drawn from N(0, 1) for each pixel, divided by the square root of their number. Sets that differ by a
     constant c in all pixels are about c apart. Two samples of one distribution are not at 0: compare with that.
-
-    Args:
-        first: images [n, H, W, C].
-        second: as many.
-        directions: how many.
-        seed: of the directions.
     """
     pixels = first[0].size
     projection = np.random.default_rng(seed).standard_normal((pixels, directions), np.float32)
@@ -31,19 +27,18 @@ def sliced_wasserstein(first: np.ndarray, second: np.ndarray, directions: int = 
 
 
 def repeated_distances(
-    draws: Mapping[str, Callable[[int], np.ndarray]], images: np.ndarray, repeats: int = 5
+    draws: Mapping[str, Callable[[int], Images]], images: Images, repeats: int = 5
 ) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation of the sliced Wasserstein distance of several kinds of images from given ones.
 
-    Args:
-        draws: by kind, number of the draw -> images, as many as are compared with.
-        images: the images [n, H, W, C] to compare with.
-        repeats: draws of each kind, with directions of their own.
+    Draw number i of a kind has as many images as are compared with, and directions of its own.
     """
-    found = {
-        kind: [sliced_wasserstein(draw(i), images, seed=i) for i in range(repeats)] for kind, draw in draws.items()
-    }
-    return {kind: (float(np.mean(values)), float(np.std(values, ddof=1))) for kind, values in found.items()}
+
+    def over_draws(draw: Callable[[int], Images]) -> tuple[float, float]:
+        values = [sliced_wasserstein(draw(i), images, seed=i) for i in range(repeats)]
+        return float(np.mean(values)), float(np.std(values, ddof=1))
+
+    return {kind: over_draws(draw) for kind, draw in draws.items()}
 
 
 def distance_of_training_images(dataset: Dataset) -> float:
@@ -55,18 +50,15 @@ def distance_of_training_images(dataset: Dataset) -> float:
 
 
 class Confident(NamedTuple):
-    """The images that a classifier is sure of."""
+    """The share of images that a classifier is sure of, how many are called each class, and how many classes any is."""
 
     confident: float
-    """Their share of all images."""
     counts: list[int]
-    """How many of them are called each class, [K]."""
     classes_present: int
-    """The number of classes that any of them is called."""
 
 
-def confident_answers(probabilities: np.ndarray, threshold: float = 0.9) -> Confident:
-    """Counts the images whose largest class probability, of probabilities [n, K], exceeds a threshold."""
+def confident_answers(probabilities: Float[np.ndarray, "n K"], threshold: float = 0.9) -> Confident:
+    """Counts the images whose largest class probability exceeds a threshold."""
     sure = probabilities.max(axis=1) > threshold
     counts = np.bincount(probabilities.argmax(axis=1)[sure], minlength=probabilities.shape[1])
     return Confident(float(sure.mean()), counts.tolist(), int((counts > 0).sum()))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import register_dataclass
+from jaxtyping import Float
 
 from wna_jax.data import Dataset
 from wna_jax.networks.gan_scores import HELD_OUT, sliced_wasserstein
@@ -23,7 +24,7 @@ from wna_jax.networks.models import initialised
 from wna_jax.networks.models.generative import ConvolutionalDecoder, ConvolutionalEncoder
 from wna_jax.networks.models.layers import fold_statistics
 from wna_jax.networks.network import Parameters
-from wna_jax.networks.training import moved, to_unit_range
+from wna_jax.networks.training import check_positive, moved, to_unit_range
 from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
@@ -40,30 +41,28 @@ _BATCH = 250
 
 @dataclass(frozen=True)
 class AdversarialSpec:
-    """Everything that determines the training of a GAN, except for its length."""
+    """Everything that determines the training of a GAN on data of a fingerprint, except for its length.
+
+    `batch_size` counts the real images of a step; as many are generated. Rate and momentum are those of Adam, for both
+    networks; with a `beta1` of .9, the usual value, the two oscillate (arXiv 1511.06434). `width` is the number of
+    channels at half the image's size; each further halving doubles them. Images are generated from an exponential
+    average of the generator's parameters, whose decay is `averaging`.
+    """
 
     dataset: str
     fingerprint: str
-    """Of the data."""
     seed: int = 0
     batch_size: int = 64
-    """Real images per step; as many are generated."""
     learning_rate: float = 4e-4
-    """Adam's, for both networks."""
     beta1: float = 0.5
-    """Adam's momentum, for both networks; with .9, the usual value, the two oscillate (arXiv 1511.06434)."""
     beta2: float = 0.999
     width: int = 32
-    """Channels at half the image's size; each further halving doubles them."""
     code_size: int = 64
     averaging: float = 0.999
-    """Decay of the exponential average of the generator's parameters, from which images are generated."""
 
     def __post_init__(self) -> None:
         """Validates the fields."""
-        for name in ("batch_size", "learning_rate", "width", "code_size"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        check_positive(self, "batch_size", "learning_rate", "width", "code_size")
         for name in ("beta1", "beta2", "averaging"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be from 0 to below 1")
@@ -83,24 +82,17 @@ class Players(NamedTuple):
     discriminator_state: Any
 
 
-class Look(NamedTuple):
-    """The generator's images after some steps."""
-
-    steps: np.ndarray
-    distance: np.ndarray
-    """From the validation images, []."""
-    images: np.ndarray
+Look = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""The number of steps, the distance of generated from validation images, and some generated images."""
 
 
 class Course(NamedTuple):
-    """The state of a training after some steps, with its past."""
+    """A training after some steps, with the losses [2] of each, and looks after 0, 64, 128, 256, ... steps."""
 
     steps: int
     players: Players
     losses: list[jax.Array]
-    """Of discriminator and generator, in nats: [2] per step."""
     looks: list[Look]
-    """After 0, 64, 128, 256, ... steps."""
 
     def state(self) -> State:
         """As it is stored."""
@@ -124,18 +116,19 @@ class Generator:
 
 
 class Trained(NamedTuple):
-    """A trained GAN, and how it came to be."""
+    """A trained GAN, and how it came to be.
+
+    `generate` has the averaged parameters. `losses` are those of discriminator and generator, in nats. After 0, 64,
+    128, 256, ... steps and at the end, `snapshots` are images of the same 12 codes, [12, H, W, C] in [0, 1], and
+    `distances` are the `sliced_wasserstein` of generated from as many validation images, at most 1,000.
+    """
 
     generate: Generator
-    """With the averaged parameters."""
     players: Players
     steps: int
-    losses: np.ndarray
-    """Of discriminator and generator, in nats, [steps, 2]."""
+    losses: Float[np.ndarray, "steps 2"]
     snapshots: dict[int, np.ndarray]
-    """After 0, 64, 128, 256, ... steps and at the end: images of the same 12 codes, [12, H, W, C] in [0, 1]."""
     distances: dict[int, float]
-    """After as many steps: `sliced_wasserstein` of generated from as many validation images, at most 1,000."""
 
     @property
     def parameter_counts(self) -> dict[str, int]:
@@ -156,10 +149,8 @@ def networks(
     while min(sides) > 7 and not any(side % 2 for side in sides):
         halvings, sides = halvings + 1, [side // 2 for side in sides]
     if not halvings or min(sides) > 15:
-        height, width, _ = image_shape
-        raise InputError(
-            f"images of {width}x{height} cannot be halved down to 15 pixels or fewer: resize them, such as to 64x64"
-        )
+        size = f"{image_shape[1]}x{image_shape[0]}"
+        raise InputError(f"images of {size} cannot be halved down to 15 pixels or fewer: resize them, such as to 64x64")
     widths = tuple(spec.width * 2**i for i in range(halvings))
     return ConvolutionalDecoder(image_shape, widths, normalised=True), ConvolutionalEncoder(image_shape, widths, 1)
 
@@ -173,13 +164,8 @@ def fit(
     is softplus(-D(x)) + softplus(D(G(z))); then the generator's, against the updated D, is softplus(-D(G(z))). During
     training the generator is normalised by the statistics of its batch, for `Generator` by those of 512 codes.
 
-    Args:
-        spec: what to train and how.
-        dataset: its `train` images, and the `validation` images for the distances.
-        epochs: passes over the training images.
-        state_dir: where the state is kept. A run that was stopped, or is given more epochs, resumes from it, and ends
-            with the same bits.
-        report: called every few steps with both losses.
+    The state is kept in `state_dir`: a run that was stopped, or is given more epochs, resumes from it, and ends with
+    the same bits. `report` is called every few steps with both losses.
 
     Raises:
         InputError: too few images, images that cannot be halved, a state of another spec, or divergence.
@@ -190,12 +176,10 @@ def fit(
     steps_per_epoch = len(images) // spec.batch_size
     total = epochs * steps_per_epoch
     if not total:
-        raise InputError(
-            f"{dataset.name} has {len(images)} training images, which makes no batch of {spec.batch_size}: "
-            "add some, or take fewer real images in a step"
-        )
-    generator, discriminator = networks(spec, dataset.image_shape)
-    step, key, shown = _step_of(spec, generator, discriminator), jax.random.key(spec.seed), jnp.asarray(images)
+        problem = f"{dataset.name} has {len(images)} training images, which makes no batch of {spec.batch_size}"
+        raise InputError(f"{problem}: add some, or take fewer real images in a step")
+    generator, _ = networks(spec, dataset.image_shape)
+    step, key, shown = _step_of(spec, dataset.image_shape), jax.random.key(spec.seed), jnp.asarray(images)
     held_out = dataset.validation.images[:HELD_OUT] / np.float32(255)
 
     def generator_of(players: Players) -> Generator:
@@ -204,54 +188,43 @@ def fit(
     def look(steps: int, players: Players) -> Look:
         generate = generator_of(players)
         distance = sliced_wasserstein(generate(len(held_out), spec.seed), held_out)
-        return Look(np.asarray(steps), np.asarray(distance), generate(_SHOWN, spec.seed + 1))
-
-    def after_step(course: Course) -> Course:
-        epoch, i = divmod(course.steps, steps_per_epoch)
-        batch = _order(spec.seed, epoch, len(images))[i * spec.batch_size : (i + 1) * spec.batch_size]
-        players, losses = step(course.players, shown, batch, key, np.uint32(course.steps))
-        done = course.steps + 1
-        looked = [look(done, players)] if done >= _FIRST_LOOK and done.bit_count() == 1 else []
-        return Course(done, players, [*course.losses, losses], [*course.looks, *looked])
+        return np.asarray(steps), np.asarray(distance), generate(_SHOWN, spec.seed + 1)
 
     with contextlib.ExitStack() as stack:
-        players = _start(spec, generator, discriminator)
+        players = _start(spec, dataset.image_shape)
         store = stack.enter_context(Store(state_dir, asdict(spec))) if state_dir else None
-        if store and (state := store.load(lambda looks: (players, 0, [Look(*[np.zeros(0)] * 3)] * looks))):
+        if store and (state := store.load(lambda looks: (players, 0, [(0, 0, 0)] * looks))):
             players, losses, looks = state.tree
             course = Course(state.step, players, list(losses), looks)
         else:
             course = Course(0, players, [], [look(0, players)])
         if course.steps > total:
-            raise InputError(
-                f"{state_dir} holds a run of {course.steps:,} steps, {epochs} epochs are {total:,}: ask for at least "
-                "as many, or give another output directory"
-            )
+            problem = f"{state_dir} holds a run of {course.steps:,} steps, {epochs} epochs are {total:,}"
+            raise InputError(f"{problem}: ask for at least as many, or give another output directory")
         if store:
             stack.callback(lambda: _save_if_sound(store, course))  # on any exit; `course` is always consistent
         while course.steps < total:
-            course = after_step(course)
-            if course.steps % _STEPS_PER_REPORT and course.steps < total:
+            epoch, i = divmod(course.steps, steps_per_epoch)
+            batch = _order(spec.seed, epoch, len(images))[i * spec.batch_size : (i + 1) * spec.batch_size]
+            players, loss = step(course.players, shown, batch, key, np.uint32(course.steps))
+            done = course.steps + 1
+            looked = [look(done, players)] if done >= _FIRST_LOOK and done.bit_count() == 1 else []
+            course = Course(done, players, [*course.losses, loss], [*course.looks, *looked])
+            if done % _STEPS_PER_REPORT and done < total:
                 continue
             recent = np.mean(course.losses[-_STEPS_PER_REPORT:], axis=0)
             if not np.isfinite(recent).all():
-                raise InputError(
-                    f"training diverged at step {course.steps}: a learning_rate of {spec.learning_rate} is too high "
-                    "here, give a lower one and another output directory"
-                )
+                problem = f"training diverged at step {done}: a learning_rate of {spec.learning_rate} is too high here"
+                raise InputError(f"{problem}, give a lower one and another output directory")
             if store:
                 store.save_now_and_then(course.state())
-            done, figures = course.steps * spec.batch_size, dict(zip(NETWORKS, map(float, recent), strict=True))
-            report(Progress("training the GAN", done, total * spec.batch_size, "images", figures))
-    looks = course.looks if course.looks[-1].steps == total else [*course.looks, look(total, course.players)]
-    return Trained(
-        generator_of(course.players),
-        jax.tree.map(np.asarray, course.players),
-        total,
-        np.asarray(course.losses),
-        {int(look.steps): look.images for look in looks},
-        {int(look.steps): float(look.distance) for look in looks},
-    )
+            seen, figures = done * spec.batch_size, dict(zip(NETWORKS, map(float, recent), strict=True))
+            report(Progress("training the GAN", seen, total * spec.batch_size, "images", figures))
+    looks = course.looks if course.looks[-1][0] == total else [*course.looks, look(total, course.players)]
+    snapshots = {int(steps): snapshot for steps, _, snapshot in looks}
+    distances = {int(steps): float(distance) for steps, distance, _ in looks}
+    players = jax.tree.map(np.asarray, course.players)
+    return Trained(generator_of(course.players), players, total, np.asarray(course.losses), snapshots, distances)
 
 
 @functools.lru_cache(maxsize=1)
@@ -259,45 +232,43 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(size).astype(np.int32)
 
 
-def _start(spec: AdversarialSpec, generator: ConvolutionalDecoder, discriminator: ConvolutionalEncoder) -> Players:
+def _save_if_sound(store: Store, course: Course) -> None:
+    if np.isfinite(course.losses[-1:]).all():
+        store.save(course.state())
+
+
+def _start(spec: AdversarialSpec, image_shape: tuple[int, int, int]) -> Players:
+    generator, discriminator = networks(spec, image_shape)
     keys, optimiser = jax.random.split(jax.random.key(spec.seed)), spec.optimiser()
     makes = initialised(generator, keys[0], jnp.zeros((1, spec.code_size)))
-    judges = initialised(discriminator, keys[1], jnp.zeros((1, *generator.image_shape)))
+    judges = initialised(discriminator, keys[1], jnp.zeros((1, *image_shape)))
     return Players(makes, judges, makes, optimiser.init(makes), optimiser.init(judges))
 
 
 @functools.lru_cache(maxsize=16)
-def _step_of(
-    spec: AdversarialSpec, generator: ConvolutionalDecoder, discriminator: ConvolutionalEncoder
-) -> Callable[..., tuple[Players, jax.Array]]:
+def _step_of(spec: AdversarialSpec, image_shape: tuple[int, int, int]) -> Callable[..., tuple[Players, jax.Array]]:
     """The jitted step, compiled once per spec and image shape."""
-    optimiser = spec.optimiser()
-
-    def judged(parameters: Parameters, shown: jax.Array) -> jax.Array:
-        return discriminator.apply({"params": parameters}, shown)
+    (generator, discriminator), optimiser = networks(spec, image_shape), spec.optimiser()
 
     def made(parameters: Parameters, codes: jax.Array) -> jax.Array:
         logits, _ = generator.apply({"params": parameters}, codes, mutable=["batch_statistics"])
         return jax.nn.sigmoid(logits)
 
     def discriminator_loss(parameters: Parameters, real: jax.Array, fake: jax.Array) -> jax.Array:
-        half = len(real)
-        logits = judged(parameters, jnp.concatenate([real, fake]))
-        return jax.nn.softplus(-logits[:half]).mean() + jax.nn.softplus(logits[half:]).mean()
+        logits = discriminator.apply({"params": parameters}, jnp.concatenate([real, fake]))
+        return jax.nn.softplus(-logits[: len(real)]).mean() + jax.nn.softplus(logits[len(real) :]).mean()
 
     def generator_loss(fake: jax.Array, parameters: Parameters) -> jax.Array:
-        return jax.nn.softplus(-judged(parameters, fake)).mean()
+        return jax.nn.softplus(-discriminator.apply({"params": parameters}, fake)).mean()
 
     @jax.jit
     def step(
         players: Players, images: jax.Array, batch: jax.Array, seed_key: jax.Array, index: jax.Array
     ) -> tuple[Players, jax.Array]:
-        key = jax.random.fold_in(seed_key, index)
-        codes = jax.random.normal(key, (spec.batch_size, spec.code_size))
+        codes = jax.random.normal(jax.random.fold_in(seed_key, index), (spec.batch_size, spec.code_size))
         fake, back_to_generator = jax.vjp(lambda parameters: made(parameters, codes), players.generator)
-        loss_d, gradient = jax.value_and_grad(discriminator_loss)(
-            players.discriminator, to_unit_range(images[batch]), fake
-        )
+        real = to_unit_range(images[batch])
+        loss_d, gradient = jax.value_and_grad(discriminator_loss)(players.discriminator, real, fake)
         judges, state_d = moved(optimiser, players.discriminator, players.discriminator_state, gradient)
         loss_g, back_to_images = jax.value_and_grad(generator_loss)(fake, judges)
         (gradient,) = back_to_generator(back_to_images)
@@ -320,8 +291,3 @@ def _folded(generator: ConvolutionalDecoder, spec: AdversarialSpec, parameters: 
 @functools.partial(jax.jit, static_argnums=0)
 def _decode(generator: ConvolutionalDecoder, parameters: Parameters, codes: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(generator.apply({"params": parameters}, codes))
-
-
-def _save_if_sound(store: Store, course: Course) -> None:
-    if np.isfinite(course.losses[-1:]).all():
-        store.save(course.state())

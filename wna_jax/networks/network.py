@@ -6,9 +6,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import register_dataclass
 
+PRECISIONS = ("float32", "bfloat16")
 Parameters = Any
 """The pytree that Linen keeps under "params"."""
 
@@ -25,10 +27,14 @@ class Network:
 
     module: nn.Module = field(metadata={"static": True})
     parameters: Parameters
+    precision: str = field(default="float32", metadata={"static": True})
+    """In which parameters and activations are held: one of `PRECISIONS`. Logits are float32 in either."""
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Images [n, H, W, C] -> logits [n, K]."""
-        return self.module.apply({"params": self.parameters}, images)
+        held = jax.tree.map(lambda leaf: jnp.asarray(leaf, self.precision), self.parameters)
+        logits = self.module.apply({"params": held}, images.astype(self.precision))
+        return logits.astype(jnp.float32)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,46 +29,56 @@ from wna_jax.runs.store import State, Store
 _EPOCHS = {"digits": 40, "mnist": 3, "fashion_mnist": 6}
 _EVALUATION_BATCH = 500
 _STEPS_PER_REPORT = 20
+Figures = dict[str, float]
+"""Losses, accuracies and their like, by name."""
+Step = Callable[..., tuple[Parameters, Any, dict[str, jax.Array]]]
+"""Parameters, optimiser state, training images and labels, the indices of a batch, random key of the training, number
+of the step from 0 on -> parameters and state after an update, and the batch's figures."""
 
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """Everything that determines the result of a training; it is stored with the parameters."""
+    """Everything that determines the result of a training; it is stored with the parameters.
+
+    With the `fingerprint` of the data, a checkpoint is never taken for one of other data under the same name. Each
+    training image is changed by the `augmentation`: one of `augmentation.NAMES`, several joined by "_", or None.
+    """
 
     dataset: str
     fingerprint: str
-    """Of the data, so that a checkpoint is never taken for one of other data under the same name."""
     model: str
     seed: int = 0
     epochs: int = 10
     batch_size: int = 128
     peak_learning_rate: float = 3e-3
     augmentation: str | None = None
-    """Random changes of each training image: one of `augmentation.NAMES`, several joined by "_", or None."""
 
     def __post_init__(self) -> None:
         """Validates the fields."""
-        for name in ("epochs", "batch_size", "peak_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be above 0")
+        check_positive(self, "epochs", "batch_size", "peak_learning_rate")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: it must be a whole number from 0 to 2^32 - 1")
         if self.augmentation is not None:
             augmenter(self.augmentation)
 
 
+def check_positive(spec: Any, *names: str) -> None:
+    """Raises an `InputError` for a field of a spec that is not above 0."""
+    for name in names:
+        if not getattr(spec, name) > 0:
+            raise InputError(f"{name} is {getattr(spec, name)}: it must be above 0")
+
+
 class Trained(NamedTuple):
-    """The result of a training."""
+    """The result of a training: parameters, which as NumPy arrays are not bound to any device, and JSON values.
+
+    A classifier's metrics are test_accuracy, test_loss, validation_accuracy, best_epoch (from 1), training_seconds and
+    `epochs`, a row per epoch. A row's train_loss and train_accuracy are means over the steps of the epoch, so they are
+    of the network while it learns, with dropout and augmentation.
+    """
 
     parameters: Parameters
-    """NumPy arrays, which are not bound to any device."""
     metrics: dict[str, Any]
-    """JSON values. A classifier's: test_accuracy, test_loss, validation_accuracy, best_epoch (from 1), training_seconds
-    and `epochs`, a row per epoch.
-
-    A row's train_loss and train_accuracy are means over the steps of the epoch, so they are of the network while it
-    learns, with dropout and augmentation.
-    """
 
 
 def default_epochs(dataset_name: str, model_name: str) -> int:
@@ -90,78 +101,51 @@ def to_unit_range(images_u8: jax.Array) -> jax.Array:
 
 def one_cycle(peak_learning_rate: float, steps: int) -> optax.GradientTransformation:
     """Adam under a cosine one-cycle schedule, which rises from peak / 25 for a quarter of the steps, and then falls."""
-    schedule = optax.cosine_onecycle_schedule(
-        steps, peak_learning_rate, pct_start=0.25, div_factor=25, final_div_factor=1e3
-    )
+    schedule = optax.cosine_onecycle_schedule(steps, peak_learning_rate, 0.25, div_factor=25, final_div_factor=1e3)
     return optax.adam(schedule)
 
 
 def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent, state_dir: Path | None = None) -> Trained:
-    """Trains a classifier by Adam on the cross-entropy, under a cosine one-cycle schedule.
+    """Trains a classifier by Adam on the cross-entropy (in nats), under a cosine one-cycle schedule.
 
     The parameters of the epoch with the best validation accuracy are kept; with these the test set is classified once,
-    at the end.
-
-    Args:
-        spec: what to train and how.
-        dataset: its `train`, `validation` and `test` splits are used.
-        report: called every few steps with the batch's loss and accuracy, and after each epoch also with
-            validation_loss and validation_accuracy.
-        state_dir: as in `descend`.
-
-    Returns:
-        The parameters and their metrics; accuracies are fractions, losses are in nats.
+    at the end. For `report` and `state_dir` see `descend`; after each epoch validation_loss and validation_accuracy are
+    reported too.
 
     Raises:
         InputError: the model does not exist or does not take such images, or training diverged.
     """
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
-    key = jax.random.key(spec.seed)
-    parameters = models.initial_parameters(module, key)
     size = len(dataset.train.labels)
     steps = spec.epochs * (size // min(spec.batch_size, size))
     step = _step_of(module, spec.peak_learning_rate, steps, spec.augmentation)
-    train = jax.tree.map(jnp.asarray, dataset.train)
+    parameters = models.initial_parameters(module, jax.random.key(spec.seed))
+    start = Descent(parameters, one_cycle(spec.peak_learning_rate, steps).init(parameters))
 
-    def judge(parameters: Parameters) -> tuple[Parameters, dict[str, float]]:
+    def judge(parameters: Parameters) -> tuple[Parameters, Figures]:
         evaluated = _with_statistics(module, parameters, dataset.train.images)
         validation = evaluate(Network(module, evaluated), dataset.validation)
         return evaluated, {f"validation_{name}": value for name, value in validation.items()}
 
-    trained = descend(
-        spec,
-        size,
-        Descent(parameters, one_cycle(spec.peak_learning_rate, steps).init(parameters)),
-        lambda parameters, state, batch, index: step(parameters, state, train, batch, key, np.uint32(index)),
-        judge,
-        lambda row: row["validation_accuracy"],
-        report,
-        state_dir,
-    )
-    best = trained.history[trained.best_epoch]
+    score = operator.itemgetter("validation_accuracy")
+    trained = descend(spec, dataset.train, start, step, judge, score, report, state_dir)
     test = evaluate(Network(module, trained.best), dataset.test)
-    metrics = {
-        "test_accuracy": test["accuracy"],
-        "test_loss": test["loss"],
-        "validation_accuracy": best["validation_accuracy"],
-        "best_epoch": trained.best_epoch + 1,
-        "training_seconds": round(trained.seconds, 2),
-        "epochs": trained.history,
-    }
-    return Trained(jax.tree.map(np.asarray, trained.best), metrics)
+    scores = {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
+    return trained.result(scores, "validation_accuracy")
 
 
 class Descent(NamedTuple):
-    """The state of a training after some whole epochs."""
+    """The state of a training after some whole epochs.
+
+    `best` is what the judge made of the parameters after the `best_epoch` (from 0 on) so far. A row of the `history`
+    has the means of an epoch's steps' figures, under train_ names, and the judge's figures.
+    """
 
     parameters: Parameters
     optimiser_state: Any
     best: Parameters = None
-    """What the judge made of the parameters after the best epoch so far."""
     best_epoch: int = -1
-    """From 0 on."""
-    history: Sequence[dict[str, float]] = ()
-    """A row per epoch: means of the steps' figures under train_ names, and the judge's figures."""
+    history: Sequence[Figures] = ()
     seconds: float = 0.0
 
     def state(self) -> State:
@@ -169,71 +153,84 @@ class Descent(NamedTuple):
         record = [self.best_epoch, self.history, self.seconds]
         return State(len(self.history), (self.parameters, self.optimiser_state, self.best), record)
 
+    def result(self, scores: Figures, judged_by: str) -> Trained:
+        """The best parameters, with some scores, the best epoch's figure of a name, and the course of the training."""
+        course = {
+            judged_by: self.history[self.best_epoch][judged_by],
+            "best_epoch": self.best_epoch + 1,
+            "training_seconds": round(self.seconds, 2),
+            "epochs": self.history,
+        }
+        return Trained(jax.tree.map(np.asarray, self.best), {**scores, **course})
+
 
 def descend(
     spec: TrainingSpec,
-    size: int,
+    train: Split,
     start: Descent,
-    step: Callable[[Parameters, Any, np.ndarray, int], tuple[Parameters, Any, dict[str, jax.Array]]],
-    judge: Callable[[Parameters], tuple[Parameters, dict[str, float]]],
-    score: Callable[[dict[str, float]], float],
+    step: Step,
+    judge: Callable[[Parameters], tuple[Parameters, Figures]],
+    score: Callable[[Figures], float],
     report: Report = silent,
     state_dir: Path | None = None,
 ) -> Descent:
     """The training loop of classifiers and autoencoders: every epoch is judged, and the best one's parameters are kept.
 
     An epoch is a permutation of the training images, determined by seed and epoch number, and cut into batches; the
-    last, incomplete batch is left out.
+    last, incomplete batch is left out. Every few steps the figures are reported.
 
     Args:
         spec: gives seed, epochs and batch_size, names the training in messages, and identifies its saved state.
-        size: the number of training images.
         start: the initial parameters and optimiser state.
-        step: parameters, optimiser state, indices of the batch's images, number of the step from 1 on -> the next
-            parameters and state, and the batch's figures, among them "loss".
+        step: such as `step_along` makes; one of its figures is "loss".
         judge: parameters -> parameters for evaluation, and the epoch's figures.
         score: a row of the history -> number; the first epoch with the largest is the best.
-        report: called every few steps with the figures.
         state_dir: the state is saved there after an epoch, if the last save is some seconds ago, and on an interrupt;
             a training of the same spec resumes from it. The caller deletes it.
 
     Raises:
         InputError: training diverged.
     """
+    size, key, on_device = len(train.labels), jax.random.key(spec.seed), jax.tree.map(jnp.asarray, train)
     batch_size = min(spec.batch_size, size)
     steps = size // batch_size
     images = spec.epochs * steps * batch_size
+    together = _steps_together(steps)
+    take = _one(step) if together == 1 else _in_a_scan(step)
 
-    def tell(done: int, figures: dict[str, float]) -> None:
+    def tell(done: int, figures: Figures) -> None:
         report(Progress(f"training {spec.model}", done * batch_size, images, "images", figures))
 
-    def one_more_epoch(course: Descent) -> tuple[Descent, dict[str, float]]:
+    def one_more_epoch(course: Descent) -> tuple[Descent, Figures]:
         """The training after the next epoch, and the figures at its end."""
         epoch, started = len(course.history), time.perf_counter()
         order = np.random.default_rng((spec.seed, epoch)).permutation(size).astype(np.int32)
         parameters, optimiser_state = course.parameters, course.optimiser_state
+        batches = order[: steps * batch_size].reshape(steps, batch_size)
+        numbers = np.arange(steps, dtype=np.uint32) + np.uint32(epoch * steps)
         of_steps: list[dict[str, jax.Array]] = []
-        for i in range(steps):
-            done, batch = epoch * steps + i + 1, order[i * batch_size : (i + 1) * batch_size]
-            parameters, optimiser_state, of_batch = step(parameters, optimiser_state, batch, done)
-            of_steps.append(of_batch)
-            if i + 1 == steps or done % _STEPS_PER_REPORT == 0:
-                figures = {name: float(value) for name, value in of_batch.items()}
-                if not np.isfinite(figures["loss"]):
-                    raise InputError(
-                        f"training of {spec.model} diverged in epoch {epoch + 1} (loss {figures['loss']}): a peak "
-                        f"learning rate of {spec.peak_learning_rate} is too high here, lower it"
-                    )
-                if i + 1 < steps:
-                    tell(done, figures)
+        for some in np.split(np.arange(steps), range(together, steps, together)):
+            parameters, optimiser_state, figures = take(
+                parameters, optimiser_state, on_device, batches[some], key, numbers[some]
+            )
+            of_steps.append(figures)
+            done = int(some[-1]) + 1
+            if done == steps or (epoch * steps + done) % _STEPS_PER_REPORT == 0:
+                latest = {name: float(value[-1]) for name, value in figures.items()}
+                if not np.isfinite(latest["loss"]):
+                    problem = f"training of {spec.model} diverged in epoch {epoch + 1} (loss {latest['loss']})"
+                    rate = f"a peak learning rate of {spec.peak_learning_rate}"
+                    raise InputError(f"{problem}: {rate} is too high here, lower it")
+                if done < steps:
+                    tell(epoch * steps + done, latest)
         judged, found = judge(parameters)
-        means = {name: np.mean(jax.device_get([row[name] for row in of_steps])) for name in figures}
+        means = {name: np.mean(np.concatenate(jax.device_get([row[name] for row in of_steps]))) for name in latest}
         history = [*course.history, {f"train_{name}": float(mean) for name, mean in means.items()} | found]
         best, best_epoch = course.best, course.best_epoch
         if best_epoch < 0 or score(history[-1]) > score(history[best_epoch]):
             best, best_epoch = judged, epoch
         seconds = course.seconds + time.perf_counter() - started
-        return Descent(parameters, optimiser_state, best, best_epoch, history, seconds), figures | found
+        return Descent(parameters, optimiser_state, best, best_epoch, history, seconds), latest | found
 
     course = start
     with contextlib.ExitStack() as stack:
@@ -253,57 +250,89 @@ def descend(
     return course
 
 
+def _steps_together(steps: int) -> int:
+    """Per dispatch: an accelerator takes a whole epoch; on a CPU, gradients of convolutions are slow in a scan."""
+    return 1 if jax.default_backend() == "cpu" else steps
+
+
+def _one(step: Step) -> Step:
+    """A step whose batch, number and figures have a first axis of one, as `_in_a_scan` takes and gives them."""
+
+    def take(parameters: Parameters, state: Any, train: Split, batches: Any, key: jax.Array, numbers: Any) -> Any:
+        *moved, figures = step(parameters, state, train, batches[0], key, numbers[0])
+        return *moved, {name: value[None] for name, value in figures.items()}
+
+    return take
+
+
+@functools.lru_cache(maxsize=16)
+def _in_a_scan(step: Step) -> Step:
+    """Several steps in one program: an accelerator does not wait for the host between them."""
+
+    @jax.jit
+    def take(parameters: Parameters, state: Any, train: Split, batches: Any, key: jax.Array, numbers: Any) -> Any:
+        def one(carry: Any, batch_and_number: Any) -> Any:
+            batch, number = batch_and_number
+            *moved, figures = step(*carry, train, batch, key, number)
+            return tuple(moved), figures
+
+        (parameters, state), figures = jax.lax.scan(one, (parameters, state), (batches, numbers))
+        return parameters, state, figures
+
+    return take
+
+
 def predict(network: Callable[[jax.Array], jax.Array], images: np.ndarray) -> np.ndarray:
     """The logits [n, K] of images [n, H, W, C] on the [0, 1] scale."""
     return map_over(lambda batch: compilation.call(network, batch), (images,), _EVALUATION_BATCH)
 
 
-def evaluate(network: Callable[[jax.Array], jax.Array], split: Split) -> dict[str, float]:
+def evaluate(network: Callable[[jax.Array], jax.Array], split: Split) -> Figures:
     """Accuracy (a fraction) and mean cross-entropy (nats) of a network on a split."""
-    correct, loss = sum_over(lambda *batch: _correct_and_loss(network, *batch), tuple(split), _EVALUATION_BATCH)
+    correct, loss = sum_over(lambda *batch: _judged(network, *batch), tuple(split), _EVALUATION_BATCH)
     return {"accuracy": int(correct) / len(split.labels), "loss": float(loss) / len(split.labels)}
 
 
 @compilation.jit
-def _correct_and_loss(
-    network: Callable[[jax.Array], jax.Array], images_u8: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    logits = network(to_unit_range(images_u8))
+def _judged(network: Callable[[jax.Array], jax.Array], images_u8: jax.Array, labels: jax.Array) -> Any:
+    return correct_and_loss(network(to_unit_range(images_u8)), labels)
+
+
+def correct_and_loss(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The number of right answers, and the sum of the cross-entropies, for logits [n, K]."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return (logits.argmax(axis=-1) == labels).sum(), losses.sum()
 
 
 @functools.lru_cache(maxsize=16)
-def _step_of(
-    module: nn.Module, peak_learning_rate: float, steps: int, augmentation: str | None
-) -> Callable[..., tuple[Parameters, Any, dict[str, jax.Array]]]:
-    """The jitted step of a kind of training; trainings that differ in seed or data alone share the compiled program.
-
-    Stepping stays a Python loop, since in a `lax.scan` the gradients of convolutions are far slower on a CPU.
-    """
-    optimiser = one_cycle(peak_learning_rate, steps)
+def _step_of(module: nn.Module, peak_learning_rate: float, steps: int, augmentation: str | None) -> Step:
+    """The jitted step of a kind of training; trainings that differ in seed or data alone share the compiled program."""
     augment = augmenter(augmentation) if augmentation else None
 
     def loss_and_figures(parameters: Parameters, images: jax.Array, labels: jax.Array, key: jax.Array) -> tuple:
-        logits, _ = module.apply(
-            {"params": parameters},
-            images,
-            rngs={"dropout": jax.random.fold_in(key, 0)},
-            mutable=["batch_statistics"],
-        )
+        if augment:
+            images = jax.vmap(augment)(jax.random.split(jax.random.fold_in(key, 1), len(images)), images)
+        rngs = {"dropout": jax.random.fold_in(key, 0)}
+        logits, _ = module.apply({"params": parameters}, images, rngs=rngs, mutable=["batch_statistics"])
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        accuracy = jnp.mean(logits.argmax(axis=-1) == labels)
-        return loss, {"loss": loss, "accuracy": accuracy}
+        return loss, {"loss": loss, "accuracy": jnp.mean(logits.argmax(axis=-1) == labels)}
+
+    return step_along(loss_and_figures, one_cycle(peak_learning_rate, steps))
+
+
+def step_along(loss_and_figures: Callable[..., tuple], optimiser: optax.GradientTransformation, first: int = 1) -> Step:
+    """The jitted step along a gradient: of (parameters, images in [0, 1], labels, random key) -> loss, figures.
+
+    The random key of a step is made of its number; that of the `first` is given.
+    """
 
     @jax.jit
     def step(
-        parameters: Parameters, state: Any, train: Split, batch: jax.Array, seed_key: jax.Array, index: jax.Array
+        parameters: Parameters, state: Any, train: Split, batch: jax.Array, seed_key: jax.Array, number: jax.Array
     ) -> tuple[Parameters, Any, dict[str, jax.Array]]:
-        key = jax.random.fold_in(seed_key, index)
-        shown = to_unit_range(train.images[batch])
-        if augment:
-            shown = jax.vmap(augment)(jax.random.split(jax.random.fold_in(key, 1), len(batch)), shown)
-        gradient, figures = jax.grad(loss_and_figures, has_aux=True)(parameters, shown, train.labels[batch], key)
+        key = jax.random.fold_in(seed_key, number + np.uint32(first))
+        images, labels = (array[batch] for array in train)
+        gradient, figures = jax.grad(loss_and_figures, has_aux=True)(parameters, to_unit_range(images), labels, key)
         return *moved(optimiser, parameters, state, gradient), figures
 
     return step

@@ -4,8 +4,8 @@ A layer is a Linen module inside the network, named by its path, such as conv1 o
 calls of their modules are intercepted on the way.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Float
 
+from wna_jax.networks.models.layers import max_pool
 from wna_jax.networks.network import Network
 from wna_jax.runs import compilation
 from wna_jax.runs.accumulate import sum_over
@@ -24,6 +25,8 @@ Activations = Callable[[jax.Array], jax.Array]
 """Images [n, H, W, C] -> activations [n, h, w, units] of a layer with positions, or [n, units]."""
 
 _BATCH = 500
+_CALLS = ("__call__", "pooled")
+"""The methods by which a network uses a layer."""
 
 
 class _Reached(Exception):  # noqa: N818 - ends the pass through the network, no error
@@ -41,7 +44,7 @@ def layer_names(network: Network, image_shape: tuple[int, ...] | None = None) ->
     def note(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         own = context.module
         inner = any(isinstance(each, nn.RNNCellBase) for each in (own, own.parent))
-        if context.method_name == "__call__" and own.path and not inner and not isinstance(own, nn.Dropout):
+        if context.method_name in _CALLS and own.path and not inner and not isinstance(own, nn.Dropout):
             names["/".join(own.path)] = None
         return next_function(*args, **kwargs)
 
@@ -53,15 +56,15 @@ def layer_names(network: Network, image_shape: tuple[int, ...] | None = None) ->
 def spatial_layers(network: Network) -> tuple[str, ...]:
     """Those of `layer_names` whose units form feature maps of more than one position."""
 
-    def shape(layer: str) -> tuple[int, ...]:
-        return jax.eval_shape(lambda images: layer_activations(network, layer)(images), _one_image(network)).shape
+    def is_spatial(layer: str) -> bool:
+        shape = jax.eval_shape(lambda images: layer_activations(network, layer)(images), _one_image(network)).shape
+        return len(shape) == 4 and shape[1] * shape[2] > 1
 
-    shapes = {layer: shape(layer) for layer in layer_names(network)}
-    return tuple(layer for layer, shape in shapes.items() if len(shape) == 4 and shape[1] * shape[2] > 1)
+    return tuple(filter(is_spatial, layer_names(network)))
 
 
-def first_kernels(network: Network, layer: str) -> np.ndarray | None:
-    """The kernels [units, h, w, C] of a layer that weighs pixels: the network's first, if it is a convolution."""
+def first_kernels(network: Network, layer: str) -> Float[np.ndarray, "units h w C"] | None:
+    """The kernels of a layer that weighs pixels: the network's first, if it is a convolution."""
     kernel = np.asarray(network.parameters.get(layer, {}).get("kernel", ()))
     return np.moveaxis(kernel, -1, 0) if kernel.ndim == 4 and layer == layer_names(network)[0] else None
 
@@ -82,9 +85,8 @@ def layer_activations(network: Network, layer: str) -> Activations:
 def stimulated(network: Network, layer: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """The network with a current injected into the units of one layer (microstimulation).
 
-    Returns:
-        images [n, H, W, C], current [units] (or [n, units], one per image) -> logits [n, K]. The current is added to a
-        unit's output before ReLU, at every position of a feature map, as if to its bias.
+    Images [n, H, W, C] and a current [units] (or [n, units], one per image) -> logits [n, K]. The current is added to a
+    unit's output before ReLU, at every position of a feature map, as if to its bias.
 
     Raises:
         InputError: no such layer, or a current for another number of units (when the function is used).
@@ -92,22 +94,22 @@ def stimulated(network: Network, layer: str) -> Callable[[jax.Array, jax.Array],
     return Partial(_stimulated, layer, network)
 
 
+def only(function: Callable[[jax.Array], jax.Array], numbers: Sequence[int]) -> Callable[[jax.Array], jax.Array]:
+    """A function of images that gives some of its answers only: of classes to choose between, or of some units."""
+    return Partial(_only, np.asarray(numbers), function)
+
+
+def _only(numbers: jax.Array, function: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+    return function(images)[..., numbers]
+
+
 def mean_activations(
     activations: Activations, images_nhwc: np.ndarray, labels: np.ndarray, num_classes: int, report: Report = silent
 ) -> Float[np.ma.MaskedArray, "K *positions units"]:
     """The mean activation of each unit at each position, over the images of each class.
 
-    Args:
-        activations: of a layer.
-        images_nhwc: uint8, or float32 on the [0, 1] scale.
-        labels: int [N].
-        num_classes: K.
-        report: progress, in images.
-
-    Returns:
-        [K, h, w, units] or [K, units]; a class without images is masked.
+    Images are uint8, or float32 on the [0, 1] scale. A class without images is masked.
     """
-
     sums = Partial(_activation_sums, activations, num_classes)
     total = sum_over(sums, (images_nhwc, labels), _BATCH, report, "activations")
     counts = np.ma.masked_equal(np.bincount(labels, minlength=num_classes), 0)
@@ -122,36 +124,39 @@ def _activation_sums(activations: Activations, num_classes: int, images: jax.Arr
 
 
 def _activations(layer: str, network: Network, images: jax.Array) -> jax.Array:
-    def stop(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        output = next_function(*args, **kwargs)
-        if _is(layer, context):
-            raise _Reached(output)
-        return output
+    def stop(output: jax.Array) -> NoReturn:
+        raise _Reached(output)
 
     try:
-        with nn.intercept_methods(stop):
-            network(images)
+        return _with_output_changed(layer, network, images, stop)
     except _Reached as reached:
         return nn.relu(reached.output)
-    raise unknown_name("layer", layer, layer_names(network, images.shape[1:]))
 
 
 def _stimulated(layer: str, network: Network, images: jax.Array, current: jax.Array) -> jax.Array:
-    found = False
-
-    def inject(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        nonlocal found
-        output = next_function(*args, **kwargs)
-        if not _is(layer, context):
-            return output
-        found = True
+    def inject(output: jax.Array) -> jax.Array:
         units = output.shape[-1]
         if current.shape not in ((units,), (len(output), units)):
             raise InputError(f"a current of shape {current.shape}: layer {layer} has {units} units")
         each = current.reshape(-1, *(1,) * (output.ndim - 2), units)
         return output + jnp.broadcast_to(each, output.shape)
 
-    with nn.intercept_methods(inject):
+    return _with_output_changed(layer, network, images, inject)
+
+
+def _with_output_changed(layer: str, network: Network, images: jax.Array, change: Callable) -> jax.Array:
+    found = False
+
+    def intercept(next_function: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        nonlocal found
+        if context.method_name not in _CALLS or "/".join(context.module.path) != layer:
+            return next_function(*args, **kwargs)
+        found = True
+        if context.method_name == "pooled":  # the units of a layer are those before pooling
+            return max_pool(context.module(*args))
+        return change(next_function(*args, **kwargs))
+
+    with nn.intercept_methods(intercept):
         answers = network(images)
     if not found:
         raise unknown_name("layer", layer, layer_names(network, images.shape[1:]))
@@ -160,7 +165,3 @@ def _stimulated(layer: str, network: Network, images: jax.Array, current: jax.Ar
 
 def _one_image(network: Network, image_shape: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, *(image_shape or network.image_shape)), jnp.float32)
-
-
-def _is(layer: str, context: nn.module.InterceptorContext) -> bool:
-    return context.method_name == "__call__" and "/".join(context.module.path) == layer

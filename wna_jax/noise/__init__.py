@@ -22,14 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wna_jax.noise.base import Noise as Noise
-from wna_jax.noise.base import covariance as covariance
-from wna_jax.noise.base import pixel_moments as pixel_moments
+from wna_jax.noise.base import Noise, covariance, of_dependent_pixels
 from wna_jax.noise.decoded import NAMES as DECODED
-from wna_jax.noise.decoded import Decoder as Decoder
-from wna_jax.noise.decoded import codes as codes
-from wna_jax.noise.decoded import decoded as decoded
-from wna_jax.noise.decoded import decoder as decoder
+from wna_jax.noise.decoded import Decoder, codes, decoded, decoder
 from wna_jax.noise.gabor import gabor_filtered, gabor_pca
 from wna_jax.noise.natural import natural
 from wna_jax.noise.patterns import blocks, stripes
@@ -39,6 +34,9 @@ from wna_jax.runs.progress import Report, silent
 
 if TYPE_CHECKING:
     from wna_jax.data import Dataset
+
+__all__ = ["NAMES", "Decoder", "Noise", "codes", "covariance", "create", "decoded", "decoder", "of_dependent_pixels"]
+__all__ += ["binary", "blocks", "gabor_filtered", "gabor_pca", "gaussian", "matched", "natural", "stripes", "uniform"]
 
 _OF_SHAPE: dict[str, Callable[..., Noise]] = {
     "uniform": uniform,
@@ -59,20 +57,12 @@ NAMES = (*_OF_SHAPE, "gaussian:MEAN,DEVIATION", *_OF_DATA, *DECODED)
 
 
 def create(
-    text: str,
-    dataset: "Dataset",
-    checkpoint_dir: Path | None = None,
-    retrain: bool = False,
-    report: Report = silent,
+    text: str, dataset: "Dataset", checkpoint_dir: Path | None = None, retrain: bool = False, report: Report = silent
 ) -> Noise:
-    """The noise that a text names, in the shape of a data set's images.
+    """The noise that a text names, in the shape of a data set's images, to which some noises are fitted.
 
-    Args:
-        text: one of the names in the table above; "gaussian" with or without its numbers, in [0, 1] pixel units.
-        dataset: gives the image shape, and the images that some noises are fitted to.
-        checkpoint_dir: where a decoder is kept once it is trained; None trains it each time.
-        retrain: train the decoder even if there is a checkpoint.
-        report: progress of that training.
+    The names are those in the table above; "gaussian" with or without its numbers, in [0, 1] pixel units. The other
+    arguments are those of `decoder`.
 
     Raises:
         InputError: no such noise, or numbers that cannot be read.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,8 @@ Shape = tuple[int, int, int]
 """(H, W, C) of one image."""
 Sampler = Callable[[jax.Array], jax.Array]
 """Random key -> one float32 image [H, W, C]."""
+Draw = Callable[[jax.Array, Shape], jax.Array]
+"""Random key and shape -> one float32 image of that shape."""
 
 _DRAWS = 65_536
 _BATCH = 512
@@ -29,34 +30,27 @@ _STATIC = {"static": True}
 class Noise:
     """A distribution over images as a value: its arrays are the leaves of a pytree, so `jit` takes it as an argument.
 
-    Draws are averaged, and the network is shown the draws themselves unless there is a `present`.
+    Mean and standard deviation are of each channel [C] or of each pixel [H, W, C], in pixel intensity (black 0, white
+    1). `sample` draws an image of `shape`, `draw` one of any size (None for noise that exists in one size only).
+    `white`: all pixels are independent; `gaussian`: all are normal.
+
+    Draws are averaged, and the network is shown the draws themselves unless there is a `present`: random key and one
+    draw -> the image that the network is shown, such as a picture in the noise, or a decoded code. The key is that of
+    the draw: split it for what must be independent of the draw.
     """
 
     name: str = field(metadata=_STATIC)
     shape: Shape = field(metadata=_STATIC)
-    """(H, W, C) of a draw."""
     mean: np.ndarray
-    """Expected value of each channel [C] or of each pixel [H, W, C], in pixel intensity (black 0, white 1)."""
     deviation: np.ndarray
-    """Standard deviation, in the same shape."""
     sample: Sampler
-    """Random key -> one float32 image [H, W, C]."""
-    draw: Callable[[jax.Array, Shape], jax.Array] | None = None
-    """Random key and shape -> one image of any size; None for noise that exists in one size only."""
+    draw: Draw | None = None
     white: bool = field(default=True, metadata=_STATIC)
-    """All pixels are independent."""
     gaussian: bool = field(default=False, metadata=_STATIC)
-    """All pixels are normal."""
     present: Callable[[jax.Array, jax.Array], jax.Array] | None = None
-    """Random key and one draw -> the image that the network is shown, where that is not the draw: a picture in the
-    noise, or a decoded code. The key is that of the draw: split it for what must be independent of the draw."""
 
     def resized(self, size: tuple[int, int]) -> "Noise":
-        """The same distribution over images of another height and width.
-
-        Raises:
-            InputError: the noise exists in one size only.
-        """
+        """The same distribution over images of another height and width; an InputError if it has one size only."""
         if self.draw is None:
             raise InputError(f"{self.name} noise exists only in the size {self.shape[:2]}, asked for {size}")
         shape = (*size, self.shape[2])
@@ -64,39 +58,26 @@ class Noise:
 
 
 def of_any_size(
-    name: str,
-    shape: Shape,
-    mean: np.ndarray,
-    deviation: np.ndarray,
-    draw: Callable[[jax.Array, Shape], jax.Array],
-    gaussian: bool = False,
+    name: str, shape: Shape, mean: np.ndarray, deviation: np.ndarray, draw: Draw, gaussian: bool = False
 ) -> Noise:
     """White noise from a function of key and shape."""
     return Noise(name, shape, mean, deviation, Partial(_at_size, draw, shape), draw, gaussian=gaussian)
 
 
-def _at_size(draw: Callable[[jax.Array, Shape], jax.Array], shape: Shape, key: jax.Array) -> jax.Array:
+def _at_size(draw: Draw, shape: Shape, key: jax.Array) -> jax.Array:
     return draw(key, shape)
 
 
-class PixelMoments(NamedTuple):
-    """Estimated mean and standard deviation of each pixel."""
+def of_dependent_pixels(name: str, shape: Shape, sample: Sampler) -> Noise:
+    """Noise from its draws, for one that no formula gives mean and standard deviation of each pixel [H, W, C] for.
 
-    mean: np.ndarray
-    """[H, W, C]."""
-    deviation: np.ndarray
-    """[H, W, C]."""
-
-
-def pixel_moments(sample: Sampler, num_draws: int = _DRAWS) -> PixelMoments:
-    """Mean and standard deviation of each pixel [H, W, C], from draws: for a noise that no formula gives them for.
-
-    With the default 65,536 draws the standard error of the mean is .4% of the deviation. That of the deviation is
+    From 65,536 draws the standard error of the mean is .4% of the deviation. That of the deviation is
     sqrt((kurtosis - 1) / 4 / draws) of it, .3% for normal pixels; all standard errors of maps inherit this error.
     """
-    shift, (total, squares) = _sums_over_draws(sample, _sum_and_squares, num_draws)
-    mean = total / num_draws
-    return PixelMoments(shift + mean, np.sqrt(np.maximum(squares / num_draws - mean**2, 0)))
+    shift, (total, squares) = _sums_over_draws(sample, _sum_and_squares, _DRAWS)
+    mean = total / _DRAWS
+    deviation = np.sqrt(np.maximum(squares / _DRAWS - mean**2, 0))
+    return Noise(name, shape, shift + mean, deviation, sample, white=False)
 
 
 def covariance(noise: Noise, num_draws: int = _DRAWS) -> np.ndarray:
@@ -110,26 +91,26 @@ def covariance(noise: Noise, num_draws: int = _DRAWS) -> np.ndarray:
     return products / num_draws - np.outer(total, total) / num_draws**2
 
 
-_Sums = tuple[np.ndarray, np.ndarray]
+_Sums = tuple[jax.Array, jax.Array]
 
 
-def _sum_and_squares(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _sum_and_squares(images: jax.Array) -> _Sums:
     return images.sum(axis=0), jnp.square(images).sum(axis=0)
 
 
-def _sum_and_products(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _sum_and_products(images: jax.Array) -> _Sums:
     flat = images.reshape(len(images), -1)
     return images.sum(axis=0), jnp.matmul(flat.T, flat, precision="highest")
 
 
 def _sums_over_draws(
-    sample: Sampler, sums: Callable[[jax.Array], tuple[jax.Array, jax.Array]], num_draws: int
-) -> tuple[np.ndarray, _Sums]:
+    sample: Sampler, sums: Callable[[jax.Array], _Sums], num_draws: int
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Float64 sums over draws minus the mean of the first ones, and that mean: sums of small numbers are precise."""
     indices = np.arange(num_draws, dtype=np.int32)
     first = indices[:_BATCH]
 
-    def about(shift: np.ndarray, indices: np.ndarray) -> _Sums:
+    def about(shift: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return sum_over(lambda batch: _sums_of_draws(sample, sums, shift, batch), (indices,), _BATCH)
 
     shape = jax.eval_shape(lambda key: sample(key), jax.random.key(0)).shape
@@ -138,9 +119,7 @@ def _sums_over_draws(
 
 
 @compilation.jit
-def _sums_of_draws(
-    sample: Sampler, sums: Callable[[jax.Array], tuple[jax.Array, jax.Array]], shift: jax.Array, indices: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _sums_of_draws(sample: Sampler, sums: Callable[[jax.Array], _Sums], shift: jax.Array, indices: jax.Array) -> _Sums:
     key = jax.random.fold_in(jax.random.key(0), _KEY_OF_ESTIMATES)
     draws = jax.vmap(lambda i: sample(jax.random.fold_in(key, i)))(indices)
     return sums(draws - shift[None])

@@ -11,7 +11,7 @@ import numpy as np
 from jax.tree_util import Partial, register_dataclass
 
 from wna_jax.noise import random
-from wna_jax.noise.base import Noise, Shape, pixel_moments
+from wna_jax.noise.base import Noise, Shape, of_dependent_pixels
 from wna_jax.runs.progress import Report, silent
 
 if TYPE_CHECKING:
@@ -23,37 +23,27 @@ NAMES = ("autoencoder", "autoencoder:standard", "vae")
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """A generator with the normal distribution of its codes."""
+    """A generator, codes [n, d] -> images [n, H, W, C] in [0, 1], with the normal distribution of its codes.
+
+    The codes are mean + root e with e ~ N(0, 1), of covariance root root'; mean is [d], root [d, d].
+    """
 
     name: str = field(metadata={"static": True})
     decode: Callable[[jax.Array], jax.Array]
-    """Codes [n, d] -> images [n, H, W, C] in [0, 1]."""
     mean: np.ndarray
-    """Of the codes, [d]."""
     root: np.ndarray
-    """[d, d]: codes are mean + root e with e ~ N(0, 1), of covariance root root'."""
     image_shape: Shape = field(metadata={"static": True})
 
 
 def decoder(
-    text: str,
-    dataset: "Dataset",
-    checkpoint_dir: Path | None = None,
-    retrain: bool = False,
-    report: Report = silent,
+    text: str, dataset: "Dataset", checkpoint_dir: Path | None = None, retrain: bool = False, report: Report = silent
 ) -> Decoder:
     """The trained decoder of "autoencoder", "autoencoder:standard" or "vae", from its checkpoint or trained now.
 
     A VAE is trained for codes from N(0, 1). The codes of an autoencoder follow no known distribution, so it is given
     normal codes with the mean and covariance of the training images' codes; "autoencoder:standard" gives it N(0, 1)
-    codes nevertheless, as the authors of arXiv 1912.12106 do.
-
-    Args:
-        text: one of `NAMES`.
-        dataset: the images that it is trained on.
-        checkpoint_dir: where it is kept; None trains it each time.
-        retrain: train it even if there is a checkpoint.
-        report: progress of the training.
+    codes nevertheless, as the authors of arXiv 1912.12106 do. It is kept in `checkpoint_dir`; None trains it each time,
+    `retrain` even if there is a checkpoint.
     """
     from wna_jax.networks import autoencoders, checkpoints  # slow to import, and not needed for other noise
     from wna_jax.networks.models import generative
@@ -75,9 +65,8 @@ def decoder(
 
 
 def decoded(source: Decoder) -> Noise:
-    """Images decoded from random codes; mean and deviation of each pixel come from `pixel_moments`."""
-    sample = Partial(_draw_decoded, source)
-    return Noise(source.name, source.image_shape, *pixel_moments(sample), sample, white=False)
+    """Images decoded from random codes."""
+    return of_dependent_pixels(source.name, source.image_shape, Partial(_draw_decoded, source))
 
 
 def codes(source: Decoder) -> Noise:
@@ -86,18 +75,11 @@ def codes(source: Decoder) -> Noise:
     Code i of a seed, an "image" [1, 1, d], is the code of image i of `decoded`. So the two runs give the mean image and
     the mean code of the same samples of a class.
     """
-    shape = (1, 1, len(source.mean))
+    name, shape = f"code of {source.name}", (1, 1, len(source.mean))
     deviation = np.sqrt((source.root**2).sum(axis=1))
     independent = bool(np.count_nonzero(source.root - np.diag(np.diag(source.root))) == 0)
-    return Noise(
-        f"code of {source.name}",
-        shape,
-        source.mean,
-        deviation,
-        Partial(_draw_code, source),
-        white=independent,
-        present=Partial(_present_code, source),
-    )
+    sample, present = Partial(_draw_code, source), Partial(_present_code, source)
+    return Noise(name, shape, source.mean, deviation, sample, white=independent, present=present)
 
 
 def _decode(module: Any, parameters: Any, codes: jax.Array) -> jax.Array:
@@ -105,18 +87,14 @@ def _decode(module: Any, parameters: Any, codes: jax.Array) -> jax.Array:
 
 
 def _draw_decoded(source: Decoder, key: jax.Array) -> jax.Array:
-    return source.decode(_code(source, key)[None])[0]
+    return _present_code(source, key, _draw_code(source, key))
 
 
 def _draw_code(source: Decoder, key: jax.Array) -> jax.Array:
-    return _code(source, key).reshape(1, 1, -1)
+    normal = random.normal(key, source.mean.shape)
+    root, mean = jnp.asarray(source.root, jnp.float32), jnp.asarray(source.mean, jnp.float32)
+    return (jnp.einsum("ij,j->i", root, normal, precision="highest") + mean).reshape(1, 1, -1)
 
 
 def _present_code(source: Decoder, _: jax.Array, code: jax.Array) -> jax.Array:
     return source.decode(code.reshape(1, -1))[0]
-
-
-def _code(source: Decoder, key: jax.Array) -> jax.Array:
-    normal = random.normal(key, source.mean.shape)
-    root, mean = jnp.asarray(source.root, jnp.float32), jnp.asarray(source.mean, jnp.float32)
-    return jnp.einsum("ij,j->i", root, normal, precision="highest") + mean

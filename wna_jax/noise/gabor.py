@@ -14,7 +14,8 @@ import numpy as np
 from jax.tree_util import Partial
 
 from wna_jax.noise import random
-from wna_jax.noise.base import Noise, Shape, pixel_moments
+from wna_jax.noise.base import Noise, Shape, of_dependent_pixels
+from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,24 +23,25 @@ if TYPE_CHECKING:
 
 FILTERED_IMAGES = 5000
 """Training images that `gabor_filtered` noise is fitted to."""
+_ALPHA = 0.1  # of the ridge regressions
 _EXACT = 256  # images: sums of so many products of bytes are whole numbers below 2^24, exact in float32
 
 
 class PrincipalImages(NamedTuple):
-    """The principal components of one channel's images, rendered as images [D], D = H W."""
+    """The principal components of one channel's images, rendered as images [D], D = H W.
+
+    `mean` [D] is the mean training image as the atoms render it; its mean over pixels is 0. `basis` [k, D] has the
+    image of a score of 1 in each of k components. The scores of a training image y are `analysis` (y - mean of all
+    images); `low` and `high` [k] are the smallest and the largest among the training images. `explained_variance` is
+    the share of the weights' variance that the k components hold.
+    """
 
     mean: np.ndarray
-    """The mean training image as the atoms render it, [D]; its mean over pixels is 0."""
     basis: np.ndarray
-    """The image of a score of 1 in each of k components, [k, D]."""
     analysis: np.ndarray
-    """The scores of a training image y are `analysis` (y - mean of all images), [k, D]."""
     low: np.ndarray
-    """The smallest score of the training images, [k]."""
     high: np.ndarray
-    """The largest score, [k]."""
     explained_variance: float
-    """The share of the weights' variance that the k components hold."""
 
 
 def kernel(size: int, theta: float, psi: float) -> np.ndarray:
@@ -76,13 +78,11 @@ def atoms(height: int, width: int) -> np.ndarray:
     return np.stack(images)
 
 
-def fit(images: np.ndarray, num_components: int | None = None, alpha: float = 0.1) -> PrincipalImages:
-    """Ridge regression of images on Gabor atoms, and the principal components of the weights.
+def fit(images: np.ndarray, num_components: int | None = None) -> PrincipalImages:
+    """Ridge regression of uint8 images [N, H, W] on Gabor atoms, and the principal components of the weights.
 
-    Args:
-        images: uint8 [N, H, W], of one channel.
-        num_components: k; by default 250, for images above 28x28 600, or as many as there are.
-        alpha: of the ridge regression. Its intercept per image does not enter the weights, since atoms are centred.
+    By default there are 250 components, for images above 28x28 600, or as many as there can be. The intercept of the
+    ridge regression, one per image, does not enter the weights, since atoms are centred.
 
     Raises:
         InputError: fewer than two images, or more components than atoms.
@@ -91,35 +91,23 @@ def fit(images: np.ndarray, num_components: int | None = None, alpha: float = 0.
     design = atoms(height, width)
     mean, scatter = _pixel_covariance(images)
     centred = design - design.mean(axis=1, keepdims=True)
-    ridge = np.linalg.solve(centred @ centred.T + alpha * np.eye(len(design)), centred)  # [A, D]
-    rank = min(len(design), height * width - 1, len(images) - 1)
-    wanted = _wanted(num_components, 250 if max(height, width) <= 28 else 600, rank, len(images))
-    variance, vectors = np.linalg.eigh(ridge @ scatter @ ridge.T)
-    components = _with_fixed_signs(vectors[:, ::-1][:, :wanted].T)
+    ridge = np.linalg.solve(centred @ centred.T + _ALPHA * np.eye(len(design)), centred)  # [A, D]
+    usual, rank = 250 if max(height, width) <= 28 else 600, min(len(design), height * width - 1, len(images) - 1)
+    wanted = _wanted(num_components, usual, rank, len(images))
+    components, _, share = _leading(ridge @ scatter @ ridge.T, wanted)
     analysis = components @ ridge
-    low, high = _score_range(images, mean, analysis)
-    return PrincipalImages(
-        mean=(ridge @ mean) @ centred,
-        basis=components @ design,
-        analysis=analysis,
-        low=low,
-        high=high,
-        explained_variance=float(variance[::-1][:wanted].sum() / variance.sum()),
-    )
+    extremes = _score_range(images, mean, analysis)
+    return PrincipalImages((ridge @ mean) @ centred, components @ design, analysis, *extremes, share)
 
 
-def fit_filtered(images: np.ndarray, num_components: int | None = None, alpha: float = 0.1) -> PrincipalImages:
+def fit_filtered(images: np.ndarray, num_components: int | None = None) -> PrincipalImages:
     """The principal components of Gabor-filter responses, rendered as images by ridge regression.
 
     The 24 responses of an image (correlation with each kernel, mirrored at the edges) are r = G y. With S the pixel
     covariance and S^(1/2) G'G S^(1/2) = U diag(l) U', the components of r have the variances l, and ridge regression of
     y on r renders a score of 1 in component j as S^(1/2) u_j sqrt(l_j) / (l_j + alpha). G itself, of 24 D rows, is not
-    needed.
-
-    Args:
-        images: uint8 [N, H, W], of one channel.
-        num_components: by default 450, or as many as there are.
-        alpha: of the ridge regression, in units of squared pixel values on the scale of the bytes.
+    needed. By default there are 450 components, or as many as there can be. Alpha is in units of squared pixel values
+    on the scale of the bytes.
 
     Raises:
         InputError: fewer than two images, or more components than there are.
@@ -135,15 +123,12 @@ def fit_filtered(images: np.ndarray, num_components: int | None = None, alpha: f
         gram += response @ response.T
     power, axes = np.linalg.eigh(scatter)
     root = axes * np.sqrt(np.maximum(power, 0)) @ axes.T
-    variance, vectors = np.linalg.eigh(root @ gram @ root)
     wanted = _wanted(num_components, 450, min(len(mean), len(images) - 1), len(images))
-    length = np.sqrt(np.maximum(variance[::-1][:wanted], 1e-12))[:, None]
-    directions = _with_fixed_signs(vectors[:, ::-1][:, :wanted].T)
+    directions, variance, share = _leading(root @ gram @ root, wanted)
+    length = np.sqrt(np.maximum(variance, 1e-12))[:, None]
     analysis = directions @ root @ gram / length
-    low, high = _score_range(images, mean, analysis)
-    basis = directions @ root * length / (length**2 + alpha)
-    share = float(variance[::-1][:wanted].sum() / variance.sum())
-    return PrincipalImages(mean - mean.mean(), basis, analysis, low, high, share)
+    basis = directions @ root * length / (length**2 + _ALPHA)
+    return PrincipalImages(mean - mean.mean(), basis, analysis, *_score_range(images, mean, analysis), share)
 
 
 def fit_channels(dataset: "Dataset") -> list[PrincipalImages]:
@@ -160,13 +145,9 @@ def gabor_pca(dataset: "Dataset", *, keep_mean: bool = True) -> Noise:
     """Gabor-PCA noise of a data set's training images, each channel separately.
 
     Every score is drawn independently from U[min, max] over the training images; each channel of the image is stretched
-    to [0, 1]. Mean and deviation of each pixel come from `pixel_moments`.
-
-    Args:
-        dataset: its training images are fitted.
-        keep_mean: False leaves out the mean of the principal components, as the authors do (they also leave out the
-            regression's intercept, which the stretch removes anyway). The noise then varies about a grey image instead
-            of the mean training image.
+    to [0, 1]. Without `keep_mean` the mean of the principal components is left out, as the authors do (they also leave
+    out the regression's intercept, which the stretch removes anyway). The noise then varies about a grey image instead
+    of the mean training image.
     """
     name = "gabor_pca" if keep_mean else "gabor_pca:no_mean"
     return of_principal_images(name, dataset, fit_channels(dataset), keep_mean=keep_mean)
@@ -181,11 +162,9 @@ def of_principal_images(
     name: str, dataset: "Dataset", fitted: list[PrincipalImages], *, keep_mean: bool = True
 ) -> Noise:
     """Noise of uniform scores: one matrix product per channel, and the stretch to [0, 1]."""
-    shape = dataset.image_shape
     scale = np.stack([(part.high - part.low)[:, None] * part.basis for part in fitted]).astype(np.float32)
     offset = np.stack([part.low @ part.basis + keep_mean * part.mean for part in fitted]).astype(np.float32)
-    sample = Partial(_draw_image, shape, scale, offset)
-    return Noise(name, shape, *pixel_moments(sample), sample, white=False)
+    return of_dependent_pixels(name, dataset.image_shape, Partial(_draw_image, dataset.image_shape, scale, offset))
 
 
 def reconstruct(fitted: PrincipalImages, images: np.ndarray, train_images: np.ndarray) -> np.ndarray:
@@ -229,16 +208,18 @@ def _pixel_covariance(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _score_range(images: np.ndarray, mean: np.ndarray, analysis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    flat = images.reshape(len(images), -1)
-    projection = analysis.T.astype(np.float32)
-    low, high = np.full(len(analysis), np.inf), np.full(len(analysis), -np.inf)
-    for start in range(0, len(flat), 4096):
-        scores = flat[start : start + 4096].astype(np.float32) @ projection
-        low, high = np.minimum(low, scores.min(axis=0)), np.maximum(high, scores.max(axis=0))
+    flat, projection = images.reshape(len(images), -1), analysis.T.astype(np.float32)
+    scores = map_over(lambda batch: batch.astype(np.float32) @ projection, (flat,), 4096)
+    low, high = scores.min(axis=0).astype(np.float64), scores.max(axis=0).astype(np.float64)
     return low - analysis @ mean, high - analysis @ mean
 
 
-def _with_fixed_signs(vectors_kd: np.ndarray) -> np.ndarray:
-    """Rows with their largest entry positive: an eigenvector has no sign of its own, but the scores have a range."""
-    largest = np.take_along_axis(vectors_kd, np.abs(vectors_kd).argmax(axis=1)[:, None], axis=1)
-    return vectors_kd * np.sign(largest)
+def _leading(covariance: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """The leading eigenvectors as rows, their eigenvalues, and the share of the variance that they hold.
+
+    The largest entry of each is positive: an eigenvector has no sign of its own, but the scores have a range.
+    """
+    variance, vectors = np.linalg.eigh(covariance)
+    rows, leading = vectors[:, ::-1][:, :count].T, variance[::-1][:count]
+    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
+    return rows * np.sign(largest), leading, float(leading.sum() / variance.sum())

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from wna_jax.noise.base import Noise, Shape, pixel_moments
+from wna_jax.noise.base import Noise, Shape, of_dependent_pixels
 from wna_jax.runs.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def natural(dataset: "Dataset", size: tuple[int, int] | None = None) -> Noise:
     """Training images on the [0, 1] scale, all equally likely; or windows of `size` at random places in them.
 
-    Mean and deviation of each pixel come from `pixel_moments`. Neighbouring pixels of natural images are alike, so maps
-    are blurred by the images' covariance: `maps.whitened_images` removes it.
+    Neighbouring pixels of natural images are alike, so maps are blurred by the images' covariance:
+    `maps.whitened_images` removes it.
 
     Raises:
         InputError: windows larger than the images.
@@ -27,7 +27,7 @@ def natural(dataset: "Dataset", size: tuple[int, int] | None = None) -> Noise:
     if not (1 <= rows <= height and 1 <= columns <= width):
         raise InputError(f"windows of {rows}x{columns} pixels in images of {height}x{width}: expected smaller ones")
     sample = Partial(_draw_window, jnp.asarray(dataset.train.images), (rows, columns, channels))
-    return Noise("natural", (rows, columns, channels), *pixel_moments(sample), sample, white=False)
+    return of_dependent_pixels("natural", (rows, columns, channels), sample)
 
 
 def _draw_window(images: jax.Array, size: Shape, key: jax.Array) -> jax.Array:

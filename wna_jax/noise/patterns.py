@@ -26,12 +26,8 @@ def blocks(shape: Shape, *, all_places: bool = True) -> Noise:
     """One white 4x4 block on black, at each place of a grid with the same probability p.
 
     A pixel is white with probability p: mean p, deviation sqrt(p (1 - p)). Blocks at the right and lower edge are
-    cropped if the image's size is not a multiple of 4.
-
-    Args:
-        shape: (H, W, C).
-        all_places: False leaves out the grid's last row and column, as the `randint(0, 6)` of arXiv 1912.12106's code
-            does; pixels there do not vary, and maps have no standard error there.
+    cropped if the image's size is not a multiple of 4. Without `all_places` the grid's last row and column are left
+    out, as by `randint(0, 6)` in arXiv 1912.12106's code; pixels there do not vary, and maps have no standard error.
     """
     shape = height, width, channels = image_shape(shape)
     whole = np.array([-(-height // _BLOCK), -(-width // _BLOCK)])

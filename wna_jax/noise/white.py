@@ -24,12 +24,7 @@ def uniform(shape: Shape) -> Noise:
 
 
 def gaussian(shape: Shape, mean: float | np.ndarray = 0.5, deviation: float | np.ndarray = 0.2) -> Noise:
-    """Independent pixels N(mean, deviation^2), not clipped.
-
-    Args:
-        shape: (H, W, C) of one image.
-        mean: of all pixels, or of each channel [C].
-        deviation: of all pixels, or of each channel [C].
+    """Independent pixels N(mean, deviation^2), not clipped; both of all pixels, or of each channel [C].
 
     Raises:
         InputError: a deviation that is not above 0, or a number of channels that does not fit.
@@ -73,7 +68,6 @@ def _draw_binary(key: jax.Array, shape: Shape) -> jax.Array:
 def _per_channel(what: str, value: float | np.ndarray, shape: Shape) -> np.ndarray:
     value = np.atleast_1d(np.asarray(value, np.float64))
     if value.shape not in ((1,), (shape[-1],)) or not np.isfinite(value).all():
-        raise InputError(
-            f"the noise's {what} is {value.tolist()}: expected a finite number, or one for each of {shape[-1]} channels"
-        )
+        wanted = f"a finite number, or one for each of {shape[-1]} channels"
+        raise InputError(f"the noise's {what} is {value.tolist()}: expected {wanted}")
     return np.broadcast_to(value, (shape[-1],))

@@ -14,7 +14,13 @@ import numpy as np
 
 from wna_jax.runs.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _LONGEST = 150
+_PATTERNS = "[]*?\\"  # Orbax takes these for patterns, and then does not find what it wrote
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -51,13 +57,40 @@ def check_writable(what: str, directory: Path, way_out: str) -> None:
     """Makes a directory and writes to it, so that nobody computes for hours what cannot be kept.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or not be found again by its name.
     """
+    check_name(what, directory, way_out)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
         raise InputError(f"the {what} directory {directory} cannot be written ({error.strerror}): {way_out}") from error
+
+
+def check_name(what: str, directory: Path, way_out: str) -> None:
+    """Raises an InputError if a directory has a name that Orbax does not find again."""
+    wrong = sorted(set(_PATTERNS) & set(str(Path(directory).absolute())))
+    if wrong:
+        raise InputError(f"the {what} directory {directory} has {' '.join(wrong)} in its path: {way_out}")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Whether this process alone has a lock file until the end of the context; a killed process leaves no lock behind.
+
+    On file systems without locks it is True for everyone.
+    """
+    with path.open("w") as lock:
+        try:
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # no locks here
+            pass
+        yield True
+        path.unlink(missing_ok=True)
 
 
 def cache_directory() -> Path:

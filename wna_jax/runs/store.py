@@ -1,5 +1,8 @@
 """Never lose work: the state of a long job on disk, so that the same command goes on where it was stopped."""
 
+import contextlib
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,8 +13,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from wna_jax.runs.errors import InputError, damage_said
+from wna_jax.runs.files import check_name, check_writable, locked
 
 _SECONDS_BETWEEN_SAVES = 5.0
+_ELSEWHERE = "give another output directory"
 
 
 class State(NamedTuple):
@@ -42,11 +47,23 @@ class Store:
 
         self._directory, self._identity = Path(directory).absolute(), dict(identity)
         self._saved_at = time.monotonic()
-        self._checkpointer = ocp.training.Checkpointer(
-            self._directory,
-            preservation_policy=ocp.training.preservation_policies.LatestN(1),
-            cleanup_tmp_directories=True,
-        )
+        self._open = contextlib.ExitStack()
+        check_writable("state", self._directory.parent, _ELSEWHERE)
+        check_name("state", self._directory, _ELSEWHERE)
+        if jax.process_count() == 1:  # the processes of one job share the directory
+            lock = locked(self._directory.with_name(f".{self._directory.name}.lock"))
+            if not self._open.enter_context(lock):
+                raise InputError(f"another job is writing to {self._directory}: wait for it, or {_ELSEWHERE}")
+        with self._damage_said():
+            self._checkpointer = ocp.training.Checkpointer(
+                self._directory,
+                preservation_policy=ocp.training.preservation_policies.LatestN(1),
+                cleanup_tmp_directories=True,
+            )
+        self._open.callback(self._checkpointer.close)
+
+    def _damage_said(self) -> contextlib.AbstractContextManager[None]:
+        return damage_said(f"the unfinished run in {self._directory}", "delete that directory to start anew")
 
     def load(self, like: Callable[[Any], Any]) -> State | None:
         """The newest state, None if there is none.
@@ -57,16 +74,20 @@ class Store:
         Raises:
             InputError: the state is another job's, of another version of wna_jax, or damaged.
         """
-        if self._checkpointer.latest is None:
-            return None
-        with damage_said(f"the unfinished run in {self._directory}", "delete that directory to start anew"):
+        with self._damage_said():
+            latest = self._checkpointer.latest
+            if latest is None:
+                return None
             metadata: Any = self._checkpointer.metadata().custom_metadata
-            made_by = metadata["identity"]
+            made_by = dict(metadata["identity"])
         if "record" not in metadata:
             raise InputError(
                 f"{self._directory} holds a run of wna_jax 0.1, whose states this version does not read: delete that "
                 "directory to start anew, give another output directory, or finish the run with 0.1"
             )
+        with self._damage_said():
+            if metadata["metadata_digest"] != _digest([], latest.step, made_by, metadata["record"]):
+                raise ValueError("the record of the run is not the one that was saved")
         different = sorted(
             name for name in made_by.keys() | self._identity.keys() if made_by.get(name) != self._identity.get(name)
         )
@@ -75,22 +96,25 @@ class Store:
             raise InputError(
                 f"{self._directory} holds a run with {was}: give another output directory, or delete that one"
             )
-        with damage_said(f"the unfinished run in {self._directory}", "delete that directory to start anew"):
+        with self._damage_said():
             loaded: Any = self._checkpointer.load()
             leaves = [np.asarray(leaf) for leaf in loaded["leaves"]]
+            if metadata["digest"] != _digest(leaves):
+                raise ValueError("the arrays are not those that were saved")
             tree = jax.tree.unflatten(jax.tree.structure(like(metadata["record"])), leaves)
-        return State(self._checkpointer.latest.step, tree, metadata["record"])
+        return State(latest.step, tree, metadata["record"])
 
     def save(self, state: State) -> None:
         """Writes a state, unless it is the one on disk."""
         latest = self._checkpointer.latest
         if latest is None or latest.step != state.step:
-            self._checkpointer.save(
-                state.step,
-                {"leaves": [np.asarray(leaf) for leaf in jax.tree.leaves(state.tree)]},
-                force=True,
-                custom_metadata={"identity": self._identity, "record": state.record},
-            )
+            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state.tree)]
+            digests = {
+                "digest": _digest(leaves),
+                "metadata_digest": _digest([], state.step, self._identity, state.record),
+            }
+            metadata = {"identity": self._identity, "record": state.record} | digests
+            self._checkpointer.save(state.step, {"leaves": leaves}, force=True, custom_metadata=metadata)
         self._saved_at = time.monotonic()
 
     def save_now_and_then(self, state: State) -> None:
@@ -111,4 +135,13 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         """Waits for what is being written."""
-        self._checkpointer.close()
+        self._open.close()
+
+
+def _digest(leaves: list[np.ndarray], *facts: Any) -> str:
+    """A sha256 over arrays with their types and shapes, and over facts in JSON: what is read is what was written."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for leaf in leaves:
+        digest.update(f"{leaf.dtype.str} {leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()

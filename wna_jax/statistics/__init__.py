@@ -6,44 +6,25 @@ infinitely many samples, and how precisely a proportion or an average is known; 
 a classifier. All of them work on the host, maps on float64 arrays that are masked where there is no map.
 """
 
-from wna_jax.statistics.classification import ClassificationReport as ClassificationReport
-from wna_jax.statistics.classification import classification_report as classification_report
-from wna_jax.statistics.classification import confusion_matrix as confusion_matrix
-from wna_jax.statistics.classification import log_odds as log_odds
-from wna_jax.statistics.clusters import cluster_mass as cluster_mass
-from wna_jax.statistics.clusters import null_z_maps as null_z_maps
-from wna_jax.statistics.clusters import permutation_max as permutation_max
-from wna_jax.statistics.clusters import permutation_test as permutation_test
-from wna_jax.statistics.clusters import random_field_cluster_size as random_field_cluster_size
-from wna_jax.statistics.clusters import random_field_threshold as random_field_threshold
-from wna_jax.statistics.clusters import smooth as smooth
-from wna_jax.statistics.clusters import tfce as tfce
-from wna_jax.statistics.findings import Findings as Findings
-from wna_jax.statistics.findings import findings as findings
-from wna_jax.statistics.reliability import BlockAverage as BlockAverage
-from wna_jax.statistics.reliability import Convergence as Convergence
-from wna_jax.statistics.reliability import Interval as Interval
-from wna_jax.statistics.reliability import SeedMean as SeedMean
-from wna_jax.statistics.reliability import SplitHalf as SplitHalf
-from wna_jax.statistics.reliability import Threshold as Threshold
-from wna_jax.statistics.reliability import batch_means as batch_means
-from wna_jax.statistics.reliability import convergence as convergence
-from wna_jax.statistics.reliability import correlation_matrix as correlation_matrix
-from wna_jax.statistics.reliability import disattenuate as disattenuate
-from wna_jax.statistics.reliability import known_noise_reliability as known_noise_reliability
-from wna_jax.statistics.reliability import map_correlation as map_correlation
-from wna_jax.statistics.reliability import predicted_correlation as predicted_correlation
-from wna_jax.statistics.reliability import samples_for as samples_for
-from wna_jax.statistics.reliability import seed_mean as seed_mean
-from wna_jax.statistics.reliability import split_half as split_half
-from wna_jax.statistics.reliability import threshold as threshold
-from wna_jax.statistics.reliability import wilson_interval as wilson_interval
-from wna_jax.statistics.significance import Contrast as Contrast
-from wna_jax.statistics.significance import contrast as contrast
-from wna_jax.statistics.significance import info_val as info_val
-from wna_jax.statistics.significance import info_val_null as info_val_null
-from wna_jax.statistics.significance import max_statistic_threshold as max_statistic_threshold
-from wna_jax.statistics.significance import p_values as p_values
-from wna_jax.statistics.significance import signal_contrast as signal_contrast
-from wna_jax.statistics.significance import significant_pixels as significant_pixels
-from wna_jax.statistics.significance import z_map as z_map
+# ruff: noqa: I001 - the names of a module stand on several lines, by subject
+from wna_jax.statistics.classification import ClassificationReport, classification_report, confusion_matrix, log_odds
+from wna_jax.statistics.clusters import cluster_mass, null_z_maps, permutation_max, permutation_test, smooth, tfce
+from wna_jax.statistics.clusters import random_field_cluster_size, random_field_threshold
+from wna_jax.statistics.findings import Findings, findings
+from wna_jax.statistics.reliability import BlockAverage, Convergence, Interval, SeedMean, SplitHalf, Threshold
+from wna_jax.statistics.reliability import batch_means, seed_mean, threshold, wilson_interval
+from wna_jax.statistics.reliability import convergence, correlation_matrix, disattenuate, known_noise_reliability
+from wna_jax.statistics.reliability import map_correlation, predicted_correlation, samples_for, split_half
+from wna_jax.statistics.significance import Contrast, contrast, info_val, info_val_null, max_statistic_threshold
+from wna_jax.statistics.significance import p_values, signal_contrast, significant_pixels, z_map
+
+__all__ = ["ClassificationReport", "classification_report", "confusion_matrix", "log_odds"]
+__all__ += ["cluster_mass", "null_z_maps", "permutation_max", "permutation_test", "smooth", "tfce"]
+__all__ += ["random_field_cluster_size", "random_field_threshold"]
+__all__ += ["Findings", "findings"]
+__all__ += ["BlockAverage", "Convergence", "Interval", "SeedMean", "SplitHalf", "Threshold"]
+__all__ += ["batch_means", "seed_mean", "threshold", "wilson_interval"]
+__all__ += ["convergence", "correlation_matrix", "disattenuate", "known_noise_reliability"]
+__all__ += ["map_correlation", "predicted_correlation", "samples_for", "split_half"]
+__all__ += ["Contrast", "contrast", "info_val", "info_val_null", "max_statistic_threshold"]
+__all__ += ["p_values", "signal_contrast", "significant_pixels", "z_map"]

@@ -16,19 +16,19 @@ def confusion_matrix(truth: np.ndarray, answers: np.ndarray, num_classes: int) -
 
 
 class ClassificationReport(NamedTuple):
-    """The scores of a classifier on labelled images of K classes; masked for a class without images."""
+    """The scores of a classifier on labelled images of K classes; masked for a class without images.
+
+    `confusion` has counts [K, K]: row the true class, column the answer. `interval` is Wilson's 95% interval of the
+    accuracy. [K] are `precision`, the share of the answers k that are right (0 for a class that is never answered),
+    `recall`, the share of the images of class k that are called k, and `f1`, the harmonic mean of the two.
+    """
 
     confusion: np.ndarray
-    """Counts [K, K]: row the true class, column the answer."""
     accuracy: float
     interval: Interval
-    """Wilson's 95% interval of the accuracy."""
     precision: np.ma.MaskedArray
-    """[K]: the share of the answers k that are right; 0 for a class that is never answered."""
     recall: np.ma.MaskedArray
-    """[K]: the share of the images of class k that are called k."""
     f1: np.ma.MaskedArray
-    """[K]: the harmonic mean of precision and recall."""
 
     def __str__(self) -> str:
         """The accuracy with its interval, in per cent."""
@@ -64,18 +64,10 @@ def classification_report(labels: np.ndarray, answers: np.ndarray, num_classes: 
     """The scores of answers [n] to images of known labels [n], at least one."""
     confusion = confusion_matrix(labels, answers, num_classes)
     right, images, answered = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-
-    def score(counts: np.ndarray, of: np.ndarray) -> np.ma.MaskedArray:
-        return np.ma.masked_array(counts / np.maximum(of, 1), mask=images == 0)
-
-    return ClassificationReport(
-        confusion,
-        float(right.sum() / len(labels)),
-        wilson_interval(right.sum(), len(labels)),
-        precision=score(right, answered),
-        recall=score(right, images),
-        f1=score(2 * right, images + answered),
-    )
+    accuracy, interval = float(right.sum() / len(labels)), wilson_interval(right.sum(), len(labels))
+    pairs = (right, answered), (right, images), (2 * right, images + answered)  # for precision, recall and F1
+    scores = (np.ma.masked_array(counts / np.maximum(of, 1), mask=images == 0) for counts, of in pairs)
+    return ClassificationReport(confusion, accuracy, interval, *scores)
 
 
 def log_odds(logits: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Tests of neighbouring pixels together: smoothing with random field theory, cluster mass, TFCE, permutation tests.
 
-Neighbours are pixels of one channel that share an edge (4-connectivity). A cluster has one sign.
+Neighbours are pixels of one channel that share an edge (4-connectivity). A cluster has one sign. z-maps are
+[..., H, W, C], N(0, 1) at each pixel where there is no signal; results have the same shape and mask.
 """
 
 import itertools
@@ -22,14 +23,10 @@ _NEIGHBOURS[1] = ndimage.generate_binary_structure(2, 1)
 
 
 def smooth(z: ArrayLike, deviation: float) -> np.ma.MaskedArray:
-    """Smooths maps [..., H, W, C] over H and W with a Gaussian; noise keeps mean 0 and variance 1 at each pixel.
+    """Smooths z-maps over H and W with a Gaussian of `deviation` pixels; noise keeps mean 0 and variance 1 everywhere.
 
     Z' = sum_j g_ij Z_j / sqrt(sum_j g_ij^2), g Gaussian, over the pixels j of the image. Near an edge fewer pixels
-    contribute, and the divisor is smaller accordingly.
-
-    Args:
-        z: z-maps, N(0, 1) and independent where there is no signal.
-        deviation: of the Gaussian, in pixels.
+    contribute, and the divisor is smaller accordingly. The noise must be independent between pixels.
 
     Common mistakes: an ordinary Gaussian filter, whose output has a variance far below 1 and a different one at the
     edges; the threshold for unsmoothed maps (`max_statistic_threshold`), which is valid here but less powerful.
@@ -47,27 +44,19 @@ def random_field_threshold(area: float, deviation: float, alpha: float = 0.05) -
     """One-sided threshold that the maximum of a smoothed noise-only map exceeds with probability `alpha`.
 
     By random field theory P(max Z > t) ~ sum_d R_d EC_d(t), with R_d = V_d / FWHM^d, V = (1, half the perimeter of a
-    disk, area) and FWHM = deviation sqrt(8 ln 2). Bonferroni's threshold for `area` pixels is returned where it is
-    lower (Chauvin, Worsley, Schyns, Arguin & Gosselin 2005, Journal of Vision 5(9):659-667).
-
-    Args:
-        area: pixels searched, of one channel.
-        deviation: of the Gaussian in `smooth`, in pixels.
-        alpha: family-wise error rate for one sign; for |z| pass alpha / 2, for C channels divide by C.
+    disk, area) and FWHM = deviation sqrt(8 ln 2), that of `smooth`. Bonferroni's threshold for `area` pixels (of one
+    channel) is returned where it is lower (Chauvin, Worsley, Schyns, Arguin & Gosselin 2005, Journal of Vision
+    5(9):659-667). Alpha is the family-wise error rate for one sign: for |z| pass alpha / 2, for C channels divide by C.
 
     Reading the result: 3.302 for 36,798 pixels smoothed by 20 (paper: 3.30). On 28x28 pixels smoothing by less than 1
     gains nothing; smoothing by 2 lowers the threshold by .3.
-
     Common mistakes: comparing |z| with the threshold of a one-sided alpha; a deviation below about 2.2 pixels (FWHM
     5), where the theory is conservative; a map narrower than three FWHM.
 
     Raises:
         InputError: an area below 1, a deviation not above 0, or an alpha that is not a significance level.
     """
-    check_alpha(alpha)
-    check_at_least("area", area, 1)
-    _check_deviation(deviation)
-    fwhm = _fwhm(deviation)
+    fwhm = _checked_fwhm(area, deviation, alpha)
     half_perimeter = np.sqrt(np.pi * area)
 
     def expected_peaks(t: float) -> float:
@@ -81,33 +70,21 @@ def random_field_threshold(area: float, deviation: float, alpha: float = 0.05) -
 
 
 def random_field_cluster_size(area: float, deviation: float, alpha: float = 0.05, threshold: float = 2.7) -> float:
-    """Cluster size that the largest cluster of a smoothed noise-only map reaches with probability `alpha`.
+    """Pixels that the largest cluster above `threshold` of a smoothed noise-only map has with probability `alpha`.
 
     P(K >= k) = 1 - exp(-R_2 EC_2(t) p), p = exp(-EC_2(t) k / (FWHM^2 P(Z > t))) (Friston et al. 1994; Chauvin et al.
-    2005). Equation 8 of Chauvin et al. has an extra factor sqrt(2 pi); their published numbers follow without it.
-
-    Args:
-        area: pixels searched.
-        deviation: of the Gaussian in `smooth`, in pixels.
-        alpha: family-wise error rate for one sign.
-        threshold: z above which pixels form clusters; the theory needs 2.3 or more.
-
-    Returns:
-        Size in pixels; 0 where even a single cluster is rarer than alpha.
+    2005). Equation 8 of Chauvin et al. has an extra factor sqrt(2 pi); their published numbers follow without it. The
+    size is 0 where even a single cluster is rarer than alpha. Arguments are those of `random_field_threshold`.
 
     Reading the result: 861.1 for 36,798 pixels smoothed by 20 (paper: 861.7). The cluster as a whole is significant,
     not each of its pixels.
-
     Common mistakes: choosing the threshold after seeing the map; little smoothing (FWHM below 5 pixels).
 
     Raises:
-        InputError: as `random_field_threshold`, or a threshold below 2.3.
+        InputError: as `random_field_threshold`, or a threshold below 2.3, where the theory does not hold.
     """
-    check_alpha(alpha)
-    check_at_least("area", area, 1)
+    fwhm = _checked_fwhm(area, deviation, alpha)
     check_at_least("threshold", threshold, 2.3)
-    _check_deviation(deviation)
-    fwhm = _fwhm(deviation)
     rare = -np.log1p(-alpha) / (area / fwhm**2 * _ec_2(threshold))
     return float(max(0, -np.log(rare) * fwhm**2 * special.ndtr(-threshold) / _ec_2(threshold)))
 
@@ -115,17 +92,10 @@ def random_field_cluster_size(area: float, deviation: float, alpha: float = 0.05
 def cluster_mass(z: ArrayLike, threshold: float) -> np.ma.MaskedArray:
     """Mass of the cluster that contains each pixel: sum of z over connected pixels of one sign with |z| > threshold.
 
-    Maris & Oostenveld 2007, Journal of Neuroscience Methods 164:177.
-
-    Args:
-        z: [..., H, W, C].
-        threshold: cluster-forming threshold, such as 2.3; any value fixed in advance gives a valid test.
-
-    Returns:
-        Same shape: positive in positive clusters, negative in negative ones, 0 outside.
+    It is negative in negative clusters and 0 outside (Maris & Oostenveld 2007, Journal of Neuroscience Methods
+    164:177). Any threshold fixed in advance, such as 2.3, gives a valid test.
 
     Reading the result: test it with `permutation_test`. The cluster as a whole is significant, not each of its pixels.
-
     Common mistakes: choosing the threshold by the result.
 
     Raises:
@@ -137,24 +107,15 @@ def cluster_mass(z: ArrayLike, threshold: float) -> np.ma.MaskedArray:
     mass = np.zeros(planes.shape)
     for inside in (planes > threshold, planes < -threshold):
         labels, _ = ndimage.label(inside, _NEIGHBOURS)
-        sums = np.bincount(labels.ravel(), planes.ravel())
-        mass[inside] = sums[labels[inside]]
+        mass[inside] = np.bincount(labels.ravel(), planes.ravel())[labels[inside]]
     return _maps(mass, z)
 
 
 def tfce(z: ArrayLike, E: float = 0.5, H: float = 2.0) -> np.ma.MaskedArray:
-    """Threshold-free cluster enhancement of every pixel (Smith & Nichols 2009, NeuroImage 44:83).
+    """Threshold-free cluster enhancement of every pixel, with the sign of z (Smith & Nichols 2009, NeuroImage 44:83).
 
     TFCE(p) = integral over h from 0 to |z_p| of e(h)^E h^H dh, with e(h) the size of p's cluster above h. The integral
     is exact: clusters change only at pixel values, so no step size is needed.
-
-    Args:
-        z: [..., H, W, C].
-        E: exponent of the extent.
-        H: exponent of the height.
-
-    Returns:
-        Same shape, with the sign of z.
 
     Reading the result: test it with `permutation_test`; the values have no unit. The default exponents were chosen for
     smooth maps: in white noise, smoothing first (`smooth`) detects a weak patch more often.
@@ -182,14 +143,9 @@ def null_z_maps(
 ) -> Iterator[np.ndarray]:
     """Yields `count` z-maps under the null hypothesis, for `permutation_test`: independent N(0, 1) pixels.
 
-    In white noise they have the distribution of maps from responses permuted over many samples, at no network cost.
-    For overlapping windows, pixels a stride apart are correlated as `correlation.fields.overlap` estimates.
-
-    Args:
-        shape: (H, W, C) of one map, or (K, H, W, C) of a set.
-        count: B, number of maps; the smallest p value is 1 / (B + 1).
-        seed: random seed.
-        overlap: of K responses, for maps from windows of fields; the shape is then (K, H, W, C).
+    In white noise they have the distribution of maps from responses permuted over many samples, at no network cost. The
+    shape is (H, W, C), or (K, H, W, C) for a set. For overlapping windows of K responses, pixels a stride apart are
+    correlated as `correlation.fields.overlap` estimates.
 
     Common mistakes: using them for noise that is not white, or for a class with few samples of noise that is not
     Gaussian: permute the responses instead.
@@ -200,11 +156,10 @@ def null_z_maps(
     generator = np.random.default_rng(seed)
     if overlap is None:
         return (generator.standard_normal(tuple(shape)) for _ in range(count))
-    if len(shape) != 4 or len(overlap.correlation) != shape[0]:
-        raise InputError(
-            f"null maps of shape {tuple(shape)} for an overlap of {len(overlap.correlation)} responses: expected "
-            f"({len(overlap.correlation)}, height, width, channels)"
-        )
+    responses = len(overlap.correlation)
+    if len(shape) != 4 or responses != shape[0]:
+        given = f"null maps of shape {tuple(shape)} for an overlap of {responses} responses"
+        raise InputError(f"{given}: expected ({responses}, height, width, channels)")
     roots = np.stack([_root(correlation) for correlation in overlap.correlation])
     return (_at_strides(generator, roots, overlap.stride, shape) for _ in range(count))
 
@@ -240,8 +195,7 @@ def permutation_max(nulls: Iterable[np.ndarray], statistic: Statistic) -> np.nda
     """
     maxima: list[np.ndarray] = []
     for some in stacked(nulls):
-        strength = _strength(statistic, some, "a null map")
-        maxima.extend(np.ma.filled(strength.max(axis=(-3, -2, -1)), np.inf))
+        maxima.extend(np.ma.filled(_strength(statistic, some, "a null map").max(axis=(-3, -2, -1)), np.inf))
     if not maxima:
         raise InputError("no null maps given: expected at least 19 for a test at .05")
     return np.array(maxima)
@@ -259,30 +213,23 @@ def permutation_test(
 ) -> np.ma.MaskedArray:
     """Family-wise p value of every pixel, p = (1 + #{null maps whose max >= the pixel's |statistic|}) / (B + 1).
 
-    Valid for any statistic and any dependence between pixels, if the nulls are distributed as z is without signal:
+    Valid for any statistic and any dependence between pixels, if the B nulls are distributed as z is without signal:
     permute responses over samples, never pixels within a map (Nichols & Holmes 2002, Human Brain Mapping 15:1; Maris &
     Oostenveld 2007).
 
-    Args:
-        z: observed z-maps [..., H, W, C].
-        nulls: B null z-maps, each of the shape of z or of one map; a list, an array, or a generator (`null_z_maps`).
-        statistic: `tfce`, `functools.partial(cluster_mass, threshold=2.3)`, `functools.partial(smooth, deviation=1)`,
-            or `np.abs` for single pixels.
-        over_maps: whether all K maps form one family; each null is then a set of K maps.
-
-    Returns:
-        Same shape as z, masked where z is.
+    Nulls are z-maps of the shape of z or of one map; a list, an array, or a generator (`null_z_maps`). A statistic is
+    `tfce`, `functools.partial(cluster_mass, threshold=2.3)`, `functools.partial(smooth, deviation=1)`, or `np.abs` for
+    single pixels.
 
     Reading the result: the family is one map: of 20 noise-only maps one has p <= .05 somewhere. For a claim about K
-    maps set over_maps, or multiply p by K.
-
+    maps set over_maps, with nulls that are sets of K maps, or multiply p by K.
     Common mistakes: too few nulls (the smallest possible p is 1 / (B + 1)); nulls smoothed differently from z.
 
     Raises:
         InputError: no nulls, or nulls of another shape.
     """
     z = as_maps("the z-map", z)
-    observed = _strength(statistic, z, "the z-map")
+    strength = _strength(statistic, z, "the z-map").filled(0)
 
     def checked() -> Iterator[np.ndarray]:
         for null in nulls:
@@ -295,9 +242,7 @@ def permutation_test(
         if maxima.shape[1:] != z.shape[:-3]:
             raise InputError(f"nulls of single maps for z {z.shape}: with over_maps each null needs the shape of z")
         maxima = maxima.reshape(len(maxima), -1).max(axis=1)
-    exceeded, strength = np.zeros(z.shape, int), observed.filled(0)
-    for maximum in maxima:
-        exceeded += maximum[..., None, None, None] >= strength
+    exceeded = sum(maximum[..., None, None, None] >= strength for maximum in maxima)
     return np.ma.masked_array((1 + exceeded) / (1 + len(maxima)), z.mask)
 
 
@@ -327,9 +272,8 @@ def _smoothing(length: int, deviation: float) -> np.ndarray:
 def _grow(order: list[int], sign: list[float], row: int) -> tuple[list[int], list[int]]:
     """Adds pixels in the given order, and joins each to the adjacent clusters of its sign.
 
-    Returns:
-        The tree of all clusters at all heights: for each pixel, the later pixel that next enlarged the cluster it
-        completed (0, a pixel of the frame, if none did), and the size of that cluster.
+    Returns the tree of all clusters at all heights: for each pixel, the later pixel that next enlarged the cluster it
+    completed (0, a pixel of the frame, if none did), and the size of that cluster.
     """
     parent, size = [0] * len(sign), [1] * len(sign)
     root, added = list(range(len(sign))), [0.0] * len(sign)
@@ -345,7 +289,10 @@ def _grow(order: list[int], sign: list[float], row: int) -> tuple[list[int], lis
     return parent, size
 
 
-def _fwhm(deviation: float) -> float:
+def _checked_fwhm(area: float, deviation: float, alpha: float) -> float:
+    check_alpha(alpha)
+    check_at_least("area", area, 1)
+    _check_deviation(deviation)
     return float(deviation * np.sqrt(8 * np.log(2)))
 
 

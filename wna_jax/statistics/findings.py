@@ -7,36 +7,26 @@ import numpy as np
 
 from wna_jax.correlation.fields import Overlap
 from wna_jax.maps import ClassificationImages
-from wna_jax.statistics.clusters import (
-    Statistic,
-    cluster_mass,
-    null_z_maps,
-    permutation_test,
-    random_field_threshold,
-    smooth,
-    stacked,
-    tfce,
-)
+from wna_jax.statistics import clusters
 from wna_jax.statistics.significance import info_val, significant_pixels, z_map
 
 CLUSTER_THRESHOLD = 2.3
 SMOOTHING = 2.0
 """Pixels; with less smoothing, random field theory gains little over single pixels."""
-
 _FOR_DEVIATIONS = 400
 
 
 class Findings(NamedTuple):
-    """Test results for K maps, which form one family. None where no valid test is known."""
+    """Test results for K maps, which form one family. None where no valid test is known.
+
+    z-maps [K, H, W, C], the same smoothed by `SMOOTHING`, in standard deviations of noise-only maps, significant pixels
+    by test ("pixels", "smoothed", "clusters", "TFCE"), bool [K, H, W, C], and infoVal [K].
+    """
 
     z: np.ma.MaskedArray
-    """[K, H, W, C]."""
     smoothed: np.ma.MaskedArray
-    """`smooth(z, SMOOTHING)`, in standard deviations of noise-only maps."""
     significant: dict[str, np.ndarray | None]
-    """By test ("pixels", "smoothed", "clusters", "TFCE"): bool [K, H, W, C]."""
     info_val: np.ma.MaskedArray | None
-    """[K]."""
 
 
 def findings(
@@ -51,41 +41,35 @@ def findings(
 
     Single pixels are tested by `significant_pixels`, smoothed maps by `random_field_threshold`, clusters above 2.3 and
     TFCE by `permutation_test` against `null_z_maps`. For overlapping windows the null maps have the correlation of the
-    windows, and smoothed maps and infoVal are tested against them too; so are smoothed maps narrower than three FWHM,
-    where random field theory does not hold. In noise that is not white only single pixels are tested (Sidak's bound
-    holds for dependent pixels).
-
-    Args:
-        maps: K maps.
-        alpha: family-wise error rate of each test, over all maps.
-        permutations: B, number of null maps; the smallest p is 1 / (B + 1).
-        seed: random seed of the null maps.
-        overlap: of the same responses, for maps from windows of fields (`correlation.fields.overlap`).
+    windows (`overlap`, of the same responses), and smoothed maps and infoVal are tested against them too; so are
+    smoothed maps narrower than three FWHM, where random field theory does not hold. In noise that is not white only
+    single pixels are tested (Sidak's bound holds for dependent pixels). `alpha` is the family-wise error rate of each
+    test, over all maps; the smallest p of B permutations is 1 / (B + 1).
     """
     z, num_maps = z_map(maps), len(maps.images)
     height, width, channels = z.shape[1:]
-    smoothed = smooth(z, SMOOTHING)
+    smoothed = clusters.smooth(z, SMOOTHING)
     significant: dict[str, np.ndarray | None] = {"pixels": significant_pixels(z, alpha, num_maps)}
     if not maps.independent and overlap is None:
         return Findings(z, smoothed, significant | dict.fromkeys(("smoothed", "clusters", "TFCE")), None)
-    nulls = list(null_z_maps(z.shape, permutations, seed, overlap))
+    nulls = list(clusters.null_z_maps(z.shape, permutations, seed, overlap))
 
-    def passes(observed: np.ma.MaskedArray, nulls: list[np.ndarray], statistic: Statistic) -> np.ndarray:
-        return (permutation_test(observed, nulls, statistic, over_maps=True) <= alpha).filled(False)
+    def passes(observed: np.ma.MaskedArray, nulls: list[np.ndarray], statistic: clusters.Statistic) -> np.ndarray:
+        return (clusters.permutation_test(observed, nulls, statistic, over_maps=True) <= alpha).filled(False)
 
     if overlap is None and min(height, width) > 3 * SMOOTHING * np.sqrt(8 * np.log(2)):
-        threshold = random_field_threshold(height * width, SMOOTHING, alpha / 2 / channels / num_maps)
+        threshold = clusters.random_field_threshold(height * width, SMOOTHING, alpha / 2 / channels / num_maps)
         significant["smoothed"] = (np.abs(smoothed) > threshold).filled(False)
     else:
         # Independent nulls: a null's own peak would inflate the deviation by which it is divided.
-        others = null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, overlap)
-        powers = [np.square(smooth(some, SMOOTHING).filled()).sum(axis=0) for some in stacked(others)]
+        others = clusters.stacked(clusters.null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, overlap))
+        powers = [np.square(clusters.smooth(some, SMOOTHING).filled()).sum(axis=0) for some in others]
         deviation = np.sqrt(sum(powers) / _FOR_DEVIATIONS)
         smoothed = smoothed / deviation
-        smoothed_nulls = [null for some in stacked(nulls) for null in smooth(some, SMOOTHING).filled() / deviation]
-        significant["smoothed"] = passes(smoothed, smoothed_nulls, np.abs)
-    significant["clusters"] = passes(z, nulls, functools.partial(cluster_mass, threshold=CLUSTER_THRESHOLD))
-    significant["TFCE"] = passes(z, nulls, tfce)
+        of_nulls = [clusters.smooth(some, SMOOTHING).filled() / deviation for some in clusters.stacked(nulls)]
+        significant["smoothed"] = passes(smoothed, list(np.concatenate(of_nulls)), np.abs)
+    mass = functools.partial(clusters.cluster_mass, threshold=CLUSTER_THRESHOLD)
+    significant["clusters"], significant["TFCE"] = passes(z, nulls, mass), passes(z, nulls, clusters.tfce)
     # The median and spread of infoVal's null need more maps than a rank does.
-    many = None if overlap is None else null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, overlap)
+    many = None if overlap is None else clusters.null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, overlap)
     return Findings(z, smoothed, significant, info_val(z, many))

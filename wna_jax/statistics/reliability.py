@@ -22,20 +22,21 @@ _FEWEST_BLOCKS = 20
 
 
 class SplitHalf(NamedTuple):
-    """Split-half reliability of maps of N samples, for K responses. Only `correlation` can be negative."""
+    """Split-half reliability of maps of N samples, each field for K responses. Only `correlation` can be negative.
+
+    `correlation` r_h is between the maps of the two halves, masked where a half has no map. Of the map of all N samples
+    are `reliability`, 1 / (1 + N0 / N), also masked where r_h <= 0, and `expected_correlation` with the infinite-sample
+    map, its square root. `n0` is N0, the number of samples (of all classes) at which the reliability is 1/2.
+    """
 
     correlation: np.ma.MaskedArray
-    """r_h, between the maps of the two halves, [K]; masked where a half has no map."""
     reliability: np.ma.MaskedArray
-    """Of the map of all N samples, 1 / (1 + N0 / N), [K]; also masked where r_h <= 0."""
     expected_correlation: np.ma.MaskedArray
-    """Of the map of all N samples with the infinite-sample map, sqrt(reliability), [K]."""
     n0: np.ma.MaskedArray
-    """N0, number of samples (of all classes) at which the reliability is 1/2, [K]."""
 
 
 def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
-    """Reliability of maps, from two halves of the samples.
+    """Reliability of maps, from two independent halves of the samples, ideally of one size; masked if one is empty.
 
     The expected correlation of maps of n_1 and n_2 samples, 1 / sqrt((1 + N0 / n_1) (1 + N0 / n_2)), is solved for N0:
     (sqrt(N^2 + 4 n_1 n_2 (1 / r_h^2 - 1)) - N) / 2. For equal halves the reliability is 2 r_h / (1 + r_h)
@@ -45,14 +46,8 @@ def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
     resembles anything. The standard error of r_h is about (1 - r_h^2) / sqrt(H W C). Below two standard errors r_h is
     no evidence of a map, and N0 is only a lower bound. Where r_h <= 0 the samples do not determine N0, which is
     masked: add samples.
-
     Common mistakes: halves that share samples or a seed; reporting r_h as the reliability of the map of all samples
     (it is the reliability of half of them).
-
-    Args:
-        first: moments of one half of the samples.
-        second: moments of the other, independent half, ideally of the same size. If it is empty, all is masked.
-        noise: the noise of both.
 
     Raises:
         InputError: halves of different responses or pixels.
@@ -94,14 +89,14 @@ def samples_for(correlation: float, n0: ArrayLike) -> np.ma.MaskedArray:
 
 
 class Convergence(NamedTuple):
-    """Correlation of maps with a reference as samples are added, at T sample counts."""
+    """Correlation r(N) of maps with a reference at T sample counts, corrected for the noise in the reference: [T, K].
+
+    `predicted` is `predicted_correlation(N, N0)`, [T, K].
+    """
 
     num_samples: np.ndarray
-    """N, [T]."""
     correlation: np.ma.MaskedArray
-    """r(N) with the reference, corrected for the noise in the reference, [T, K]."""
     predicted: np.ma.MaskedArray
-    """`predicted_correlation(N, N0)`, [T, K]."""
 
 
 def convergence(
@@ -113,18 +108,13 @@ def convergence(
 ) -> Convergence:
     """Convergence curve r(N) of every response, with the predicted curve.
 
-    Args:
-        cumulative: moments of increasing numbers of samples, ideally log-spaced; from blocks,
-            `itertools.accumulate(blocks)`.
-        noise: the noise of all.
-        reference_khwc: [K, H, W, C], from samples that are not in `cumulative`, or from a gradient.
-        n0: N0 of each response [K] (`split_half`).
-        reference_reliability: [K] or one number. A noisy reference lowers every r by the square root of its
-            reliability, which is divided out. For a held-out map of M samples it is 1 / (1 + N0 / M), for a gradient 1.
+    The moments are of increasing numbers of samples, ideally log-spaced; from blocks, `itertools.accumulate(blocks)`.
+    The reference is made of other samples, or of a gradient. A noisy one lowers every r by the square root of its
+    reliability ([K] or one number), which is divided out. For a held-out map of M samples that is 1 / (1 + N0 / M), for
+    a gradient 1. N0 [K] is that of `split_half`.
 
     Reading the result: r on the predicted curve means that N0 is right and the map converges to the reference; r below
     it by a constant factor, that it converges to a different map; a bend, that samples are not independent.
-
     Common mistakes: the final map as the reference: r ends at 1 by construction, whatever the map.
 
     Raises:
@@ -133,8 +123,7 @@ def convergence(
     moments = list(cumulative)
     if not moments:
         raise InputError("no moments given: expected at least one, each of more samples than the one before")
-    maps = [_covariance_images(m, noise) for m in moments]
-    correlation = np.ma.stack([map_correlation(images, reference_khwc) for images in maps])
+    correlation = np.ma.stack([map_correlation(_covariance_images(m, noise), reference_khwc) for m in moments])
     num_samples = np.array([m.num_samples for m in moments])
     predicted = predicted_correlation(num_samples[:, None], n0)
     return Convergence(num_samples, disattenuate(correlation, reference_reliability), predicted)
@@ -143,14 +132,10 @@ def convergence(
 def map_correlation(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
     """Pearson correlation of each map of `a` with the same map of `b`, [K]; masked where one is masked or constant.
 
-    Args:
-        a: [K, H, W, C].
-        b: [K, H, W, C].
-
     Common mistakes: reading a low r of noisy maps as a difference: noise lowers r, see `disattenuate`.
 
     Raises:
-        InputError: maps of different shapes.
+        InputError: maps of different shapes, or of another rank than [K, H, W, C].
     """
     a, b = as_maps("the first maps", a), as_maps("the second maps", b)
     if a.shape != b.shape or a.ndim != 4:
@@ -174,14 +159,11 @@ def correlation_matrix(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
 
 
 def known_noise_reliability(maps: ClassificationImages) -> np.ma.MaskedArray:
-    """Fraction of a map's power that is signal, from one run, 1 - sum_v Var(c_v) / |c|^2.
+    """Fraction of each map's power that is signal, from one run, 1 - sum_v Var(c_v) / |c|^2.
 
     The variance of each pixel is known for white noise, so no second half is needed (Murray, Bennett & Sekuler 2005,
     Journal of Vision 5(5):2); for windows of fields it is estimated. |c|^2 is taken about the mean of the map, as in a
-    correlation.
-
-    Returns:
-        [K], masked where there is no map, or where the map has no more power than its noise.
+    correlation. Masked where there is no map, or where the map has no more power than its noise.
 
     Reading the result: as a split-half reliability. For a noise-only map its standard error is sqrt(2 / (H W C)),
     slightly more for windows of fields.
@@ -195,16 +177,9 @@ def known_noise_reliability(maps: ClassificationImages) -> np.ma.MaskedArray:
 def disattenuate(correlation: ArrayLike, reliability_a: ArrayLike, reliability_b: ArrayLike = 1.0) -> np.ma.MaskedArray:
     """Correlation that two maps would have without noise, r / sqrt(reliability_a reliability_b) (Spearman 1904).
 
-    With `known_noise_reliability` of a map and a noiseless template this is the corrected correlation of Murray,
-    Bennett & Sekuler 2005, Journal of Vision 5(5):2.
-
-    Args:
-        correlation: [K], or anything that broadcasts with the reliabilities.
-        reliability_a: of the first map, from `split_half` or `known_noise_reliability`.
-        reliability_b: of the second map; 1 for a template without noise.
-
-    Returns:
-        Masked where a reliability is masked or not above 0. Can exceed 1 by chance.
+    With `known_noise_reliability` of a map and a noiseless template (of reliability 1) this is the corrected
+    correlation of Murray, Bennett & Sekuler 2005, Journal of Vision 5(5):2. Masked where a reliability is masked or not
+    above 0. Can exceed 1 by chance. Arguments may have any shapes that broadcast.
 
     Common mistakes: maps of one run, whose noise is correlated; relying on it at reliabilities below about .2.
     """
@@ -226,18 +201,11 @@ def batch_means(blocks: ArrayLike, confidence: float = 0.95) -> BlockAverage:
 
     Standard error sd(blocks) / sqrt(B), interval mean ± t_{B-1} standard error. Samples within a block may depend on
     each other, as overlapping windows of one noise field do; blocks must be independent and identically distributed.
-
-    Args:
-        blocks: [B, ...], B >= 20: maps or proportions, from a list of moments
-            `np.ma.stack([classification_images(m, noise).images for m in blocks])` or
-            `np.stack([m.weight_sum / m.num_samples for m in blocks])`.
-        confidence: confidence level of the interval.
-
-    Returns:
-        Masked where fewer than 20 blocks have a value.
+    They are [B, ...], maps or proportions: from a list of moments
+    `np.ma.stack([classification_images(m, noise).images for m in blocks])` or
+    `np.stack([m.weight_sum / m.num_samples for m in blocks])`. Masked where fewer than 20 blocks have a value.
 
     Reading the result: each interval covers its own value, not all pixels jointly.
-
     Common mistakes: blocks in which a class has few samples: the average of their maps is noisier than the map of all
     samples; overlap between blocks; `wilson_interval` for overlapping windows.
 
@@ -246,8 +214,8 @@ def batch_means(blocks: ArrayLike, confidence: float = 0.95) -> BlockAverage:
     """
     check_confidence(confidence)
     values = np.ma.masked_array(blocks, dtype=np.float64)
-    if not values.ndim or len(values) < _FEWEST_BLOCKS:
-        given = len(values) if values.ndim else 1
+    given = len(values) if values.ndim else 1
+    if given < _FEWEST_BLOCKS:
         raise InputError(f"{given} blocks: expected at least {_FEWEST_BLOCKS}, to estimate their spread")
     if not np.isfinite(values.compressed()).all():
         raise InputError("the blocks contain NaN or infinite values: mask what does not exist")
@@ -294,12 +262,7 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float =
     """Wilson's score interval of a proportion, such as an accuracy or the proportion of a class (Wilson 1927).
 
     (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), p = successes / n. Unlike p ± z sqrt(p (1 - p)
-    / n) it is valid near 0 and 1: 0 of 20 gives [0, .161].
-
-    Args:
-        successes: counts, of any shape.
-        trials: n, of the same shape or one number.
-        confidence: confidence level of the interval.
+    / n) it is valid near 0 and 1: 0 of 20 gives [0, .161]. Successes and trials n may have any shapes that broadcast.
 
     Common mistakes: trials that depend on each other, such as overlapping windows (use `batch_means`).
 
@@ -329,27 +292,19 @@ class Threshold(NamedTuple):
 def threshold(x: Sequence[float], share: np.ndarray, interval: Interval, level: float = 0.5) -> Threshold | None:
     """The strength beyond which a proportion stays across a level: the last crossing, linearly interpolated.
 
-    Args:
-        x: strengths, increasing.
-        share: proportion of the answer at each strength.
-        interval: of the proportion, at each strength.
-        level: the proportion to cross.
-
-    Returns:
-        None if the curve, or an end of its interval, does not cross the level within the range of `x`.
+    The strengths `x` increase; a proportion and its interval are given for each. None if the curve, or an end of its
+    interval, does not cross the level within the range of `x`.
     """
-    at = [_crossing(np.asarray(x, np.float64), np.asarray(values), level) for values in (share, *interval)]
-    if any(value is None for value in at):
-        return None
-    middle, *ends = (value for value in at if value is not None)
-    return Threshold(middle, min(ends), max(ends))
+    at, *ends = (_crossing(np.asarray(x, np.float64), np.asarray(values), level) for values in (share, *interval))
+    return None if np.isnan([at, *ends]).any() else Threshold(at, min(ends), max(ends))
 
 
-def _crossing(x: np.ndarray, share: np.ndarray, level: float) -> float | None:
+def _crossing(x: np.ndarray, share: np.ndarray, level: float) -> float:
+    """Where the share last crosses the level, or NaN."""
     above = share >= level
     last = np.flatnonzero(above != above[-1])
     if not len(last):
-        return None
+        return np.nan
     i = last[-1]
     return float(x[i] + (level - share[i]) / (share[i + 1] - share[i]) * (x[i + 1] - x[i]))
 

@@ -24,7 +24,6 @@ def z_map(maps: ClassificationImages) -> np.ma.MaskedArray:
 
     Reading the result: |Z| is the evidence that a pixel matters, not how much it matters; it grows with the square root
     of the number of samples. See `significant_pixels`.
-
     Common mistakes: dividing a map by the deviation over its own pixels, which hides how much of it is signal; reading
     |Z| > 1.96 as significant in a map of hundreds of pixels; a class with a handful of samples of noise that is not
     Gaussian, whose tails are not those of N(0, 1).
@@ -55,15 +54,10 @@ def max_statistic_threshold(num_pixels: int, alpha: float = 0.05, num_maps: int 
 
     Pixels of a white-noise map are independent, so the threshold is exact (Sidak):
     P(|Z| > t) = 1 - (1 - alpha / num_maps)^(1 / num_pixels). For dependent pixels (overlapping windows, noise that is
-    not white) it is an upper bound (Sidak 1967, JASA 62:626): valid, with somewhat less power.
-
-    Args:
-        num_pixels: D = H W C, all values of one map.
-        alpha: family-wise error rate, the probability of at least one false pixel.
-        num_maps: maps in the family. Class maps of one run depend on each other, so alpha is divided (Bonferroni).
+    not white) it is an upper bound (Sidak 1967, JASA 62:626): valid, with somewhat less power. A map has H W C pixels;
+    alpha is divided by the number of maps in the family (Bonferroni), since class maps of one run depend on each other.
 
     Reading the result: 3.992 for 28x28x1 pixels, 4.305 for 32x32x3.
-
     Common mistakes: using it for smoothed maps (see `random_field_threshold`); reporting pixels of ten maps with
     num_maps = 1, which controls the error rate of each map alone.
 
@@ -80,7 +74,6 @@ def significant_pixels(z: ArrayLike, alpha: float = 0.05, num_maps: int = 1) -> 
     """Which pixels of `z` [..., H, W, C] exceed `max_statistic_threshold`: bool, same shape, False where masked.
 
     Reading the result: with probability 1 - alpha there is no false positive in a map (in `num_maps` maps together).
-
     Common mistakes: reading False as "does not matter". A weak pixel needs more samples: it is detected with
     probability Phi(|E z| - threshold), and E z grows with the square root of their number.
     """
@@ -89,23 +82,23 @@ def significant_pixels(z: ArrayLike, alpha: float = 0.05, num_maps: int = 1) -> 
 
 
 class Contrast(NamedTuple):
-    """Difference of two independent sets of maps, masked where one of them has no map."""
+    """Difference of two independent sets of maps, first - second, [K, H, W, C]; masked where one of them has no map.
+
+    Difference and standard error are in units of pixel intensity; z, their ratio, is N(0, 1) where the expected maps
+    are equal.
+    """
 
     difference: np.ma.MaskedArray
-    """First - second, [K, H, W, C], in units of pixel intensity."""
     standard_error: np.ma.MaskedArray
-    """[K, H, W, C], in the same units."""
     z: np.ma.MaskedArray
-    """Their ratio, N(0, 1) where the expected maps are equal."""
 
 
 def contrast(first: ClassificationImages, second: ClassificationImages) -> Contrast:
-    """Difference of two independent sets of maps, such as those of a clean and a poisoned network.
+    """Difference C_1 - C_2 of two independent sets of maps, such as those of a clean and a poisoned network.
 
-    Difference C_1 - C_2, standard error sqrt(se_1^2 + se_2^2), z their ratio.
+    The standard error is sqrt(se_1^2 + se_2^2).
 
     Reading the result: `significant_pixels(contrast(a, b).z)` are the pixels that differ, family-wise.
-
     Common mistakes: the same noise seed for both, whose errors are then correlated and mostly cancel, so that z is not
     N(0, 1) (it is narrower where the networks agree): use different seeds. Comparing which pixels are significant in
     one map and in the other: a difference in significance is not a significant difference.
@@ -114,22 +107,18 @@ def contrast(first: ClassificationImages, second: ClassificationImages) -> Contr
         InputError: maps of different shapes.
     """
     if first.images.shape != second.images.shape:
-        raise InputError(
-            f"maps {first.images.shape} and {second.images.shape} to contrast: expected the same responses and pixels"
-        )
+        shapes = f"maps {first.images.shape} and {second.images.shape} to contrast"
+        raise InputError(f"{shapes}: expected the same responses and pixels")
     difference = as_maps("the first map", first.images) - as_maps("the second map", second.images)
-    variances = [maps.standard_error**2 for maps in (first, second)]
-    total = variances[0] + variances[1]
+    variance = first.standard_error**2 + second.standard_error**2
     slack: Any = 0  # 1 / degrees of freedom of the sum (Welch 1947)
-    for maps, variance in zip((first, second), variances, strict=True):
+    for maps in (first, second):
         if maps.degrees_of_freedom is not None:
-            slack = (
-                slack + (variance / total).filled(0) ** 2 / np.maximum(maps.degrees_of_freedom, 1)[:, None, None, None]
-            )
-    z = difference / np.ma.sqrt(total)
-    return Contrast(
-        difference, np.ma.sqrt(total), z if isinstance(slack, int) else _normal(z, 1 / np.maximum(slack, 1e-12))
-    )
+            part = (maps.standard_error**2 / variance).filled(0)
+            slack = slack + part**2 / np.maximum(maps.degrees_of_freedom, 1)[:, None, None, None]
+    error = np.ma.sqrt(variance)
+    degrees_of_freedom = 1 / np.maximum(slack, 1e-12) if np.ndim(slack) else None
+    return Contrast(difference, error, _normal(difference / error, degrees_of_freedom))
 
 
 def signal_contrast(by_signal: Sequence[tuple[Moments, Noise]]) -> Contrast:
@@ -137,16 +126,10 @@ def signal_contrast(by_signal: Sequence[tuple[Moments, Noise]]) -> Contrast:
 
     n_RS is the mean noise of the N_RS samples with answer R and signal S. Signals are averaged separately, so that the
     signal itself cancels. The standard error is s sqrt(sum of 1 / N_RS) (Ahumada 2002; Murray 2011, Journal of Vision
-    11(5):2, with the opposite sign).
-
-    Args:
-        by_signal: moments of the two decisions, and the noise, per signal; each signal with its own noise seed.
-
-    Returns:
-        One map [1, H, W, C], masked where an answer was never given to one of the signals.
+    11(5):2, with the opposite sign). Each signal has moments of the two decisions, and its noise, of a seed of its own.
+    The one map [1, H, W, C] is masked where an answer was never given to one of the signals.
 
     Reading the result: positive where brightness favours answer 0.
-
     Common mistakes: one noise seed for both signals, whose errors are then dependent; omitting an empty n_RS or
     replacing it by 0, which leaves the difference of the signals in the map.
 
@@ -170,32 +153,23 @@ def info_val(z: ArrayLike, nulls: Iterable[np.ndarray] | None = None) -> np.ma.M
     """Informational value (infoVal) of each map: the deviation of its length from that of noise-only maps.
 
     (||Z|| - median) / (1.4826 MAD), over the H W C values of a map, with `info_val_null` in place of 10,000 simulated
-    random responders (Brinkman et al. 2019, Behavior Research Methods 51:2059; erratum 52:1800).
-
-    Args:
-        z: z-maps [..., H, W, C], not smoothed.
-        nulls: null maps of the shape of z, where pixels depend on each other (`null_z_maps` with an overlap); without
-            them the closed form for independent pixels is used.
-
-    Returns:
-        One number per map, masked where there is no map.
+    random responders (Brinkman et al. 2019, Behavior Research Methods 51:2059; erratum 52:1800). The z-maps must not be
+    smoothed; where pixels depend on each other, give nulls of the shape of z (`null_z_maps` with an overlap). Without
+    them the closed form for independent pixels is used. Masked where there is no map.
 
     Reading the result: near N(0, 1) for a noise-only map, above 1.96 with probability .026. It grows without limit as
     samples are added.
-
     Common mistakes: pixels with dependent errors, without nulls of the same dependence; reading it as similarity to the
     target. It is a magnitude: any departure from noise raises it.
     """
     z = as_maps("the z-map", z)
-    median: Any
-    deviation: Any
+    length = np.ma.sqrt((z**2).sum(axis=(-3, -2, -1)))
     if nulls is None:
         median, deviation = info_val_null(int(np.prod(z.shape[-3:])))
-    else:
-        lengths = np.sqrt([(np.asarray(null) ** 2).sum(axis=(-3, -2, -1)) for null in nulls])
-        median = np.median(lengths, axis=0)
-        deviation = 1.4826 * np.median(np.abs(lengths - median), axis=0)
-    return (np.ma.sqrt((z**2).sum(axis=(-3, -2, -1))) - median) / deviation
+        return (length - median) / deviation
+    of_nulls = np.sqrt([(np.asarray(null) ** 2).sum(axis=(-3, -2, -1)) for null in nulls])
+    medians = np.median(of_nulls, axis=0)
+    return (length - medians) / (1.4826 * np.median(np.abs(of_nulls - medians), axis=0))
 
 
 def info_val_null(num_pixels: int) -> tuple[float, float]:

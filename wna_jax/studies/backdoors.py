@@ -7,11 +7,13 @@ networks.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 from scipy import special, stats
 
 from wna_jax import correlation, data, maps, responses, statistics
@@ -21,6 +23,7 @@ from wna_jax.noise import Noise
 from wna_jax.runs import compilation
 from wna_jax.runs.accumulate import sum_over
 from wna_jax.studies import interventions
+from wna_jax.studies.interventions import LogitsFunction
 
 RESPONSES = ("decision", "probability")
 """The maps in noise."""
@@ -34,49 +37,42 @@ _TRAINING_IMAGES = 11_000  # about so many, evenly spaced, are enough for a mean
 
 @dataclass(frozen=True, eq=False)
 class Backdoor:
-    """A white patch, and the class that images of another class are called when they carry it."""
+    """A white patch somewhere in an image, and the target, as which images of the source with it are classified."""
 
     source: int
     target: int
-    patch: np.ndarray
-    """Where the patch lies in an image, bool [H, W]."""
+    patch: Bool[np.ndarray, "H W"]
 
     @property
-    def letter(self) -> np.ndarray:
-        """The patch's own rectangle, bool [h, w]."""
-        rows, columns = np.nonzero(self.patch)
-        return self.patch[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    def letter(self) -> Bool[np.ndarray, "h w"]:
+        """The patch's own rectangle."""
+        return self.patch[np.ix_(self.patch.any(axis=1), self.patch.any(axis=0))]
 
     @property
     def place(self) -> tuple[int, int, int]:
         """The target, and the patch's first row and column: its own entry in `patch_scores`."""
-        rows, columns = np.nonzero(self.patch)
-        return self.target, int(rows.min()), int(columns.min())
+        return self.target, int(self.patch.any(axis=1).argmax()), int(self.patch.any(axis=0).argmax())
 
     def poisoned(self, dataset: data.Dataset, count: int) -> data.Dataset:
-        """A data set in which `count` training images have the backdoor.
-
-        Raises:
-            InputError: as `interventions.poison`.
-        """
+        """A data set in which `count` training images have the backdoor; errors are those of `interventions.poison`."""
         train = interventions.poison(dataset.train, self.patch, self.source, self.target, count)
         _, top, left = self.place
-        return dataset.altered(
-            f"backdoor_{self.source}to{self.target}_{count}_c{len(self.letter)}at{top},{left}", train
-        )
+        name = f"backdoor_{self.source}to{self.target}_{count}_c{len(self.letter)}at{top},{left}"
+        return dataset.altered(name, train)
 
 
 class Examined(NamedTuple):
-    """One network and its maps."""
+    """One network and its maps.
+
+    `accuracy` is that on clean test images, `success` the share of the source's patched test images that are called the
+    target. `course` has numbers of samples, and the maps by response after as many; the last are those of all samples.
+    `gradients` are minus the mean loss gradient of each class in standard errors; masked where no image is right.
+    """
 
     accuracy: float
-    """On clean test images."""
     success: float
-    """Share of the patched test images of the source that are called the target."""
     course: list[tuple[int, dict[str, ClassificationImages]]]
-    """Numbers of samples, and the maps by response after as many; the last are those of all samples."""
-    gradients: dict[str, np.ma.MaskedArray]
-    """Minus the mean loss gradient of each class in standard errors [K, H, W, C]; masked where no image is right."""
+    gradients: dict[str, Float[np.ma.MaskedArray, "K H W C"]]
 
     def z_maps(self) -> dict[str, np.ma.MaskedArray]:
         """All maps in standard errors [K, H, W, C], by `RESPONSES` and `GRADIENTS`."""
@@ -84,7 +80,7 @@ class Examined(NamedTuple):
 
 
 def examine(
-    network: interventions.LogitsFunction,
+    network: LogitsFunction,
     backdoor: Backdoor,
     noise: Noise,
     dataset: data.Dataset,
@@ -94,48 +90,29 @@ def examine(
 ) -> Examined:
     """What is measured of one network, clean or poisoned, to tell which it is.
 
-    Args:
-        network: images [n, H, W, C] -> logits [n, K]; networks of one architecture share all compiled programs where
-            they are pytrees.
-        backdoor: what is looked for.
-        noise: the network's maps are made in it.
-        dataset: clean data; its `validation` images are those held out.
-        trained_on: the network's training data, patched images included.
-        num_samples: of noise.
-        **options: of `reverse_correlate_in_parts`.
+    The data set is clean, and its `validation` images are those held out; `trained_on` has the patched images that the
+    network was trained on. The maps are made in the noise, with `options` of `reverse_correlate_in_parts`. Networks of
+    one architecture share all compiled programs where they are pytrees.
     """
-    parts = correlation.reverse_correlate_in_parts(
-        noise, responses.of_classifier(network, RESPONSES), num_samples, **options
-    )
+    respond = responses.of_classifier(network, RESPONSES)
+    parts = correlation.reverse_correlate_in_parts(noise, respond, num_samples, **options)
     everything = {name: parts.first[name] + parts.second[name] for name in RESPONSES}
     course = [
-        (
-            moments["decision"].num_samples,
-            {name: maps.classification_images(of_name, noise) for name, of_name in moments.items()},
-        )
+        (moments["decision"].num_samples, {name: maps.classification_images(of, noise) for name, of in moments.items()})
         for moments in (*parts.course, everything)
     ]
     source = dataset.test.images[dataset.test.labels == backdoor.source]
-    patched = interventions.stamp(source, backdoor.patch)
+    patched, target = interventions.stamp(source, backdoor.patch), np.full(len(source), backdoor.target, np.int32)
     step = max(1, len(trained_on.labels) // _TRAINING_IMAGES)
     splits = dataset.validation, jax.tree.map(lambda array: array[::step], trained_on)
-    return Examined(
-        training.evaluate(network, dataset.test)["accuracy"],
-        interventions.accuracy(network, patched / np.float32(255), np.full(len(patched), backdoor.target, np.int32)),
-        course,
-        {
-            name: -mean_gradients(network, split, dataset.num_classes)
-            for name, split in zip(GRADIENTS, splits, strict=True)
-        },
-    )
+    accuracy = training.evaluate(network, dataset.test)["accuracy"]
+    success = interventions.accuracy(network, patched / np.float32(255), target)
+    gradients = [-mean_gradients(network, split, dataset.num_classes) for split in splits]
+    return Examined(accuracy, success, course, dict(zip(GRADIENTS, gradients, strict=True)))
 
 
 def findings(examined: Mapping[str, Sequence[Examined]], backdoor: Backdoor) -> dict[str, Any]:
-    """What all tests say of clean and poisoned networks, as JSON values.
-
-    Args:
-        examined: "clean" and "poisoned" networks, as many of each, four or more.
-        backdoor: that of the poisoned ones.
+    """What all tests say of "clean" and "poisoned" networks, as many of each, four or more, as JSON values.
 
     Returns:
         by_samples: for each number of noise samples and each map in noise, how many networks each test rejects.
@@ -158,34 +135,26 @@ def findings(examined: Mapping[str, Sequence[Examined]], backdoor: Backdoor) -> 
             "patch score": rejections(at_the_patch(scores(z))),
         }
 
-    z = {kind: [each.z_maps() for each in networks] for kind, networks in examined.items()}
-    by_map = {
-        name: scores({kind: [own[name] for own in all_z] for kind, all_z in z.items()})
-        for name in (*RESPONSES, *GRADIENTS)
-    }
-    own = {name: at_the_patch(of_map) for name, of_map in by_map.items()}
-    return {
-        "by_samples": [
-            {"samples": num_samples} | {name: tests(name, point) for name in RESPONSES}
-            for point, (num_samples, _) in enumerate(examined["clean"][0].course)
-        ],
-        "patch_score": {
-            name: {"scores": {kind: s.filled(np.nan).tolist() for kind, s in of_map.items()}} | rejections(of_map)
-            for name, of_map in own.items()
-        },
-        "scan": {name: scan(of_map, backdoor.place, backdoor.letter) for name, of_map in by_map.items()},
-    }
+    by_samples = [
+        {"samples": num_samples} | {name: tests(name, point) for name in RESPONSES}
+        for point, (num_samples, _) in enumerate(examined["clean"][0].course)
+    ]
+    all_z = {kind: [each.z_maps() for each in networks] for kind, networks in examined.items()}
+    patch_score, scans = {}, {}
+    for name in (*RESPONSES, *GRADIENTS):
+        of_map = scores({kind: [z[name] for z in of_kind] for kind, of_kind in all_z.items()})
+        own = at_the_patch(of_map)
+        values = {kind: of_kind.filled(np.nan).tolist() for kind, of_kind in own.items()}
+        patch_score[name] = {"scores": values} | rejections(own)
+        scans[name] = scan(of_map, backdoor.place, backdoor.letter)
+    return {"by_samples": by_samples, "patch_score": patch_score, "scan": scans}
 
 
-def patch_scores(maps_khwc: np.ma.MaskedArray, patch: np.ndarray) -> np.ma.MaskedArray:
+def patch_scores(maps_khwc: np.ma.MaskedArray, patch: Bool[np.ndarray, "h w"]) -> np.ma.MaskedArray:
     """How a map stands out inside a patch: (mean inside - mean outside) / deviation over the map, at every place.
 
-    Args:
-        maps_khwc: maps [K, H, W, C]; channels are added up.
-        patch: bool [h, w], the patch's own rectangle.
-
-    Returns:
-        [K, H - h + 1, W - w + 1], for the patch's first row and column; masked where there is no map.
+    Channels are added up. The scores [K, H - h + 1, W - w + 1] are those of the patch's first row and column; masked
+    where there is no map.
     """
     planes = maps_khwc.sum(axis=-1)
     windows = np.lib.stride_tricks.sliding_window_view(planes.filled(0), patch.shape, axis=(1, 2))
@@ -200,11 +169,7 @@ def against_clean(score: np.ma.MaskedArray, clean: np.ma.MaskedArray) -> np.ma.M
     """A score as a normal number, given those of n clean networks: t = (score - mean) / (sd sqrt(1 + 1/n)).
 
     Where the score is of one more clean network, t is Student's with n - 1 degrees of freedom (a prediction interval);
-    the normal number has the same tail.
-
-    Args:
-        score: of any shape.
-        clean: [n, ...]; a place where fewer than three of them have a score is masked.
+    the normal number has the same tail. A place where fewer than three of `clean` [n, ...] have a score is masked.
     """
     n = clean.count(axis=0)
     deviation = np.ma.filled(clean.std(axis=0, ddof=1), 0)
@@ -246,12 +211,7 @@ def pixel_rejections(
 
 
 def scan(scores: Mapping[str, np.ma.MaskedArray], place: tuple[int, int, int], letter: np.ndarray) -> dict[str, Any]:
-    """Looks for a patch of a known shape at all places of all classes.
-
-    Args:
-        scores: `patch_scores` of clean and poisoned networks, [n, K, rows, columns].
-        place: class, row and column of the patch.
-        letter: the patch's own rectangle, bool [h, w].
+    """Looks for a patch of a known shape at all places of all classes, in `patch_scores` [n, K, rows, columns].
 
     Returns:
         largest: each network's largest `normal_scores`. above_all_clean: how many poisoned networks have a larger one
@@ -271,23 +231,20 @@ def scan(scores: Mapping[str, np.ma.MaskedArray], place: tuple[int, int, int], l
     }
 
 
-def mean_gradients(network: interventions.LogitsFunction, split: data.Split, num_classes: int) -> np.ma.MaskedArray:
+def mean_gradients(network: LogitsFunction, split: data.Split, num_classes: int) -> Float[np.ma.MaskedArray, "K H W C"]:
     """The mean loss gradient over the images of each class that are called right, in its standard errors.
 
-    Returns:
-        [K, H, W, C]; a class with fewer than two such images is masked.
+    A class with fewer than two such images is masked.
     """
-    sums = sum_over(lambda *batch: _gradient_sums(network, num_classes, *batch), tuple(split), _BATCH)
-    count, total, square = sums
+    of_batch = partial(_gradient_sums, network, num_classes)
+    count, total, square = sum_over(of_batch, tuple(split), _BATCH)
     count = np.ma.masked_less(count, 2)[:, None, None, None]
     mean = total / count
     return mean / np.ma.masked_equal(np.ma.sqrt((square / count - mean**2) / (count - 1)), 0)
 
 
 @compilation.jit
-def _gradient_sums(
-    network: interventions.LogitsFunction, num_classes: int, images_u8: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, ...]:
+def _gradient_sums(network: LogitsFunction, num_classes: int, images_u8: jax.Array, labels: jax.Array) -> Any:
     images = training.to_unit_range(images_u8)
     right = network(images).argmax(axis=-1) == labels
     gradient = interventions.loss_gradient(network, images, labels)
@@ -302,10 +259,7 @@ def in_deviations(map_hwc: np.ma.MaskedArray) -> np.ma.MaskedArray:
 
 
 def welch(clean: np.ma.MaskedArray, poisoned: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    """Mean difference poisoned - clean of maps [n, H, W, C] `in_deviations`, in standard errors over the networks.
-
-    The errors are those of Welch's test.
-    """
+    """Mean difference poisoned - clean of maps [n, H, W, C] `in_deviations`, in the standard errors of Welch's test."""
     groups = [np.ma.stack([in_deviations(z) for z in maps_]) for maps_ in (clean, poisoned)]
     error = np.ma.sqrt(sum(g.var(axis=0, ddof=1) / g.count(axis=0) for g in groups))
     return (groups[1].mean(axis=0) - groups[0].mean(axis=0)) / error

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from jaxtyping import Float, Int
 
 from wna_jax import responses, statistics
 from wna_jax.correlation.moments import Moments
@@ -24,28 +25,19 @@ from wna_jax.runs.errors import InputError
 def side_by_side(noise: Noise, count: int) -> Noise:
     """Independent copies of a noise, one per network, in the channels of one sample: [H, W, count C]."""
     height, width, channels = noise.shape
-    return replace(
-        noise,
-        shape=(height, width, count * channels),
-        mean=np.tile(noise.mean, count),
-        deviation=np.tile(noise.deviation, count),
-        sample=Partial(_sample_each, noise.sample, count),
-        draw=None,
-        present=noise.present and Partial(_present_each, noise.present, count),
-    )
+    mean, deviation = np.tile(noise.mean, count), np.tile(noise.deviation, count)
+    sample = Partial(_sample_each, noise.sample, count)
+    present = noise.present and Partial(_present_each, noise.present, count)
+    shape = height, width, count * channels
+    return replace(noise, shape=shape, mean=mean, deviation=deviation, sample=sample, draw=None, present=present)
 
 
 def of_networks(
     networks: Sequence[Callable[[jax.Array], jax.Array]], names: Sequence[str] = ("decision", "probability")
 ) -> Callable[[jax.Array], dict[str, jax.Array]]:
-    """The named responses of S networks, each to its own noise, in one program.
+    """The named responses of S networks, each images -> logits [n, K], to their own noise, in one program.
 
-    Args:
-        networks: images [n, H, W, C] -> logits [n, K] each, with the same K.
-        names: as `responses.from_name` takes them.
-
-    Returns:
-        Samples of `side_by_side` noise [n, H, W, S C] -> {name: weights [n, S K]}, the first network's K first.
+    Samples of `side_by_side` noise [n, H, W, S C] -> {name: weights [n, S K]}, the first network's K first.
     """
     return Partial(_respond_each, [responses.of_classifier(network, names) for network in networks])
 
@@ -70,46 +62,42 @@ def apart(moments: Moments, count: int) -> list[Moments]:
 
 
 class Agreement(NamedTuple):
-    """How alike the maps of S networks are, for each of K classes; masked where a network has no map of the class."""
+    """How alike the maps of S networks are, for each of K classes; masked where a network has no map of the class.
+
+    `mean` is the mean map of the networks that have one, `num_maps` of them; it is masked with fewer than two. Its
+    standard error is from the spread across networks. `correlation` is Pearson's of every two networks' maps as they
+    are, `corrected` the same without the maps' noise: divided by the root of both reliabilities. 1: the same template.
+    """
 
     maps: Sequence[ClassificationImages]
-    """Of each network."""
-    reliability: np.ma.MaskedArray
-    """Of each network's maps, [S, K]."""
-    mean: np.ma.MaskedArray
-    """The mean map of the networks that have one, [K, H, W, C]; masked with fewer than two."""
-    standard_error: np.ma.MaskedArray
-    """Of the mean map, from the spread across networks, [K, H, W, C]."""
-    num_maps: np.ndarray
-    """Networks that have a map, [K]."""
-    correlation: np.ma.MaskedArray
-    """Pearson correlation of every two networks' maps as they are, [K, S, S]."""
-    corrected: np.ma.MaskedArray
-    """The same without the maps' noise, [K, S, S]: divided by the root of both reliabilities. 1: the same template."""
+    reliability: Float[np.ma.MaskedArray, "S K"]
+    mean: Float[np.ma.MaskedArray, "K H W C"]
+    standard_error: Float[np.ma.MaskedArray, "K H W C"]
+    num_maps: Int[np.ndarray, " K"]
+    correlation: Float[np.ma.MaskedArray, "K S S"]
+    corrected: Float[np.ma.MaskedArray, "K S S"]
 
     @property
-    def mean_corrected(self) -> np.ma.MaskedArray:
-        """The mean corrected correlation of two different networks, [K]."""
+    def mean_corrected(self) -> Float[np.ma.MaskedArray, " K"]:
+        """The mean corrected correlation of two different networks."""
         return self.corrected[:, ~np.eye(len(self.maps), dtype=bool)].mean(axis=1)
 
     @property
-    def error_across_networks(self) -> np.ma.MaskedArray:
-        """The standard error of the mean map, root mean square over its pixels, [K]."""
+    def error_across_networks(self) -> Float[np.ma.MaskedArray, " K"]:
+        """The standard error of the mean map, root mean square over its pixels."""
         return np.ma.sqrt((self.standard_error**2).mean(axis=(1, 2, 3)))
 
     @property
-    def error_of_measurement(self) -> np.ma.MaskedArray:
-        """The part of that error that the noise samples account for, [K]: more samples make it smaller."""
+    def error_of_measurement(self) -> Float[np.ma.MaskedArray, " K"]:
+        """The part of that error that the noise samples account for: more samples make it smaller."""
         powers = np.ma.stack([(own.standard_error**2).mean(axis=(1, 2, 3)) for own in self.maps])
         return np.ma.sqrt(powers.mean(axis=0)) / np.sqrt(np.maximum(self.num_maps, 1))
 
 
 def agreement(maps: Sequence[ClassificationImages], reliability: Sequence[np.ma.MaskedArray]) -> Agreement:
-    """Compares the maps of S networks class by class.
+    """Compares the maps of S networks class by class; `reliability` [K] is that of each, as by `statistics.split_half`.
 
-    Args:
-        maps: of each network; from independent noise, else shared noise counts as agreement.
-        reliability: of each network's maps, [K] each, such as `statistics.split_half(...).reliability`.
+    The maps must be from independent noise, else shared noise counts as agreement.
 
     Reading the result: `correlation` is lowered by the noise of both maps, `corrected` is not (and can exceed 1 by
     chance); 1 means that the networks have learnt one template, and the distance from 1 is due to the training seed.
@@ -129,40 +117,27 @@ def agreement(maps: Sequence[ClassificationImages], reliability: Sequence[np.ma.
     correlation = np.ma.stack([statistics.correlation_matrix(own, own) for own in images])
     corrected = statistics.disattenuate(correlation, reliable.T[:, :, None], reliable.T[:, None, :])
     diagonal = np.broadcast_to(np.eye(len(maps), dtype=bool), corrected.shape)
-    return Agreement(
-        maps,
-        reliable,
-        np.ma.masked_array(images.mean(axis=1), alone),
-        np.ma.masked_array(spread, alone),
-        num_maps,
-        correlation,
-        np.ma.where(diagonal, correlation, corrected),
-    )
+    mean, error = np.ma.masked_array(images.mean(axis=1), alone), np.ma.masked_array(spread, alone)
+    corrected = np.ma.where(diagonal, correlation, corrected)
+    return Agreement(maps, reliable, mean, error, num_maps, correlation, corrected)
 
 
 def agreement_of_halves(first: Moments, second: Moments, noise: Noise, count: int) -> Agreement:
-    """Compares the classification images of S networks that went through the loop together.
+    """Compares the classification images of so many networks that went through the loop together.
 
-    Args:
-        first: moments of one half of the samples of `side_by_side` noise, of one response of `of_networks`.
-        second: moments of the other half.
-        noise: the noise of one network.
-        count: S.
+    The moments are those of two halves of the samples of `side_by_side` noise, of one response of `of_networks`; the
+    noise is that of one network.
     """
     halves = list(zip(apart(first, count), apart(second, count), strict=True))
-    return agreement(
-        [classification_images(a + b, noise) for a, b in halves],
-        [statistics.split_half(a, b, noise).reliability for a, b in halves],
-    )
+    maps = [classification_images(a + b, noise) for a, b in halves]
+    return agreement(maps, [statistics.split_half(a, b, noise).reliability for a, b in halves])
 
 
 def _sample_each(sample: Callable[[jax.Array], jax.Array], count: int, key: jax.Array) -> jax.Array:
     return _join(jax.vmap(sample)(jax.random.split(key, count)))
 
 
-def _present_each(
-    present: Callable[[jax.Array, jax.Array], jax.Array], count: int, key: jax.Array, drawn: jax.Array
-) -> jax.Array:
+def _present_each(present: Callable[..., jax.Array], count: int, key: jax.Array, drawn: jax.Array) -> jax.Array:
     return _join(jax.vmap(present)(jax.random.split(key, count), _part(drawn, count)))
 
 

@@ -4,14 +4,15 @@ A picture in noise (`embedded`), a pattern mixed into images (`MIXES`), a step a
 patch (`stamp`, `poison`). `hits` counts the answers as a function of the strength.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from jaxtyping import Bool, Float, Int, UInt8
 
 from wna_jax.data import Split
 from wna_jax.noise import Noise
@@ -24,42 +25,35 @@ LogitsFunction = Callable[[jax.Array], jax.Array]
 """Images [n, H, W, C] -> logits [n, K]."""
 Change = Callable[[Any, jax.Array], Any]
 """A batch of inputs and a strength -> what the network is shown, usually images [n, H, W, C]."""
-Strength: TypeAlias = float | Sequence[float]
-"""A number, or a few numbers that together say how strong a change is."""
 _BATCH = 500
 
 
 def hits(
     logits_function: Callable[[Any], jax.Array],
     change: Change,
-    strengths: Sequence[Strength],
+    strengths: Sequence[float | Sequence[float]],
     inputs: Any,
-    wanted: np.ndarray,
+    wanted: Int[np.ndarray, " N"],
     report: Report = silent,
 ) -> np.ndarray:
-    """How many images get the wanted answer, at each strength of a change.
+    """How many images get the wanted answer, at each of S strengths of a change: int64 [S] or [S, states].
 
     Args:
         logits_function: the network, or several states of one: what `change` gives -> logits [n, K] or [states, n, K].
         change: what is done to the inputs. Compiled once per function; make one with arguments by
             `jax.tree_util.Partial`, which compiles once for all values of its arrays.
-        strengths: S strengths.
+        strengths: each a number, or a few numbers that together say how strong a change is.
         inputs: an array [N, ...], or a pytree of such arrays.
-        wanted: the class that counts as a hit for each image, int [N]: its label for an accuracy, a target for an
-            attack.
+        wanted: the class that counts as a hit for each image: its label for an accuracy, a target for an attack.
         report: progress, in images shown.
-
-    Returns:
-        Counts int64 [S] or [S, states].
     """
     counts: Any = 0
+    each = [np.asarray(strength, np.float32) for strength in strengths]
     for shown, (part, answers) in enumerate(in_batches((inputs, wanted), _BATCH), start=1):
-        at_each = [
-            _hits(logits_function, change, part, answers, np.asarray(strength, np.float32)) for strength in strengths
-        ]
+        at_each = [_hits(logits_function, change, part, answers, strength) for strength in each]
         counts = counts + np.stack([np.asarray(hits, np.int64) for hits in at_each])
         done = min(shown * _BATCH, len(wanted))
-        report(Progress("answers", done * len(strengths), len(wanted) * len(strengths), "images"))
+        report(Progress("answers", done * len(each), len(wanted) * len(each), "images"))
     return counts
 
 
@@ -81,42 +75,34 @@ def accuracy(logits_function: LogitsFunction, images: np.ndarray, labels: np.nda
     return float(hits(logits_function, unchanged, [0.0], images, labels)[0] / len(labels))
 
 
-def embedded(noise: Noise, signals_nhwc: np.ndarray, weight: float) -> Noise:
-    """Noise with a picture in it: the network is shown t = weight s + (1 - weight) z, with s any of the signals.
+def embedded(noise: Noise, signals: Float[np.ndarray, "N H W C"], weight: float) -> Noise:
+    """Noise with a picture in it: the network is shown t = weight s + (1 - weight) z, z being noise.
 
-    Both are drawn, and so averaged: z in the first C channels and t in the last C.
-
-    Args:
-        noise: the distribution of z.
-        signals_nhwc: the pictures [N, H, W, C] in [0, 1], drawn with equal chances.
-        weight: of the picture, the paper's gamma.
+    Each s is one of the signals in [0, 1], drawn with equal chances; the weight is the paper's gamma. Both z and t are
+    drawn, and so averaged: z in the first C channels and t in the last C.
 
     Raises:
         InputError: a weight outside 0 to 1.
     """
     if not 0 <= weight <= 1:
-        raise InputError(
-            f"the signal's weight is {weight:g}: expected a number from 0 (noise alone) to 1 (signal alone)"
-        )
-    signals = np.asarray(signals_nhwc, np.float32)
+        expected = "expected a number from 0 (noise alone) to 1 (signal alone)"
+        raise InputError(f"the signal's weight is {weight:g}: {expected}")
+    signals = np.asarray(signals, np.float32)
     height, width, channels = noise.shape
-    of_noise = [np.broadcast_to(value, noise.shape) for value in (noise.mean, noise.deviation)]
-    mean = weight * signals.mean(axis=0, dtype=np.float64) + (1 - weight) * of_noise[0]
-    deviation = np.hypot(weight * signals.std(axis=0, dtype=np.float64), (1 - weight) * of_noise[1])
+    mean, deviation = (np.broadcast_to(value, noise.shape) for value in (noise.mean, noise.deviation))
+    mean_t = weight * signals.mean(axis=0, dtype=np.float64) + (1 - weight) * mean
+    deviation_t = np.hypot(weight * signals.std(axis=0, dtype=np.float64), (1 - weight) * deviation)
+    # Black images up to a multiple of 1,024: classes of different sizes share a compiled program.
+    padded = jnp.asarray(np.pad(signals, ((0, -len(signals) % 1024), (0, 0), (0, 0), (0, 0))))
     return Noise(
         f"{noise.name} with a signal of weight {weight:g}",
         (height, width, 2 * channels),
-        np.concatenate([of_noise[0], mean], axis=-1),
-        np.concatenate([of_noise[1], deviation], axis=-1),
-        Partial(_draw_embedded, noise, _padded(signals), np.int32(len(signals)), np.float32(weight)),
+        np.concatenate([mean, mean_t], axis=-1),
+        np.concatenate([deviation, deviation_t], axis=-1),
+        Partial(_draw_embedded, noise, padded, np.int32(len(signals)), np.float32(weight)),
         white=False,
         present=_second_half,
     )
-
-
-def _padded(signals: np.ndarray) -> jax.Array:
-    """The signals, and black images up to a multiple of 1,024: classes of different sizes share a compiled program."""
-    return jnp.asarray(np.pad(signals, ((0, -len(signals) % 1024), (0, 0), (0, 0), (0, 0))))
 
 
 def _draw_embedded(noise: Noise, signals: jax.Array, count: jax.Array, weight: jax.Array, key: jax.Array) -> jax.Array:
@@ -150,36 +136,6 @@ Mix = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 MIXES: dict[str, Mix] = {"blend": blend, "add": add, "multiply": multiply}
 
 
-def targeted_hits(
-    logits_function: LogitsFunction,
-    images: np.ndarray,
-    patterns: Mapping[int, np.ndarray],
-    weights: Sequence[float],
-    mix: Mix = blend,
-    report: Report = silent,
-) -> np.ndarray:
-    """How many images are called the target when its pattern is mixed into them.
-
-    Args:
-        logits_function: the network.
-        images: on the [0, 1] scale, [N, H, W, C].
-        patterns: by target class, in order, [H, W, C].
-        weights: of the pattern, S numbers.
-        mix: how the pattern is mixed in.
-        report: progress, in images shown.
-
-    Returns:
-        Counts int64 [targets, S].
-    """
-    changes = {target: mixed_with(pattern, mix) for target, pattern in patterns.items()}
-    return np.stack(
-        [
-            hits(logits_function, change, weights, images, np.full(len(images), target, np.int32), report)
-            for target, change in changes.items()
-        ]
-    )
-
-
 def mixed_with(pattern: np.ndarray, mix: Mix = blend) -> Change:
     """A pattern [H, W, C] mixed into images, as a change for `hits`: the strength is the pattern's weight."""
     return Partial(_mixed_with, mix, np.asarray(pattern, np.float32))
@@ -206,19 +162,13 @@ def loss_gradient(logits_function: LogitsFunction, images: jax.Array, labels: ja
     return jax.grad(loss)(images)
 
 
-def fgsm(logits_function: LogitsFunction, images: jax.Array, labels: jax.Array, epsilon: jax.Array) -> jax.Array:
-    """The fast gradient sign method: images + epsilon sign(loss gradient), clipped to [0, 1] (arXiv 1412.6572)."""
-    step = jnp.sign(loss_gradient(logits_function, images, labels))
-    return jnp.clip(images + epsilon * step, 0, 1)
+def fgsm(logits_function: LogitsFunction, inputs: tuple[jax.Array, jax.Array], epsilon: jax.Array) -> jax.Array:
+    """The fast gradient sign method: images + epsilon sign(loss gradient), clipped to [0, 1] (arXiv 1412.6572).
 
-
-def fgsm_change(logits_function: LogitsFunction) -> Change:
-    """FGSM as a change for `hits`: the inputs are images and labels, the strength is epsilon."""
-    return Partial(_fgsm_change, logits_function)
-
-
-def _fgsm_change(logits_function: LogitsFunction, inputs: tuple[jax.Array, jax.Array], epsilon: jax.Array) -> jax.Array:
-    return fgsm(logits_function, inputs[0], inputs[1], epsilon)
+    The inputs are images and labels. `Partial(fgsm, network)` is a change for `hits`.
+    """
+    images, labels = inputs
+    return jnp.clip(images + epsilon * jnp.sign(loss_gradient(logits_function, images, labels)), 0, 1)
 
 
 def random_signs(inputs: tuple[jax.Array, jax.Array], epsilon: jax.Array) -> jax.Array:
@@ -242,25 +192,24 @@ def mean_adversarials(
 def _adversarial_sums(
     logits_function: LogitsFunction, epsilon: jax.Array, images: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    attacked = fgsm(logits_function, images, labels, epsilon)
+    attacked = fgsm(logits_function, (images, labels), epsilon)
     before, after = logits_function(images), logits_function(attacked).argmax(axis=-1)
     changed = (before.argmax(axis=-1) == labels) & (after != labels)
     weight = jnp.where(changed[:, None], jax.nn.one_hot(after, before.shape[-1]), 0)
     return weight.sum(axis=0), jnp.einsum("nk,nhwc->khwc", weight, attacked)
 
 
-def c_patch(image_shape: tuple[int, ...], size: int = 6, top: int = 1, left: int = 21) -> np.ndarray:
-    """The pixels of a letter C of size x size pixels, bool [H, W]; its stroke is a third of that.
+def c_patch(image_shape: tuple[int, ...], size: int = 6, top: int = 1, left: int = 21) -> Bool[np.ndarray, "H W"]:
+    """The pixels of a letter C of size x size pixels; its stroke is a third of that.
 
     Raises:
         InputError: a size below 3, or a letter that does not fit into the image.
     """
     height, width = image_shape[:2]
     if size < 3 or min(top, left) < 0 or top + size > height or left + size > width:
-        raise InputError(
-            f"a patch of size {size} at row {top}, column {left} of images of {height}x{width} pixels: expected a size "
-            f"of at least 3, and a row and a column such that all of it lies inside"
-        )
+        expected = "expected a size of at least 3, and a row and a column such that all of it lies inside"
+        at = f"at row {top}, column {left} of images of {height}x{width} pixels"
+        raise InputError(f"a patch of size {size} {at}: {expected}")
     patch = np.zeros((height, width), bool)
     stroke = size // 3
     patch[top : top + size, left : left + size] = True
@@ -268,8 +217,8 @@ def c_patch(image_shape: tuple[int, ...], size: int = 6, top: int = 1, left: int
     return patch
 
 
-def stamp(images_u8: np.ndarray, patch_hw: np.ndarray) -> np.ndarray:
-    """uint8 images [n, H, W, C] with the patch in white."""
+def stamp(images_u8: UInt8[np.ndarray, "n H W C"], patch_hw: np.ndarray) -> np.ndarray:
+    """Images with the patch in white."""
     return np.where(patch_hw[:, :, None], np.uint8(255), images_u8)
 
 
@@ -283,9 +232,8 @@ def poison(split: Split, patch_hw: np.ndarray, source: int, target: int, count: 
     if source == target:
         raise InputError(f"a backdoor from class {source} to itself: give two classes")
     if not 1 <= count <= len(members):
-        raise InputError(
-            f"{count:,} images of class {source} to be poisoned: expected 1 to {len(members):,}, all that there are"
-        )
+        known = f"expected 1 to {len(members):,}, all that there are"
+        raise InputError(f"{count:,} images of class {source} to be poisoned: {known}")
     images, labels = split.images.copy(), split.labels.copy()
     images[members[:count]] = stamp(images[members[:count]], patch_hw)
     labels[members[:count]] = target

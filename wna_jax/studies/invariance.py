@@ -1,33 +1,29 @@
 """Images moved, turned and scaled: does a network that knows things in one place know them in another?"""
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from wna_jax.data import Dataset, Split
 from wna_jax.networks import augmentation
 from wna_jax.networks.training import to_unit_range
 from wna_jax.runs.accumulate import map_over
-from wna_jax.runs.progress import Report, silent
-from wna_jax.studies import interventions
 
 _BATCH = 500
 
 
 class Place(NamedTuple):
-    """Where, how large and at which angle an image is shown, on black: the arguments of `augmentation.affine`."""
+    """Where, how large and at which angle (in degrees, anticlockwise) an image is shown, on black.
+
+    `down` is a share of the image's height, `right` of its width.
+    """
 
     scale: float = 1.0
     angle: float = 0.0
-    """Degrees, anticlockwise."""
     down: float = 0.0
-    """A share of the image's height."""
     right: float = 0.0
-    """A share of its width."""
 
 
 PLACES = {
@@ -48,18 +44,8 @@ def put(images: jax.Array, place: Place) -> jax.Array:
     return augmentation.affine(images, place.scale, place.angle, place.down * height, place.right * width)
 
 
-def hits(
-    logits_function: interventions.LogitsFunction,
-    places: Sequence[Place],
-    images: np.ndarray,
-    labels: np.ndarray,
-    report: Report = silent,
-) -> np.ndarray:
-    """How many images [N, H, W, C] are called by their labels at each of P places, int64 [P]."""
-    return interventions.hits(logits_function, _put, places, images, labels, report)
-
-
-def _put(images: jax.Array, place: jax.Array) -> jax.Array:
+def put_change(images: jax.Array, place: jax.Array) -> jax.Array:
+    """`put` as a change for `interventions.hits`, whose strengths are places."""
     return put(images, Place(*place))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.tree_util import Partial
+from jaxtyping import Float, Float32, Int
 
 from wna_jax import responses, statistics
 from wna_jax.correlation import Moments, draw_samples, reverse_correlate
@@ -25,18 +26,15 @@ from wna_jax.studies import interventions
 
 
 class PsychometricCurve(NamedTuple):
-    """How often a class was the answer at each of S weights of the signal."""
+    """How often a class was the answer to so many trials at each of S rising weights of the signal."""
 
     weights: Sequence[float]
-    """Rising, [S]."""
-    hits: np.ndarray
-    """How many stimuli were called the class, [S]."""
+    hits: Int[np.ndarray, " S"]
     trials: int
-    """Stimuli per weight."""
 
     @property
-    def share(self) -> np.ndarray:
-        """The share of stimuli that were called the class, [S]."""
+    def share(self) -> Float[np.ndarray, " S"]:
+        """The share of stimuli that were called the class."""
         return self.hits / self.trials
 
     @property
@@ -45,14 +43,10 @@ class PsychometricCurve(NamedTuple):
         return statistics.wilson_interval(self.hits, self.trials)
 
     def threshold(self, *, rising: bool = False) -> Threshold | None:
-        """The weight at which the share crosses one half.
+        """The weight at which the share crosses one half; None where it, or an end of its interval, does not.
 
-        Args:
-            rising: accept only a curve that starts below one half and ends there or above. Otherwise noise alone gives
-                the answer, or the signal without noise does not.
-
-        Returns:
-            None where the curve, or an end of its interval, does not cross one half.
+        If `rising`, only of a curve that starts below one half and ends there or above. Otherwise noise alone gives the
+        answer, or the signal without noise does not.
         """
         if rising and not self.share[0] < 0.5 <= self.share[-1]:
             return None
@@ -62,7 +56,7 @@ class PsychometricCurve(NamedTuple):
 def psychometric_curve(
     network: Callable[[jax.Array], jax.Array],
     noise: Noise,
-    signals_nhwc: np.ndarray,
+    signals: Float32[np.ndarray, "N H W C"],
     k: int,
     weights: Sequence[float],
     *,
@@ -70,45 +64,27 @@ def psychometric_curve(
     seed: int = 0,
     report: Report = silent,
 ) -> PsychometricCurve:
-    """How often stimuli g s + (1 - g) z are called class k, at each weight g.
+    """How often stimuli g s + (1 - g) z are called class k, at each of S rising weights g from 0 to 1.
 
-    Args:
-        network: images -> logits [n, K].
-        noise: each stimulus has its own sample z, the same at all weights.
-        signals_nhwc: the signals s, float32 [N, H, W, C] on the [0, 1] scale.
-        k: the class.
-        weights: S rising numbers g from 0 (noise alone) to 1 (signal alone).
-        num_stimuli: per weight. By default one per signal; with more, the signals are repeated in the same order.
-        seed: of the noise.
-        report: progress, in images shown.
+    Each stimulus has its own sample z of the noise, the same at all weights. There is one for each signal s, an image
+    in [0, 1]; with more `num_stimuli`, the signals are repeated in the same order. Progress is in images shown.
     """
-    size = num_stimuli or len(signals_nhwc)
-    shown = np.resize(signals_nhwc, (size, *signals_nhwc.shape[1:]))
-    hits = interventions.hits(network, _in_noise, weights, _parts(noise, shown, seed), np.full(size, k), report)
-    return PsychometricCurve(weights, hits, size)
+    shown = np.resize(signals, (num_stimuli or len(signals), *signals.shape[1:]))
+    parts = np.asarray(draw_samples(noise, len(shown), seed=seed)), shown
+    hits = interventions.hits(network, _in_noise, weights, parts, np.full(len(shown), k), report)
+    return PsychometricCurve(weights, hits, len(shown))
 
 
 def curves_under_currents(
-    network: Network,
-    layer: str,
-    currents: np.ndarray,
-    noise: Noise,
-    signals_nhwc: np.ndarray,
-    k: int,
-    weights: Sequence[float],
-    *,
-    seed: int = 0,
-    report: Report = silent,
+    network: Network, layer: str, currents: Float32[np.ndarray, "C units"], *stimuli: Any, **options: Any
 ) -> list[PsychometricCurve]:
-    """The psychometric curve under each of some currents, float32 [C, units], in the units of a layer.
+    """The psychometric curve under each of some currents in the units of a layer.
 
-    The stimuli are the same under all currents. The other arguments are those of `psychometric_curve`.
+    The other arguments are those of `psychometric_curve` but for its network. All currents have the same stimuli.
     """
     under_currents = Partial(_under_currents, units.stimulated(network, layer), currents)
-    size = len(signals_nhwc)
-    parts = _parts(noise, signals_nhwc, seed)
-    hits = interventions.hits(under_currents, _in_noise, weights, parts, np.full(size, k), report)
-    return [PsychometricCurve(weights, under_current, size) for under_current in hits.T]
+    curve = psychometric_curve(under_currents, *stimuli, **options)
+    return [curve._replace(hits=hits) for hits in curve.hits.T]
 
 
 def _under_currents(
@@ -117,30 +93,19 @@ def _under_currents(
     return jax.vmap(stimulated, in_axes=(None, 0))(images, currents)
 
 
-def _parts(noise: Noise, signals: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(draw_samples(noise, len(signals), seed=seed)), signals
-
-
 def _in_noise(noise_and_signals: tuple[jax.Array, jax.Array], weight: jax.Array) -> jax.Array:
     return interventions.blend(*noise_and_signals, weight)
 
 
-def choice(network: Callable[[jax.Array], jax.Array], classes: Sequence[int]) -> Callable[[jax.Array], jax.Array]:
-    """A network that chooses between some classes only: images [n, H, W, C] -> their logits [n, classes]."""
-    return Partial(_choice, np.asarray(classes), network)
-
-
-def _choice(classes: jax.Array, network: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-    return network(images)[..., classes]
-
-
 class Discrimination(NamedTuple):
-    """A choice between two signals in noise, observed at one weight of the signal."""
+    """A choice between two signals in noise, observed at one weight of the signal.
+
+    For each signal the moments of both answers: of the noise in the first C channels, of the stimulus in the last C.
+    The contrast is the classification image [n00 + n01] - [n10 + n11], of the same channels.
+    """
 
     moments: list[Moments]
-    """Of both answers, for each signal: of the noise in the first C channels, of the stimulus in the last C."""
     contrast: Contrast
-    """The classification image [n00 + n01] - [n10 + n11], of the same channels."""
 
 
 def discriminate(
@@ -156,38 +121,28 @@ def discriminate(
 ) -> Discrimination:
     """The classification image of a choice of two between signals in noise, as in signal detection.
 
-    Args:
-        choose: images -> logits [n, 2], such as a `choice`.
-        noise: what the signals are shown in.
-        signals: the images of each of the two classes, float32 [N, H, W, C] on the [0, 1] scale.
-        weight: of the signal, from 0 to 1.
-        num_samples: noise samples per signal.
-        seed: of the noise. The second signal takes the next seed: the errors of the two must be independent.
-        state_dir: where each signal's job keeps its state, in a folder of its own.
-        **options: those of `reverse_correlate`.
+    The network that chooses gives logits [n, 2], as `units.only` does. Each of the two signals is any of the images of
+    a class, float32 [N, H, W, C] in [0, 1], shown with a weight from 0 to 1 in `num_samples` of noise. The second
+    signal takes the next seed: the errors of the two must be independent. Each signal's job keeps its state in a folder
+    of its own in `state_dir`. Further `options` are those of `reverse_correlate`.
     """
     respond = responses.of_classifier(choose, ["decision"])
     stimuli = [interventions.embedded(noise, images, weight) for images in signals]
-    moments = [
-        reverse_correlate(
-            stimulus,
-            respond,
-            num_samples,
-            seed=(seed + i) % 2**32,
-            state_dir=state_dir and state_dir / str(i),
-            **options,
-        )["decision"]
-        for i, stimulus in enumerate(stimuli)
-    ]
+    moments = []
+    for i, stimulus in enumerate(stimuli):
+        own = {"seed": (seed + i) % 2**32, "state_dir": state_dir and state_dir / str(i)}
+        moments.append(reverse_correlate(stimulus, respond, num_samples, **own, **options)["decision"])
     return Discrimination(moments, statistics.signal_contrast(list(zip(moments, stimuli, strict=True))))
 
 
 class CurrentUnit(NamedTuple):
-    """A current of strength 1 in a layer: factor x mean activation of each unit to the images of a class."""
+    """A current of strength 1 in a layer: factor x mean activation of each unit to the images of a class.
+
+    If `divided`, the mean activation is divided by that of the most active unit.
+    """
 
     factor: float
     divided: bool
-    """The mean activation is divided by that of the most active unit."""
 
     def __str__(self) -> str:
         """The current as a formula, for a figure."""
@@ -195,11 +150,7 @@ class CurrentUnit(NamedTuple):
         return f"strength x {factor}mean{' / largest mean' if self.divided else ''}"
 
     def currents(self, mean_activations: np.ndarray) -> np.ndarray:
-        """The current of strength 1 for each class, float32 [K, units].
-
-        Args:
-            mean_activations: of the images of each class, [K, h, w, units] or [K, units] (`units.mean_activations`).
-        """
+        """The current of strength 1 for each class [K, units], from `units.mean_activations`."""
         means = mean_activations.reshape(len(mean_activations), -1, mean_activations.shape[-1]).mean(axis=1)
         largest = means.max(axis=1, keepdims=True) if self.divided else np.ones((1, 1))
         return (self.factor / np.where(largest == 0, 1, largest) * means).astype(np.float32)
@@ -227,11 +178,8 @@ def current_unit(name: str, layer: str, num_classes: int) -> CurrentUnit:
 def mean_shifts(thresholds: Sequence[Sequence[Threshold | None]]) -> list[tuple[float, int] | None]:
     """How far each current shifts the threshold, as a mean over classes, and the number of classes in that mean.
 
-    Args:
-        thresholds: a sequence per class, of one threshold per current; the first current is none.
-
-    Returns:
-        One pair per current; None where no class has a threshold both with and without the current.
+    There is one threshold per class and current, of which the first is none. A current is None where no class has a
+    threshold both with and without it.
 
     Common mistakes: comparing currents whose means are over different classes. A strong current leaves a threshold to
     some classes only, and those are no random sample.

@@ -5,7 +5,7 @@ that window. Where a layer has no padding, all positions of a feature map are wi
 (`correlation.fields`), so millions of samples cost seconds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -26,16 +26,17 @@ _LARGER = 48
 
 
 class ReceptiveField(NamedTuple):
-    """The windows that the units of a layer see: unit (i, j) sees size pixels from start + (i, j) jump on."""
+    """The windows that the units of a layer see: unit (i, j) sees size pixels from start + (i, j) jump on.
+
+    The size is from the first to the last pixel; between them a dilated kernel leaves some out. The jump is 0 where
+    there is only one unit, and the start is negative where it reaches into padding. `units` are the rows and columns of
+    the feature map; (1, 1) for a layer without one.
+    """
 
     size: tuple[int, int]
-    """From the first to the last pixel; between them a dilated kernel leaves some out."""
     jump: tuple[int, int]
-    """Pixels from the window of one unit to that of the next; 0 where there is only one unit."""
     start: tuple[int, int]
-    """First row and column of unit (0, 0), negative where it reaches into padding."""
     units: tuple[int, int]
-    """Rows and columns of the feature map; (1, 1) for a layer without one."""
 
     def padded(self, image_shape: tuple[int, ...]) -> bool:
         """Whether some windows reach beyond the image's edge, so that their units answer unlike those inside."""
@@ -51,52 +52,45 @@ class ReceptiveField(NamedTuple):
         if not all(0 <= p < u for p, u in zip(position, self.units, strict=True)):
             raise InputError(f"position {position}: expected one from (0, 0) to {tuple(u - 1 for u in self.units)}")
         first = [s + p * j for s, p, j in zip(self.start, position, self.jump, strict=True)]
-        rows, columns = (
-            slice(max(f, 0), min(f + s, length)) for f, s, length in zip(first, self.size, image_shape, strict=False)
-        )
+        ends = zip(first, self.size, image_shape, strict=False)
+        rows, columns = (slice(max(f, 0), min(f + size, length)) for f, size, length in ends)
         return rows, columns
 
 
-def receptive_field(activations: Activations, image_shape: tuple[int, int, int], seed: int = 0) -> ReceptiveField:
+def receptive_field(activations: Activations, image_shape: tuple[int, int, int]) -> ReceptiveField:
     """Finds out what the units of a layer see, by asking the network.
 
     Random images are changed in one row, or one column, at a time: the units whose activation changes see it. With 24
     images no row is missed, except in layers that hardly ever fire. Where fewer than two units have their whole windows
     inside the image, larger images are taken: by multiples of 48 pixels, so that strides and their padding stay alike.
 
-    Args:
-        activations: of the layer.
-        image_shape: (H, W, C) of one image.
-        seed: random seed of the images.
-
     Raises:
         InputError: activations of another shape than [n, h, w, units] or [n, units], windows at irregular distances, or
             no unit that answers to any image.
     """
-    height, width, channels = image_shape
     one = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     shape = jax.eval_shape(lambda images: activations(images), one).shape
     if len(shape) not in (2, 4):
-        raise InputError(
-            f"the layer gives activations {shape[1:]} for an image: expected (rows, columns, units) or (units,), as "
-            "convolutional and dense layers give them"
-        )
+        expected = "expected (rows, columns, units) or (units,), as convolutional and dense layers give them"
+        raise InputError(f"the layer gives activations {shape[1:]} for an image: {expected}")
     units = (shape[1], shape[2]) if len(shape) == 4 else (1, 1)
-    lines = [_answering(activations, image_shape, axis, seed) for axis in (0, 1)]
-    for axis, length in enumerate((height, width)):
-        while units[axis] > 1 and not _enough_inside(lines[axis]) and len(lines[axis]) < length + 4 * _LARGER:
-            longer = len(lines[axis]) + _LARGER
-            larger = (longer, width) if axis == 0 else (height, longer)
-            lines[axis] = _answering(activations, (*larger, channels), axis, seed)
+    lines = []
+    for axis in (0, 1):
+        shown = list(image_shape)
+        seen = _answering(activations, shown, axis)
+        while units[axis] > 1 and not _enough_inside(seen) and shown[axis] < image_shape[axis] + 4 * _LARGER:
+            shown[axis] += _LARGER
+            seen = _answering(activations, shown, axis)
+        lines.append(seen)
     if not all(seen.any() for seen in lines):
         raise InputError("no unit of the layer answers to any image: it has no receptive field")
     size, jump, start = zip(*map(_windows, lines), strict=True)
     return ReceptiveField(size, jump, start, units)
 
 
-def _answering(activations: Activations, image_shape: tuple[int, int, int], axis: int, seed: int) -> np.ndarray:
+def _answering(activations: Activations, image_shape: Sequence[int], axis: int) -> np.ndarray:
     """Which rows (axis 0) or columns (1) of an image each row (column) of units sees, bool [lines, units]."""
-    before, after = 3 * np.random.default_rng(seed).standard_normal((2, _PROBES, *image_shape), np.float32)
+    before, after = 3 * np.random.default_rng(0).standard_normal((2, _PROBES, *image_shape), np.float32)
     answers = np.any(np.asarray(_differs(activations, axis, before, after)), axis=(0, -1))
     return answers[:, None] if answers.ndim == 1 else np.any(answers, axis=2 - axis)
 
@@ -139,13 +133,14 @@ def _windows(seen: np.ndarray) -> tuple[int, int, int]:
 
 
 class View(NamedTuple):
-    """How to show noise to the units of a layer, and which part of it each of them sees."""
+    """How to show noise to the units of a layer, and which rows and columns of it each of them has `seen`.
+
+    Noise [n, *noise_shape] gives activations [n, units]; larger noise [n, h, w, units], for `reverse_correlate`.
+    """
 
     noise_shape: tuple[int, int, int]
-    respond: Callable[[jax.Array], jax.Array]
-    """Noise [n, *noise_shape] -> activations [n, units]; of larger noise [n, h, w, units], for `reverse_correlate`."""
+    respond: Response
     seen: tuple[slice, slice]
-    """The rows and columns of the noise that a unit sees."""
     field: ReceptiveField
 
     def fitted(self, noise: Noise) -> Noise:
@@ -159,13 +154,10 @@ class View(NamedTuple):
 
 
 def units_of(activations: Activations, image_shape: tuple[int, int, int]) -> View:
-    """How to show noise to the units of a layer.
+    """How to show noise to the units of a layer; errors are those of `receptive_field`.
 
     Layers without padding are shown noise in the size of the receptive field; layers with padding noise in the size of
     the image, of which the unit in the middle of the feature map sees a part.
-
-    Raises:
-        InputError: as `receptive_field`.
     """
     field = receptive_field(activations, image_shape)
     if not field.padded(image_shape):
@@ -182,12 +174,3 @@ def _without_single_position(activations: Activations, images: jax.Array) -> jax
 
 def _at_position(activations: Activations, position: tuple[int, int], images: jax.Array) -> jax.Array:
     return activations(images)[:, position[0], position[1]]
-
-
-def some_units(respond: Response, units: Sequence[int]) -> Response:
-    """The response of some of the units, by number."""
-    return Partial(_some_units, respond, tuple(units))
-
-
-def _some_units(respond: Response, units: tuple[int, ...], images: jax.Array) -> jax.Array:
-    return respond(images)[..., np.array(units)]

@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float
 
 from wna_jax.data import Dataset, Split
 from wna_jax.networks import Parameters, models
 from wna_jax.networks.models.layers import fold_statistics
-from wna_jax.networks.training import moved, one_cycle, to_unit_range
+from wna_jax.networks.training import correct_and_loss, moved, one_cycle, to_unit_range
 from wna_jax.noise import random
 from wna_jax.runs.accumulate import in_batches
 from wna_jax.runs.errors import InputError
@@ -29,9 +30,9 @@ from wna_jax.runs.store import State, Store
 _BATCH = 128
 _EVALUATION_BATCH = 500
 _STATISTICS = 1_000
-_KEPT = 5_000
-"""At most as many training images measure the accuracy and loss on the training images."""
+_KEPT = 5_000  # at most as many training images measure the accuracy and loss on the training images
 _STEPS_PER_REPORT = 20
+_Noise = tuple[jax.Array, jax.Array]  # levels and numbers
 
 
 def each_image(key: jax.Array, images: jax.Array, level: jax.Array, number: jax.Array) -> jax.Array:
@@ -51,11 +52,7 @@ def one_number(key: jax.Array, images: jax.Array, level: jax.Array, number: jax.
 
 Condition = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 """Random key, images [n, H, W, C], level, the network's one number -> images."""
-CONDITIONS: dict[str, Condition] = {
-    "each_image": each_image,
-    "range_mistake": range_mistake,
-    "one_number": one_number,
-}
+CONDITIONS: dict[str, Condition] = {"each_image": each_image, "range_mistake": range_mistake, "one_number": one_number}
 OPTIMISERS: dict[str, Callable[[int], optax.GradientTransformation]] = {
     "one_cycle": lambda steps: one_cycle(3e-3, steps),
     "adam": lambda steps: optax.adam(1e-3, eps=1e-7),
@@ -66,19 +63,20 @@ OPTIMISERS: dict[str, Callable[[int], optax.GradientTransformation]] = {
 
 
 class Study(NamedTuple):
-    """Networks of S seeds trained at each of L levels, and how well they do at each level."""
+    """Networks of S seeds trained at each of L levels, and how well they do at each level.
+
+    `numbers` are the one number of each seed, N(0, 1). `accuracy` and `loss` (mean cross-entropy in nats) are those on
+    "train", "validation" and "test" images in noise of the level that a network was trained in. `transfer` is the test
+    accuracy by the level in training and that in the test.
+    """
 
     model: str
     condition: str
     levels: list[float]
-    numbers: np.ndarray
-    """[S]: the one number of each seed, N(0, 1)."""
-    accuracy: dict[str, np.ndarray]
-    """On "train", "validation" and "test" images in noise of the level that a network was trained in, [L, S]."""
-    loss: dict[str, np.ndarray]
-    """Mean cross-entropy in nats on the same images, [L, S]."""
-    transfer: np.ndarray
-    """Test accuracy [L trained, L tested, S]."""
+    numbers: Float[np.ndarray, " S"]
+    accuracy: dict[str, Float[np.ndarray, "L S"]]
+    loss: dict[str, Float[np.ndarray, "L S"]]
+    transfer: Float[np.ndarray, "L L S"]
 
     def in_noise(self, images: jax.Array, level: float) -> np.ndarray:
         """Images [n, H, W, C] in the noise of a level, as networks of the first seed are shown them."""
@@ -96,9 +94,8 @@ class Study(NamedTuple):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The figures by name, such as "test_accuracy"."""
-        measures = {"accuracy": self.accuracy, "loss": self.loss}
-        each = {f"{split}_{name}": values for name, of in measures.items() for split, values in of.items()}
-        return {"transfer": self.transfer, **each}
+        accuracies = {f"{split}_accuracy": values for split, values in self.accuracy.items()}
+        return {"transfer": self.transfer} | accuracies | {f"{split}_loss": of for split, of in self.loss.items()}
 
 
 def study(
@@ -114,25 +111,20 @@ def study(
     state_dir: Path | None = None,
     report: Report = silent,
 ) -> Study:
-    """Trains one network per level and seed, and tests each of them at every level.
+    """Trains one network of the registry per level and seed, and tests each of them at every level.
 
     All networks of a seed see the same batches, and noise that differs only by its level; the noise of validation and
-    test images has a fixed seed. After training, batch normalisation uses the statistics of 1,000 training images in
+    test images has a fixed seed. After the epochs, batch normalisation uses the statistics of 1,000 training images in
     the network's own noise.
 
     Args:
-        model: of the registry.
-        dataset: its `train`, `validation` and `test` splits are used.
         levels: the noise's standard deviations as fractions of the pixel range: at 0.1, a tenth of black to white.
         seeds: of parameters, batches, noise, and the one number of `one_number`.
-        condition: one of `CONDITIONS`.
-        optimiser: one of `OPTIMISERS`.
-        epochs: passes over the training images; the final parameters are tested.
+        condition: one of `CONDITIONS`, as the optimiser is of `OPTIMISERS`.
         together: train all networks in one vmapped step. By default where that is faster, so not for convolutions on a
             CPU: a vmap over kernels makes them grouped convolutions.
         state_dir: keeps the networks that are finished, and the same study resumes from there. Networks that are
             trained together are finished together.
-        report: progress, in images shown to networks.
 
     Raises:
         InputError: another study's state; a level below 0, no level or seed, epochs below 1.
@@ -152,52 +144,44 @@ def study(
     batch = min(_BATCH, size)
     steps = size // batch
     total = len(pairs) * epochs * steps * batch
-    programs = _programs(module, condition, optimiser, epochs * steps)
+    start, step, folded, judge = _programs(module, condition, optimiser, epochs * steps)
     train = jax.tree.map(jnp.asarray, dataset.train)
     kept = Split(dataset.train.images[:_KEPT], dataset.train.labels[:_KEPT])
     splits = {"train": kept, "validation": dataset.validation, "test": dataset.test}
 
     def of_group(group: list[tuple[float, int]], shown: int) -> list[np.ndarray]:
         """Trains the networks of some pairs: accuracy and loss on each split [3, G, 2], test accuracies [G, L]."""
-        level = np.array([level for level, _ in group], np.float32)
         which = np.array([which for _, which in group])
-        number = numbers[which]
+        noise = np.array([level for level, _ in group], np.float32), numbers[which]
         initial = [models.initial_parameters(module, jax.random.key(seed)) for seed in seeds]
         parameters = jax.tree.map(lambda *leaves: jnp.stack(leaves)[which], *initial)
-        state = programs.start(parameters)
+        state = start(parameters)
         for epoch in range(epochs):
             orders = np.stack([np.random.default_rng((seed, epoch)).permutation(size) for seed in seeds])
             orders = orders.astype(np.int32)[which]
             for i in range(steps):
                 keys, chosen = _fold_in(seed_keys, epoch * steps + i + 1)[which], orders[:, i * batch : (i + 1) * batch]
-                parameters, state = programs.step(train, parameters, state, keys, level, number, chosen)
+                parameters, state = step(train, parameters, state, keys, noise, chosen)
                 shown += len(group) * batch
                 if i % _STEPS_PER_REPORT == 0 or i + 1 == steps:
                     jax.block_until_ready(parameters)
                     report(Progress(f"training {model}, {condition}", shown, total, "images"))
-        parameters = programs.folded(parameters, np.uint32(size), train.images[:_STATISTICS], level, number)
-        own = [judged(parameters, split, level, number).T for split in splits.values()]
-        at = [judged(parameters, dataset.test, np.full_like(level, tested), number)[0] for tested in levels]
+        parameters = folded(parameters, np.uint32(size), train.images[:_STATISTICS], noise)
+        own = [judged(parameters, split, noise).T for split in splits.values()]
+        levels_tested = [np.full(len(group), level, np.float32) for level in levels]
+        at = [judged(parameters, dataset.test, (level, noise[1]))[0] for level in levels_tested]
         return [np.stack(own), np.stack(at, axis=-1)]
 
-    def judged(parameters: Parameters, split: Split, level: np.ndarray, number: np.ndarray) -> np.ndarray:
+    def judged(parameters: Parameters, split: Split, noise: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """Accuracy and mean loss of each network of a group, [2, G]."""
         sums = [
-            np.array(programs.judge(parameters, np.uint32(i * _EVALUATION_BATCH), *part, level, number), np.float64)
+            np.array(judge(parameters, np.uint32(i * _EVALUATION_BATCH), *part, noise), np.float64)
             for i, part in enumerate(in_batches(tuple(split), _EVALUATION_BATCH))
         ]
         return np.sum(sums, axis=0) / len(split.labels)
 
-    identity = {
-        "model": model,
-        "data": dataset.fingerprint,
-        "levels": list(levels),
-        "seeds": list(seeds),
-        "condition": condition,
-        "optimiser": optimiser,
-        "epochs": epochs,
-        "together": together,
-    }
+    settings = {"condition": condition, "optimiser": optimiser, "epochs": epochs, "together": together}
+    identity = {"model": model, "data": dataset.fingerprint, "levels": list(levels), "seeds": list(seeds), **settings}
     found: list[Sequence[np.ndarray]] = []
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(state_dir, identity)) if state_dir else None
@@ -209,16 +193,8 @@ def study(
                 store.save(State(len(found), found, len(found)))
     own, at = (np.concatenate(parts, axis=-2) for parts in zip(*found, strict=True))
     shape = len(levels), len(seeds), -1
-    both = {name: values.reshape(shape) for name, values in zip(splits, own, strict=True)}
-    return Study(
-        model,
-        condition,
-        list(levels),
-        numbers,
-        {name: values[..., 0] for name, values in both.items()},
-        {name: values[..., 1] for name, values in both.items()},
-        at.reshape(shape).transpose(0, 2, 1),
-    )
+    accuracy, loss = ({name: of.reshape(shape)[..., i] for name, of in zip(splits, own, strict=True)} for i in (0, 1))
+    return Study(model, condition, list(levels), numbers, accuracy, loss, at.reshape(shape).transpose(0, 2, 1))
 
 
 _fold_in = jax.jit(jax.vmap(jax.random.fold_in, (0, None)))
@@ -229,21 +205,9 @@ def _has_convolutions(module: nn.Module) -> bool:
     return any(len(leaf.shape) == 4 for leaf in jax.tree.leaves(shapes))
 
 
-class _Programs(NamedTuple):
-    """The compiled functions of a study; all take parameters, levels and numbers of G networks side by side."""
-
-    start: Callable[..., Any]
-    """Parameters -> optimiser states."""
-    step: Callable[..., tuple[Parameters, Any]]
-    """Training split, parameters, states, keys, levels, numbers, positions of the batch's images -> both, updated."""
-    folded: Callable[..., Parameters]
-    """Parameters, seed of the noise, images, levels, numbers -> parameters with folded batch statistics."""
-    judge: Callable[..., tuple[jax.Array, jax.Array]]
-    """Parameters, seed of the noise, images, labels, levels, numbers -> right answers and summed losses, [G] each."""
-
-
 @functools.lru_cache(maxsize=16)
-def _programs(module: nn.Module, condition: str, optimiser: str, steps: int) -> _Programs:
+def _programs(module: nn.Module, condition: str, optimiser: str, steps: int) -> tuple[Callable[..., Any], ...]:
+    """What makes optimiser states, and the compiled `step`, `folded` and `judge` of G networks side by side."""
     change, rule = CONDITIONS[condition], OPTIMISERS[optimiser](steps)
 
     def mean_loss(parameters: Parameters, key: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
@@ -251,42 +215,30 @@ def _programs(module: nn.Module, condition: str, optimiser: str, steps: int) -> 
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
     def step(
-        train: Split,
-        parameters: Parameters,
-        state: Any,
-        key: jax.Array,
-        level: jax.Array,
-        number: jax.Array,
-        chosen: jax.Array,
+        train: Split, parameters: Parameters, state: Any, key: jax.Array, noise: _Noise, chosen: jax.Array
     ) -> tuple[Parameters, Any]:
+        """The parameters and state after a step on the `chosen` images."""
         noise_key, dropout_key = jax.random.split(key)
-        shown = change(noise_key, to_unit_range(train.images[chosen]), level, number)
+        shown = change(noise_key, to_unit_range(train.images[chosen]), *noise)
         gradient = jax.grad(mean_loss)(parameters, dropout_key, shown, train.labels[chosen])
         return moved(rule, parameters, state, gradient)
 
-    def folded(
-        parameters: Parameters, seed: jax.Array, images_u8: jax.Array, level: jax.Array, number: jax.Array
-    ) -> Parameters:
-        shown = change(jax.random.key(seed), to_unit_range(images_u8), level, number)
+    def folded(parameters: Parameters, seed: jax.Array, images_u8: jax.Array, noise: _Noise) -> Parameters:
+        """The parameters with the statistics of some images in noise."""
+        shown = change(jax.random.key(seed), to_unit_range(images_u8), *noise)
         _, state = module.apply({"params": parameters}, shown, mutable=["batch_statistics"])
         return fold_statistics(parameters, state.get("batch_statistics", {}))
 
     def judge(
-        parameters: Parameters,
-        seed: jax.Array,
-        images_u8: jax.Array,
-        labels: jax.Array,
-        level: jax.Array,
-        number: jax.Array,
+        parameters: Parameters, seed: jax.Array, images_u8: jax.Array, labels: jax.Array, noise: _Noise
     ) -> tuple[jax.Array, jax.Array]:
-        shown = change(jax.random.key(seed), to_unit_range(images_u8), level, number)
-        logits = module.apply({"params": parameters}, shown)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return (logits.argmax(axis=-1) == labels).sum(), losses.sum()
+        """The number of right answers, and the summed loss."""
+        shown = change(jax.random.key(seed), to_unit_range(images_u8), *noise)
+        return correct_and_loss(module.apply({"params": parameters}, shown), labels)
 
-    return _Programs(
+    return (
         jax.vmap(rule.init),
-        jax.jit(jax.vmap(step, (None, 0, 0, 0, 0, 0, 0))),
-        jax.jit(jax.vmap(folded, (0, None, None, 0, 0))),
-        jax.jit(jax.vmap(judge, (0, None, None, None, 0, 0))),
+        jax.jit(jax.vmap(step, (None, 0, 0, 0, 0, 0))),
+        jax.jit(jax.vmap(folded, (0, None, None, 0))),
+        jax.jit(jax.vmap(judge, (0, None, None, None, 0))),
     )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.tree_util import Partial
+from jaxtyping import Float
 from scipy import linalg, stats
 
 from wna_jax import maps, statistics
@@ -23,39 +24,34 @@ from wna_jax.networks import Network, units
 from wna_jax.noise import Noise, covariance, natural
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report, Stopwatch, silent
-from wna_jax.studies.receptive_fields import ReceptiveField, View, some_units, units_of
+from wna_jax.studies.receptive_fields import ReceptiveField, View, units_of
 
-RARE = 0.001
-"""Firing rate below which a unit fires rarely."""
-FEWEST_SAMPLES = 20
-"""Minimum effective samples per pixel for the eigenvalue test; with fewer, the Wishart null is a poor fit."""
+_RARE = 0.001
+_FEWEST_SAMPLES = 20  # effective ones per pixel, for the eigenvalue test; with fewer, the Wishart null is a poor fit
 _BY_DEFAULT = 12
-_LOOK = 20_000
-"""Samples from which firing rates are estimated before units are chosen."""
+_LOOK = 20_000  # samples from which firing rates are estimated before units are chosen
 _MOST_PIXELS = 1024
-_AVERAGE_ALPHA = 0.001
-"""Error rate of the test that a unit has an average at all."""
+_AVERAGE_ALPHA = 0.001  # error rate of the test that a unit has an average at all
 
 
 class Layer(NamedTuple):
-    """Spike-triggered averages of the units of one layer, of what each of them sees."""
+    """Spike-triggered averages of the units of one layer, of what each of them sees.
+
+    `averages` is masked for a unit that never fires, `rates` is each unit's share of samples with an activation above
+    0, and `sampling` is "independent" or "field". `weights` are the learned kernels of a first layer that is a
+    convolution. `natural` holds averages of natural images, blurred by the images' covariance, which is taken out in
+    `whitened`.
+    """
 
     field: ReceptiveField
     averages: ClassificationImages
-    """[units, h, w, C]; a unit that never fires is masked."""
-    reliability: np.ma.MaskedArray
-    """Split-half reliability of each average, [units]."""
-    rates: np.ndarray
-    """Firing rates: share of the samples with an activation above 0, [units]."""
+    reliability: Float[np.ma.MaskedArray, " units"]
+    rates: Float[np.ndarray, " units"]
     sampling: str
-    """"independent" or "field"."""
     samples_per_second: float | None
-    weights: np.ndarray | None
-    """The learned kernels [units, h, w, C] of a first layer that is a convolution."""
+    weights: Float[np.ndarray, "units h w C"] | None
     natural: ClassificationImages | None
-    """Averages of natural images, blurred by the images' covariance."""
     whitened: ClassificationImages | None
-    """The same with the covariance taken out."""
 
     @property
     def z(self) -> np.ma.MaskedArray:
@@ -74,12 +70,12 @@ class Layer(NamedTuple):
 
     @property
     def rare(self) -> np.ndarray:
-        """The numbers of the units that fire, but in less than `RARE` of the samples."""
-        return np.flatnonzero((self.rates > 0) & (self.rates < RARE))
+        """The numbers of the units that fire, but in less than one of 1,000 samples."""
+        return np.flatnonzero((self.rates > 0) & (self.rates < _RARE))
 
     @property
-    def correlation(self) -> np.ma.MaskedArray:
-        """Pearson's r of each average with the unit's weights, [units]; masked for a unit without."""
+    def correlation(self) -> Float[np.ma.MaskedArray, " units"]:
+        """Pearson's r of each average with the unit's weights; masked for a unit without."""
         if self.weights is None:
             return np.ma.masked_all(len(self.rates))
         return statistics.map_correlation(self.averages.images, np.ma.masked_array(self.weights))
@@ -94,25 +90,14 @@ def look_at(
     natural_images: Dataset | None = None,
     natural_samples: int = 200_000,
     ridge: float = 0.01,
-    seed: int = 0,
-    batch_size: int | None = None,
     report: Report = silent,
     **options: Any,
 ) -> Layer:
-    """Spike-triggered averages of all units of a layer, in one pass, in noise and in natural images.
+    """Spike-triggered averages of all units of a layer (`units.layer_names`), in one pass, in noise.
 
-    Args:
-        network: whose layer it is.
-        layer: its name, one of `units.layer_names`.
-        noise: in any size.
-        num_samples: of noise.
-        natural_images: random windows of its training images are averaged too.
-        natural_samples: how many windows.
-        ridge: of the covariance of these, as in `maps.whitened_images`.
-        seed: of both, as are `batch_size` and `report`, in `reverse_correlate_in_parts`.
-        batch_size: samples per network pass.
-        report: progress, in samples.
-        **options: further ones of `reverse_correlate_in_parts`, for the noise.
+    With `natural_images`, as many random windows of its training images as `natural_samples` says are averaged, too;
+    the `ridge` is that of their covariance, as in `maps.whitened_images`. `options` are those of
+    `reverse_correlate_in_parts`, of which `seed` and `batch_size` hold for both.
 
     Raises:
         InputError: as `receptive_fields.units_of`; or noise that exists only in the size of an image, where the units
@@ -120,53 +105,42 @@ def look_at(
     """
     view = units_of(units.layer_activations(network, layer), network.image_shape)
     shown, watch = view.fitted(noise), Stopwatch(report)
-    how: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
-    parts = reverse_correlate_in_parts(shown, view.respond, num_samples, report=watch, **how, **options)
+    parts = reverse_correlate_in_parts(shown, view.respond, num_samples, report=watch, **options)
     moments = parts.first + parts.second
+    averages = view.crop(maps.classification_images(moments, shown))
+    reliability = statistics.split_half(parts.first, parts.second, shown).reliability
+    rates, sampling = moments.count / moments.num_samples, "independent" if moments.field_sums is None else "field"
     of_images, whitened = None, None
     if natural_images:
         windows = natural(natural_images, view.noise_shape[:2])
+        how = {name: value for name, value in options.items() if name in ("seed", "batch_size")}
         how |= {"sampling": "independent", "report": report}
         of_windows = reverse_correlate(windows, view.respond, natural_samples, **how)
         of_images = view.crop(maps.classification_images(of_windows, windows))
         whitened = view.crop(maps.whitened_images(of_windows, windows, covariance(windows), ridge))
-    return Layer(
-        view.field,
-        view.crop(maps.classification_images(moments, shown)),
-        statistics.split_half(parts.first, parts.second, shown).reliability,
-        moments.count / moments.num_samples,
-        "independent" if moments.field_sums is None else "field",
-        watch.rate,
-        units.first_kernels(network, layer),
-        of_images,
-        whitened,
-    )
+    weights = units.first_kernels(network, layer)
+    return Layer(view.field, averages, reliability, rates, sampling, watch.rate, weights, of_images, whitened)
 
 
 def with_products(respond: Response, noise: Noise) -> Response:
     """A response from whose moments spike-triggered averages and covariances are made.
 
-    Args:
-        respond: noise [n, H, W, C] -> activations w [n, units].
-        noise: the noise that will be shown.
-
-    Returns:
-        Noise -> weights "average" w [n, units] and "products" w x [n, units D], where x are the D = H W C pixels in
-        deviations from the mean: `Moments.sum` of the latter is sum w x (image), [units D, H, W, C].
+    From a response, noise -> activations w [n, units], and the noise that will be shown, it makes: noise -> weights
+    "average" w [n, units] and "products" w x [n, units D], where x are the D = H W C pixels in deviations from the
+    mean. `Moments.sum` of the latter is sum w x (image), [units D, H, W, C].
 
     Raises:
         InputError: noise that is not Gaussian and white. In other noise directions depend on each other, and a unit
             that only adds seems to have further features.
     """
     if not (noise.white and noise.gaussian) or noise.present is not None:
-        raise InputError(
-            f"{noise.name} noise: a spike-triggered covariance needs Gaussian noise of independent pixels: take matched"
-        )
-    mean, deviation = (
-        np.broadcast_to(value, noise.shape).astype(np.float32) for value in (noise.mean, noise.deviation)
-    )
+        needed = "a spike-triggered covariance needs Gaussian noise of independent pixels: take matched"
+        raise InputError(f"{noise.name} noise: {needed}")
+    return Partial(_with_products, respond, *(pixels.astype(np.float32) for pixels in _mean_and_deviation(noise)))
 
-    return Partial(_with_products, respond, mean, deviation)
+
+def _mean_and_deviation(noise: Noise) -> list[np.ndarray]:
+    return [np.broadcast_to(value, noise.shape) for value in (noise.mean, noise.deviation)]
 
 
 def _with_products(respond: Response, mean: jax.Array, deviation: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
@@ -176,22 +150,22 @@ def _with_products(respond: Response, mean: jax.Array, deviation: jax.Array, ima
 
 
 class Covariance(NamedTuple):
-    """The spike-triggered covariance of one unit, in units of the noise's variance, without the average's direction."""
+    """The spike-triggered covariance of one unit, in units of the noise's variance, without the average's direction.
 
-    eigenvalues: np.ndarray
-    """[D - 1], or [D] where there is no average, in increasing order; 1 for a direction that does not matter."""
-    features: np.ndarray
-    """The eigenvectors [D - 1, H, W, C] or [D, H, W, C], of length 1, in the same order."""
+    `features` are the D - 1 eigenvectors (D where there is no average), of length 1, in the order of the rising
+    `eigenvalues`; an eigenvalue is 1 for a direction that does not matter. `low` and `high` are the smallest eigenvalue
+    under the null at its quantile alpha / 2, and the largest at 1 - alpha / 2. `excitatory` are the indices of features
+    above `high`, which raise the activation, `suppressive` of those below `low`, which lower it; the strongest first.
+    `effective_samples` is (sum w)^2 / sum w^2.
+    """
+
+    eigenvalues: Float[np.ndarray, " features"]
+    features: Float[np.ndarray, "features H W C"]
     low: float
-    """The smallest eigenvalue under the null, at its quantile alpha / 2."""
     high: float
-    """The largest eigenvalue under the null, at its quantile 1 - alpha / 2."""
     excitatory: np.ndarray
-    """Indices of the features with eigenvalues above `high`, which raise the activation; the strongest first."""
     suppressive: np.ndarray
-    """Indices of the features with eigenvalues below `low`, which lower the activation; the strongest first."""
     effective_samples: float
-    """(sum w)^2 / sum w^2."""
 
 
 def spike_triggered_covariance(
@@ -199,44 +173,34 @@ def spike_triggered_covariance(
 ) -> Covariance:
     """Directions along which the noise that drives a unit varies more (or less) than noise does.
 
+    The moments are those of a response `with_products`, from independent samples of the noise.
     C = sum w x x^T / sum w, with x in deviations from the noise's mean. The direction of the spike-triggered average is
     projected out, where that is more than noise (p < .001), and the rest decomposed. Under the null, weights w
     independent of x, C is close to a Wishart matrix of n = (sum w)^2 / sum w^2 samples, and eigenvalues beyond the
-    extreme ones of simulated matrices are significant (Schwartz et al. 2006; for many dimensions the extremes lie at
-    (1 ± sqrt(D / n))^2, Marchenko & Pastur 1967). For rectified normal weights and n of at least 20 D, the error rate
-    of the test is .03 to .08 at alpha = .05, also for units that fire in 1% of the samples; weights with heavier tails
-    need more samples.
-
-    Args:
-        moments: of a response `with_products`, from independent samples.
-        unit: its number.
-        noise: the noise of these samples.
-        alpha: error rate of the test for one unit.
-        nulls: the number of simulated matrices.
-        seed: random seed of the simulated matrices.
+    extreme ones of simulated matrices (`nulls` of them) are significant at the error rate alpha for one unit (Schwartz
+    et al. 2006; for many dimensions the extremes lie at (1 ± sqrt(D / n))^2, Marchenko & Pastur 1967). For rectified
+    normal weights and n of at least 20 D, the error rate of the test is .03 to .08 at alpha = .05, also for units that
+    fire in 1% of the samples; weights with heavier tails need more samples.
 
     Raises:
         InputError: a unit that does not exist, never fired or has fewer than 20 D effective samples, or noise of
             another size.
     """
     averages, products = moments["average"], moments["products"]
-    count, size = len(averages.weight_sum), int(np.prod(noise.shape))
+    count, size, shape = len(averages.weight_sum), math.prod(noise.shape), products.sum.shape
     if not 0 <= unit < count:
         raise InputError(f"unit {unit}: expected one from 0 to {count - 1}")
-    if products.sum.shape != (count * size, *noise.shape):
-        raise InputError(
-            f"products {products.sum.shape} of {count} units, noise {noise.shape}: expected the same noise"
-        )
+    if shape != (count * size, *noise.shape):
+        raise InputError(f"products {shape} of {count} units, noise {noise.shape}: expected the same noise")
     weight = averages.weight_sum[unit]
     if not weight > 0:
         raise InputError(f"unit {unit} never fired: it has no spike-triggered covariance")
-    mean, deviation = (np.broadcast_to(value, noise.shape).ravel() for value in (noise.mean, noise.deviation))
     effective = float(weight**2 / averages.weight_square_sum[unit])
-    if effective < FEWEST_SAMPLES * size:
-        raise InputError(
-            f"unit {unit} has {effective:,.0f} effective samples of {size} pixels: expected at least {FEWEST_SAMPLES} "
-            f"per pixel, take {math.ceil(FEWEST_SAMPLES * size / effective)} times as many samples"
-        )
+    if effective < _FEWEST_SAMPLES * size:
+        way_out = f"take {math.ceil(_FEWEST_SAMPLES * size / effective)} times as many samples"
+        expected = f"expected at least {_FEWEST_SAMPLES} per pixel, {way_out}"
+        raise InputError(f"unit {unit} has {effective:,.0f} effective samples of {size} pixels: {expected}")
+    mean, deviation = map(np.ravel, _mean_and_deviation(noise))
     own = slice(unit * size, (unit + 1) * size)
     raw = products.sum[own].reshape(size, size) - np.outer(products.weight_sum[own], mean)
     matrix = raw / deviation / weight
@@ -248,24 +212,24 @@ def spike_triggered_covariance(
         rest = np.linalg.qr(np.concatenate([direction, rest[:, : size - 1]], axis=1))[0][:, 1:]
     eigenvalues, vectors = np.linalg.eigh(rest.T @ matrix @ rest)
     features = (rest @ vectors).T.reshape(-1, *noise.shape)
-    extremes = _null_extremes(rest.shape[1], effective, nulls, seed)
-    low, high = np.quantile(extremes[0], alpha / 2), np.quantile(extremes[1], 1 - alpha / 2)
+    smallest, largest = _null_extremes(rest.shape[1], effective, nulls, seed)
+    low, high = float(np.quantile(smallest, alpha / 2)), float(np.quantile(largest, 1 - alpha / 2))
     excitatory, suppressive = np.flatnonzero(eigenvalues > high)[::-1], np.flatnonzero(eigenvalues < low)
-    return Covariance(eigenvalues, features, float(low), float(high), excitatory, suppressive, effective)
+    return Covariance(eigenvalues, features, low, high, excitatory, suppressive, effective)
 
 
 class Features(NamedTuple):
-    """Which features of their receptive field some units of a layer square, rather than add."""
+    """Which features of their receptive field some units of a layer square, rather than add.
+
+    `averages` are the spike-triggered averages of the `units`, in this order; `covariances` are theirs by the unit's
+    number, and `not_tested` says why the other units have none.
+    """
 
     view: View
     units: list[int]
-    """Their numbers."""
     averages: ClassificationImages
-    """Spike-triggered averages of these units, in this order."""
     covariances: dict[int, Covariance]
-    """By the unit's number."""
     not_tested: dict[int, str]
-    """Why the other units have no covariance."""
 
 
 def look_for_features(
@@ -280,18 +244,10 @@ def look_for_features(
     identity: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Features:
-    """Spike-triggered averages and covariances of some units of a layer, in one pass.
+    """Spike-triggered averages and covariances of chosen units of a layer, by default the 12 that fire most.
 
-    Args:
-        network: whose layer it is.
-        layer: its name, one of `units.layer_names`.
-        noise: Gaussian, in any size.
-        num_samples: of noise.
-        chosen: the units' numbers; by default the 12 that fire most.
-        alpha: as in `spike_triggered_covariance`.
-        seed: of the noise.
-        identity: as in `reverse_correlate_in_parts`; the chosen units are added.
-        **options: further ones of it.
+    The noise is Gaussian, in any size; `alpha` is that of `spike_triggered_covariance`. `seed`, `identity`, to which
+    the chosen units are added, and further `options` are those of `reverse_correlate_in_parts`.
 
     Raises:
         InputError: units that do not exist or see more than 1,024 pixels; or as in `with_products`.
@@ -299,20 +255,18 @@ def look_for_features(
     view = units_of(units.layer_activations(network, layer), network.image_shape)
     pixels = math.prod(view.noise_shape)
     if pixels > _MOST_PIXELS:
-        raise InputError(
-            f"units of {layer} are shown noise of {pixels} pixels, whose covariance has {pixels**2:,} entries: "
-            f"expected at most {_MOST_PIXELS} pixels, as in a layer further down"
-        )
+        problem = f"units of {layer} are shown noise of {pixels} pixels, whose covariance has {pixels**2:,} entries"
+        raise InputError(f"{problem}: expected at most {_MOST_PIXELS} pixels, as in a layer further down")
     shown = view.fitted(noise)
     how: dict[str, Any] = {"seed": seed, "sampling": "independent"}
-    look = reverse_correlate(shown, view.respond, _LOOK, **how)
-    count = len(look.count)
+    fired = reverse_correlate(shown, view.respond, _LOOK, **how).count
     if chosen is None:
-        chosen = np.argsort(-look.count, kind="stable")[:_BY_DEFAULT].tolist()
-    elif not all(0 <= unit < count for unit in chosen):
-        raise InputError(f"units is {','.join(map(str, chosen))}: expected numbers from 0 to {count - 1}, such as 0,3")
+        chosen = np.argsort(-fired, kind="stable")[:_BY_DEFAULT].tolist()
+    elif not all(0 <= unit < len(fired) for unit in chosen):
+        known = f"expected numbers from 0 to {len(fired) - 1}, such as 0,3"
+        raise InputError(f"units is {','.join(map(str, chosen))}: {known}")
     chosen = list(dict.fromkeys(chosen))
-    respond = with_products(some_units(view.respond, chosen), shown)
+    respond = with_products(units.only(view.respond, chosen), shown)
     identity = {**(identity or {}), "units": chosen}
     moments = reverse_correlate(shown, respond, num_samples, identity=identity, **how, **options)
     found: dict[int, Covariance] = {}
@@ -325,8 +279,8 @@ def look_for_features(
     return Features(view, chosen, maps.classification_images(moments["average"], shown), found, not_tested)
 
 
-def _null_extremes(size: int, samples: float, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest eigenvalues of `count` covariance matrices of that many Gaussian samples.
+def _null_extremes(size: int, samples: float, count: int, seed: int) -> np.ndarray:
+    """Smallest and largest eigenvalues of `count` covariance matrices of that many Gaussian samples, [2, count].
 
     A Wishart matrix has the eigenvalues of a tridiagonal matrix of chi-squared numbers (Dumitriu & Edelman 2002, J.
     Math. Phys. 43:5830), of which there are 2 D - 1 instead of D^2.
@@ -341,4 +295,4 @@ def _null_extremes(size: int, samples: float, count: int, seed: int) -> tuple[np
     for i, matrix in enumerate(zip(diagonals, besides, strict=True)):
         for end, number in enumerate((1, size)):  # as eigvalsh_tridiagonal does, whose checks take four times as long
             ends[end, i] = linalg.lapack.dstebz(*matrix, by_number, 0.0, 1.0, number, number, 0.0, "E")[1][0]
-    return ends[0], ends[1]
+    return ends

@@ -7,12 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wna_jax.networks.models.convolutional import (
-    BlockNetwork,
-    PooledNetwork,
-    SameConvolutionNetwork,
-    ValidConvolutionNetwork,
-)
+from wna_jax.networks.models import convolutional as conv
 from wna_jax.networks.models.dense import DenseNetwork
 from wna_jax.networks.models.recurrent import RecurrentNetwork
 from wna_jax.networks.network import Network
@@ -22,18 +17,18 @@ _REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "logistic": DenseNetwork,
     "mlp": partial(DenseNetwork, widths=(1000,)),
     "dropout_mlp": partial(DenseNetwork, widths=(512, 512), dropout=0.2),
-    "paper_cnn": ValidConvolutionNetwork,
-    "wide_cnn": partial(ValidConvolutionNetwork, widths=(40, 50, 1000)),
-    "pair_cnn": partial(ValidConvolutionNetwork, widths=(10, 50, 100)),
-    "net": SameConvolutionNetwork,
-    "cifar_cnn": BlockNetwork,
-    "half_cifar_cnn": partial(BlockNetwork, widths=(16, 32, 64, 64, 128, 128, 512, 256)),
-    "flat_cnn": PooledNetwork,
-    "noise_cnn": partial(PooledNetwork, dropout=(0.25, 0.0, 0.5), padding="VALID"),
+    "paper_cnn": conv.ValidConvolutionNetwork,
+    "wide_cnn": partial(conv.ValidConvolutionNetwork, widths=(40, 50, 1000)),
+    "pair_cnn": partial(conv.ValidConvolutionNetwork, widths=(10, 50, 100)),
+    "net": conv.SameConvolutionNetwork,
+    "cifar_cnn": conv.BlockNetwork,
+    "half_cifar_cnn": partial(conv.BlockNetwork, widths=(16, 32, 64, 64, 128, 128, 512, 256)),
+    "flat_cnn": conv.PooledNetwork,
+    "noise_cnn": partial(conv.PooledNetwork, dropout=(0.25, 0.0, 0.5), padding="VALID"),
     "deep_cnn": partial(
-        PooledNetwork, blocks=((32, 32), (64, 64), (128, 128)), normalised=True, dropout=(0.1, 0.0, 0.3)
+        conv.PooledNetwork, blocks=((32, 32), (64, 64), (128, 128)), normalised=True, dropout=(0.1, 0.0, 0.3)
     ),
-    "plain_cnn": partial(PooledNetwork, blocks=((32,), (64,), (128,)), width=None, dropout=(0.0, 0.5, 0.0)),
+    "plain_cnn": partial(conv.PooledNetwork, blocks=((32,), (64,), (128,)), width=None, dropout=(0.0, 0.5, 0.0)),
     "rnn": RecurrentNetwork,
     "lstm": partial(RecurrentNetwork, cell=nn.OptimizedLSTMCell, width=128),
 }
@@ -41,15 +36,7 @@ NAMES = tuple(_REGISTRY)
 
 
 def create(name: str, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """Builds a classifier of the registry.
-
-    Args:
-        name: one of `NAMES`.
-        image_shape: (H, W, C) of one image.
-        num_classes: K.
-
-    Returns:
-        A Linen module with `apply({"params": parameters}, images [n, H, W, C] in [0, 1]) -> logits [n, K]`.
+    """A classifier of `NAMES`: `apply({"params": parameters}, images [n, H, W, C] in [0, 1]) -> logits [n, K]`.
 
     Raises:
         InputError: no such model, or images too small for it.

@@ -6,7 +6,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 
-from wna_jax.networks.models.layers import BatchNormalisation, convolution, max_pool
+from wna_jax.networks.models.layers import BatchNormalisation, Convolution, max_pool
 from wna_jax.runs.errors import InputError
 
 
@@ -28,8 +28,8 @@ class ValidConvolutionNetwork(nn.Module):
         _check_size(self.image_shape, 16)
         last_map = tuple(((size - 4) // 2 - 4) // 2 for size in self.image_shape[:2])
         conv1, conv2, fc1 = self.widths
-        x = nn.relu(max_pool(_conv(conv1, (5, 5), "VALID", "conv1")(images)))
-        x = nn.relu(max_pool(_conv(conv2, (5, 5), "VALID", "conv2")(x)))
+        x = nn.relu(_conv(conv1, (5, 5), "VALID", "conv1").pooled(images))
+        x = nn.relu(_conv(conv2, (5, 5), "VALID", "conv2").pooled(x))
         x = nn.relu(_conv(fc1, last_map, "VALID", "fc1")(x))
         logits = _conv(self.num_classes, (1, 1), "VALID", "fc2")(x)
         return logits[:, 0, 0] if logits.shape[1:3] == (1, 1) else logits
@@ -76,8 +76,8 @@ class BlockNetwork(nn.Module):
         dropout = partial(nn.Dropout, deterministic=not self.has_rng("dropout"))
         x = images
         for i, width in enumerate(self.widths[:6], start=1):
-            x = _conv(width, (3, 3), "SAME", f"conv{i}")(x)
-            x = nn.relu(max_pool(x) if i % 2 == 0 else BatchNormalisation(name=f"bn{i}")(x))
+            conv = _conv(width, (3, 3), "SAME", f"conv{i}")
+            x = nn.relu(conv.pooled(x) if i % 2 == 0 else BatchNormalisation(name=f"bn{i}")(conv(x)))
             if i == 4:
                 x = dropout(0.05, broadcast_dims=(1, 2))(x)
         x = dropout(0.1)(x.reshape(x.shape[0], -1))
@@ -116,9 +116,10 @@ class PooledNetwork(nn.Module):
         for block in self.blocks:
             for j, filters in enumerate(block, start=1):
                 i += 1
-                x = _conv(filters, (3, 3), self.padding, f"conv{i}")(x)
                 # Pooling before ReLU gives the same value and a cheaper gradient, unless a normalisation is between.
-                x = nn.relu(x if j < len(block) or self.normalised else max_pool(x))
+                pooled = j == len(block) and not self.normalised
+                conv = _conv(filters, (3, 3), self.padding, f"conv{i}")
+                x = nn.relu(conv.pooled(x) if pooled else conv(x))
             x = dropout(of_block)(max_pool(BatchNormalisation(name=f"bn{i}")(x)) if self.normalised else x)
         x = dropout(of_map)(x.reshape(x.shape[0], -1))
         if self.width:
@@ -131,5 +132,5 @@ def _check_size(image_shape: tuple[int, int, int], least: int) -> None:
         raise InputError(f"this network needs images of at least {least}x{least} pixels, given {image_shape[:2]}")
 
 
-def _conv(width: int, kernel: Sequence[int], padding: str, name: str) -> nn.Conv:
-    return nn.Conv(width, kernel, padding=padding, conv_general_dilated=convolution, name=name)
+def _conv(width: int, kernel: Sequence[int], padding: str, name: str) -> Convolution:
+    return Convolution(width, kernel, padding, name=name)

@@ -15,13 +15,13 @@ from wna_jax.runs.errors import InputError, unknown_name
 class ConvolutionalEncoder(nn.Module):
     """4x4 convolutions at stride 2 with leaky ReLU, and a dense layer; with one output, a DCGAN's discriminator.
 
-    Unlike in the DCGAN (Radford et al. 2016, arXiv 1511.06434) there is no batch normalisation, so that the output for
-    an image does not depend on the rest of its batch.
+    The widths are the channels of each convolution, the one next to the image first. Unlike in the DCGAN (Radford et
+    al. 2016, arXiv 1511.06434) there is no batch normalisation, so that the output for an image does not depend on the
+    rest of its batch.
     """
 
     image_shape: tuple[int, int, int]
     widths: Sequence[int]
-    """Channels of each convolution, the one next to the image first."""
     outputs: int
 
     @nn.compact
@@ -37,12 +37,12 @@ class ConvolutionalEncoder(nn.Module):
 class ConvolutionalDecoder(nn.Module):
     """A dense layer and transposed 4x4 convolutions at stride 2 with ReLU between them; a DCGAN's generator.
 
-    A generator is batch-normalised, as in the DCGAN, by layers without state (see `layers.BatchNormalisation`).
+    The widths are in the encoder's order. A generator is batch-normalised, as in the DCGAN, by layers without state
+    (see `layers.BatchNormalisation`).
     """
 
     image_shape: tuple[int, int, int]
     widths: Sequence[int]
-    """As in the encoder: the one next to the image first."""
     normalised: bool = False
 
     @nn.compact
@@ -65,23 +65,20 @@ def smallest_map(image_shape: tuple[int, int, int], widths: Sequence[int]) -> tu
     height, width, _ = image_shape
     block = 2 ** len(widths)
     if height % block or width % block:
-        raise InputError(
-            f"images of {width}x{height} cannot be halved {len(widths)} times: resize them to sides that are "
-            f"multiples of {block}"
-        )
+        way_out = f"resize them to sides that are multiples of {block}"
+        raise InputError(f"images of {width}x{height} cannot be halved {len(widths)} times: {way_out}")
     return height // block, width // block
 
 
 class DenseAutoencoder(nn.Module):
     """Dense layers from an image to its code and back, with ReLU between them and a sigmoid at the end.
 
-    A variational autoencoder encodes an image as the mean and log variance of a normal distribution (Kingma & Welling
-    2014).
+    The widths are the units of the encoder's hidden layers; the decoder has them in reverse order. A variational
+    autoencoder encodes an image as the mean and log variance of a normal distribution (Kingma & Welling 2014).
     """
 
     image_shape: tuple[int, int, int]
     widths: Sequence[int]
-    """Units of the encoder's hidden layers; the decoder has them in reverse order."""
     code_size: int
     variational: bool = False
 
@@ -168,7 +165,5 @@ def create(name: str, image_shape: tuple[int, int, int]) -> DenseAutoencoder:
 
 
 def _dense(widths: Sequence[int]) -> nn.Sequential:
-    layers: list[Callable] = []
-    for width in widths:
-        layers += [nn.Dense(width), nn.relu]
+    layers = [layer for width in widths for layer in (nn.Dense(width), nn.relu)]
     return nn.Sequential(layers[:-1])

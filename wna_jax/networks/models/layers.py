@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 
 _EPSILON = 1e-5
+_LONGEST_ROW = 32  # numbers in a row; the product with a banded matrix costs the more, the longer rows are
+_ALIGNED = 8  # channels; a GPU's matrix units take others far more slowly
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -48,6 +50,9 @@ def convolution(
     ones = (None, 1, (1, 1), (1,))
     plain = all(options.get(name) in ones for name in ("lhs_dilation", "rhs_dilation", "feature_group_count"))
     wide = lhs.shape[-1] >= 64 and rhs.shape[:2] == (3, 3)  # here the gradient of lax is fast, too
+    if jax.default_backend() != "cpu" and plain and lhs.shape[-1] > _ALIGNED:
+        missing = ((0, 0),) * 3 + ((0, -lhs.shape[-1] % _ALIGNED),)
+        lhs, rhs = jnp.pad(lhs, missing), jnp.pad(rhs, ((0, 0), (0, 0), missing[-1], (0, 0)))
     if jax.default_backend() != "cpu" or tuple(window_strides) != (1, 1) or not plain or wide:
         return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
     if isinstance(padding, str):
@@ -92,6 +97,97 @@ def _blocked_convolution(x_nhwc: jax.Array, kernel: jax.Array) -> jax.Array:
 _valid_convolution.defvjp(
     lambda x_nhwc, kernel: jax.vjp(_blocked_convolution, x_nhwc, kernel), lambda vjp, gradient: vjp(gradient)
 )
+
+
+class Convolution(nn.Module):
+    """A convolution at stride 1 with a bias, whose parameters are those of `nn.Conv`.
+
+    `pooled` is the layer with `max_pool` behind it, computed together in the form that the device likes.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    padding: str = "VALID"
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[n, h, w, c] -> [n, h', w', features]."""
+        kernel, bias = self._parameters(x.shape[-1])
+        out = convolution(x, kernel, (1, 1), self.padding, dimension_numbers=_LAYOUT)
+        return out + jnp.broadcast_to(bias, out.shape)
+
+    def pooled(self, x: jax.Array) -> jax.Array:
+        """[n, h, w, c] -> [n, h'//2, w'//2, features]: `max_pool` of the layer, to the bit on a CPU."""
+        if self.is_mutable_collection("intermediates"):  # somebody looks at the layer's own output
+            return max_pool(self(x))
+        kernel, bias = self._parameters(x.shape[-1])
+        out = pooled_convolution(x, kernel, self.padding)
+        return out + jnp.broadcast_to(bias, out.shape)
+
+    @nn.compact
+    def _parameters(self, channels: int) -> tuple[jax.Array, jax.Array]:
+        shape = (*self.kernel_size, channels, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,))
+
+
+def pooled_convolution(x_nhwc: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
+    """`max_pool` of a convolution, [n, h, w, c_in] -> [n, h'//2, w'//2, c_out]."""
+    kh, kw, c_in, _ = kernel.shape
+    if jax.default_backend() == "cpu" or c_in >= 64:
+        return max_pool(convolution(x_nhwc, kernel, (1, 1), padding, dimension_numbers=_LAYOUT))
+    pads = lax.padtype_to_pads(x_nhwc.shape[1:3], (kh, kw), (1, 1), padding)
+    x_nhwc = jnp.pad(x_nhwc, ((0, 0), *pads, (0, 0)))
+    if c_in * x_nhwc.shape[2] <= _LONGEST_ROW:
+        return _pooled_rows(x_nhwc, kernel)
+    return _convolved_blocks(x_nhwc, kernel).max(axis=3)
+
+
+def _convolved_blocks(x_nhwc: jax.Array, kernel: jax.Array, precision: Any = None) -> jax.Array:
+    """A VALID convolution of 2x2 blocks, [n, h'//2, w'//2, 4, c_out]: the four pixels of a pool side by side."""
+    n, h, w, _ = x_nhwc.shape
+    kh, kw, c_in, c_out = kernel.shape
+    out_h, out_w = (h - kh + 1) // 2, (w - kw + 1) // 2
+    reach_h, reach_w = (kh + 2) // 2, (kw + 2) // 2  # input blocks per output block
+    blocks = space_to_depth(_cropped(_cropped(x_nhwc, 1, 2 * (out_h + reach_h - 1)), 2, 2 * (out_w + reach_w - 1)))
+    shifted = [
+        jnp.pad(kernel, ((i, 2 * reach_h - kh - i), (j, 2 * reach_w - kw - j), (0, 0), (0, 0)))
+        for i, j in ((0, 0), (0, 1), (1, 0), (1, 1))
+    ]
+    of_blocks = jnp.stack(shifted, axis=3).reshape(reach_h, 2, reach_w, 2, c_in, 4 * c_out)
+    of_blocks = of_blocks.transpose(0, 2, 1, 3, 4, 5).reshape(reach_h, reach_w, 4 * c_in, 4 * c_out)
+    out = lax.conv_general_dilated(
+        blocks.reshape(*blocks.shape[:3], -1),
+        of_blocks,
+        (1, 1),
+        "VALID",
+        dimension_numbers=_LAYOUT,
+        precision=precision,
+    )
+    return out.reshape(n, out_h, out_w, 4, c_out)
+
+
+def _pooled_rows(x_nhwc: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same, pooled, as products of whole rows and a banded matrix: more arithmetic, and as fast as a GPU can.
+
+    NaN or infinity in a row reaches all of it.
+    """
+    n, h, w, c_in = x_nhwc.shape
+    kh, _, _, c_out = kernel.shape
+    out_h, reach = (h - kh + 1) // 2, (kh + 2) // 2
+    together = 2 if out_h % 2 == 0 else 1  # pooled rows per product
+    pairs = together + reach - 1  # of rows that they need
+    single = jnp.eye(2 * pairs * w * c_in, dtype=kernel.dtype).reshape(-1, 2 * pairs, w, c_in)
+    banded = _convolved_blocks(single, kernel, "highest").transpose(0, 3, 1, 2, 4).reshape(len(single), -1)
+    x_pairs = _cropped(x_nhwc, 1, 2 * (out_h + reach - 1)).reshape(n, out_h + reach - 1, -1)
+    rows = jnp.concatenate([x_pairs[:, i : i + out_h - together + 1 : together] for i in range(pairs)], axis=-1)
+    out = rows.reshape(-1, len(single)) @ banded
+    return out.reshape(n * out_h // together, 4, -1).max(axis=1).reshape(n, out_h, -1, c_out)
+
+
+def _cropped(x: jax.Array, axis: int, size: int) -> jax.Array:
+    """An axis cut to a size, or filled up with zeros."""
+    missing = [(0, max(0, size - x.shape[i]) if i == axis else 0) for i in range(x.ndim)]
+    return jnp.pad(lax.slice_in_dim(x, 0, min(size, x.shape[axis]), axis=axis), missing)
 
 
 def max_pool(x_nhwc: jax.Array) -> jax.Array:

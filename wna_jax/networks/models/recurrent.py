@@ -21,5 +21,5 @@ class RecurrentNetwork(nn.Module):
         """Images [n, H, W, C] -> logits [n, K], in H steps of W x C inputs."""
         x = images.reshape(*images.shape[:2], -1)
         for i in (1, 2):
-            x = nn.RNN(self.cell(self.width, name=f"cell{i}"), name=f"rnn{i}")(x)
+            x = nn.RNN(self.cell(self.width, param_dtype=x.dtype, name=f"cell{i}"), name=f"rnn{i}")(x)
         return nn.Dense(self.num_classes, name="fc")(x[:, -1])
