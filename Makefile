@@ -13,10 +13,10 @@ demo: $(VENV)
 	.venv/bin/python -m experiments.noise_maps --dataset=digits --num_samples=300000 --out_dir=runs/demo
 
 test: $(VENV)
-	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal -m 'not slow'
+	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile -m 'not slow'
 
 test-all: $(VENV)
-	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
+	.venv/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 check: $(VENV)
 	.venv/bin/ruff check .

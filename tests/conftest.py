@@ -12,6 +12,11 @@ from typing import Any
 
 from jaxtyping import install_import_hook
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many workers as cores: each, and each process that it starts, compiles and computes on one core.
+    os.environ["NPROC"] = "1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
+
 CHECKED = [f"wna_jax.{name}" for name in ("correlation.fields", "correlation.program", "responses")]
 with install_import_hook(CHECKED, "beartype.beartype"):
     import wna_jax  # noqa: F401 - before anything else imports it

@@ -21,6 +21,7 @@ def result(settings: across_seeds.Settings) -> Result:
     return launch.execute(across_seeds.run, settings)
 
 
+@pytest.mark.slow
 def test_every_network_is_shown_its_own_noise(result: Result) -> None:
     assert result.metrics["train_seeds"] == [3, 4]
     decision = result.metrics["responses"]["decision"]
@@ -28,6 +29,7 @@ def test_every_network_is_shown_its_own_noise(result: Result) -> None:
     assert decision["counts"][0] != decision["counts"][1]
 
 
+@pytest.mark.slow
 def test_metrics_agree_with_the_arrays(result: Result) -> None:
     probability, arrays = result.metrics["responses"]["probability"], result.arrays["maps.npz"]
     own = [arrays[f"probability_network_{network}_map_2"] for network in (0, 1)]
@@ -41,6 +43,7 @@ def test_metrics_agree_with_the_arrays(result: Result) -> None:
     assert probability["mean_corrected_correlation"][2] == pytest.approx(r / np.sqrt(a * b), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_files_are_whole(settings: across_seeds.Settings, result: Result) -> None:
     for name in (
         *("across_seeds_decision.png", "across_seeds_probability.png"),

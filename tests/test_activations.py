@@ -43,6 +43,7 @@ def settings(
     )
 
 
+@pytest.mark.slow
 def test_activations_of_classes_are_drawn_for_both_networks(settings: Settings, dataset: data.Dataset) -> None:
     result = launch.execute(run, settings)
     assert set(result.metrics["test_accuracy"]) == {"none", "shift"}

@@ -131,6 +131,7 @@ def study(network_settings: dict[str, Any], folder: Path, *augmentations: str, *
     return augmentation.Settings(**(settings | changes))
 
 
+@pytest.mark.slow
 def test_augmentations_are_compared_with_none_on_equal_terms(network_settings: dict[str, Any], tmp_path: Path) -> None:
     metrics = execute(augmentation.run, study(network_settings, tmp_path, "zoom_blur")).metrics
     assert json.loads((tmp_path / "metrics.json").read_text()).keys() == metrics.keys()

@@ -35,6 +35,7 @@ def settings(folder: Path, **changes: Any) -> autoencoder.Settings:
     return autoencoder.Settings(**(own | {"out_dir": str(folder), "checkpoint_dir": str(folder / "ck")} | changes))
 
 
+@pytest.mark.slow
 def test_a_denoised_digit_is_nearer_than_a_noisy_one_and_its_code_knows_its_class(
     few_digits: data.Dataset, tmp_path: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_code_of_two_scales_is_decoded_to_both(few_digits: data.Dataset, tmp_p
     assert dict(result.draw())["reconstructions.png"].axes  # the thumbnails are drawn, too
 
 
+@pytest.mark.slow
 def test_a_folder_of_one_well_filled_class_is_enough(tmp_path: Path) -> None:
     for name, count in (("many", 40), ("few", 2)):
         (tmp_path / "images" / name).mkdir(parents=True)

@@ -26,6 +26,7 @@ def result(settings: decoded_noise.Settings) -> Result:
         return launch.execute(decoded_noise.run, settings)
 
 
+@pytest.mark.slow
 def test_images_and_codes_of_the_same_samples_are_averaged(result: Result) -> None:
     metrics = result.metrics
     assert sum(metrics["counts"]) == 2000
@@ -38,6 +39,7 @@ def test_images_and_codes_of_the_same_samples_are_averaged(result: Result) -> No
     assert right >= 0.7 * (10 - len(metrics["empty_classes"]))
 
 
+@pytest.mark.slow
 def test_files_are_whole(settings: decoded_noise.Settings, result: Result) -> None:
     for name in ("mean_codes.png", "noise_examples.png"):
         with Image.open(settings.folder / name) as image:

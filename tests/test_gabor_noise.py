@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from experiments import gabor_noise, launch
 
 
+@pytest.mark.slow
 def test_gabor_components_hold_most_of_the_images(small_digits: str, tmp_path: Path) -> None:
     result = launch.execute(gabor_noise.run, gabor_noise.Settings(dataset=small_digits, out_dir=str(tmp_path)))
     assert result.metrics["components"] == [250]

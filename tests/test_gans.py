@@ -103,6 +103,7 @@ def trained(bars: data.Dataset, spec: AdversarialSpec) -> gans.Trained:
     return gans.fit(spec, bars, 15)
 
 
+@pytest.mark.slow
 def test_the_generator_nears_the_data(trained: gans.Trained) -> None:
     assert list(trained.snapshots) == [0, 64, 128, trained.steps]
     assert trained.losses.shape == (trained.steps, 2)
@@ -118,6 +119,7 @@ class StoppedError(Exception):
     """Thrown into a run from its progress report, as a signal would be."""
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bits(
     bars: data.Dataset, spec: AdversarialSpec, trained: gans.Trained, tmp_path: Path
 ) -> None:
@@ -186,6 +188,7 @@ def test_generated_digits_are_judged(settings: dict[str, Any], tmp_path: Path) -
     assert not list(tmp_path.glob(".partial*"))
 
 
+@pytest.mark.slow
 def test_a_folder_of_too_few_images_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "few"
     folder.mkdir()

@@ -22,6 +22,7 @@ def result(settings: map_classifier.Settings) -> Result:
     return launch.execute(map_classifier.run, settings)
 
 
+@pytest.mark.slow
 def test_every_noise_response_and_variant_is_reported_with_its_interval(result: Result, small_digits: str) -> None:
     rows = result.metrics["classifiers"]
     kinds = {(row["noise"], row["response"], row["variant"]) for row in rows}
@@ -37,6 +38,7 @@ def test_every_noise_response_and_variant_is_reported_with_its_interval(result: 
             assert not confusion[:, int(name)].any()
 
 
+@pytest.mark.slow
 def test_templates_of_a_linear_network_classify_far_above_chance(result: Result) -> None:
     best = result.metrics["best_on_validation"]
     assert set(best) == {"class means", "matched", "gabor_pca"}
@@ -45,6 +47,7 @@ def test_templates_of_a_linear_network_classify_far_above_chance(result: Result)
     assert best["gabor_pca"]["test_accuracy"] > 0.5
 
 
+@pytest.mark.slow
 def test_files_are_whole(settings: map_classifier.Settings, result: Result) -> None:
     for name in ("accuracies.png", "confusion.png"):
         with Image.open(settings.folder / name) as image:

@@ -16,6 +16,7 @@ def trained(network: Network, shared_folder: Path) -> dict[str, Any]:
     return {"dataset": "digits", "model": "paper_cnn", "epochs": 8, "checkpoint_dir": str(shared_folder / "network")}
 
 
+@pytest.mark.slow
 def test_suppression_takes_the_class_away(trained: dict[str, Any]) -> None:
     result = microstimulation.run(Settings(**trained, strengths=(0.0, -4.0), images_a_class=20))
     metrics = result.metrics
@@ -31,6 +32,7 @@ def test_suppression_takes_the_class_away(trained: dict[str, Any]) -> None:
     np.testing.assert_array_equal(arrays["hits_conv1"][..., 0], arrays["hits_fc1"][..., 0])
 
 
+@pytest.mark.slow
 def test_it_writes_its_files(tmp_path: Path) -> None:
     small: dict[str, Any] = {"dataset": "digits:2,8", "model": "logistic", "epochs": 1, "checkpoint_dir": str(tmp_path)}
     settings = Settings(**small, out_dir=str(tmp_path), layers=("fc1",), strengths=(-4.0,), images_a_class=20)

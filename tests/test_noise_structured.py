@@ -169,9 +169,8 @@ def test_too_many_components_are_refused(small: Dataset) -> None:
         gabor.fit(small.train.images[:20, ..., 0], 50)
 
 
-@pytest.mark.parametrize(
-    "model", ["autoencoder", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vae", "conv_vae"))]
-)  # the others are in test_autoencoder
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["autoencoder", "vae", "conv_vae"])  # the others are in test_autoencoder
 def test_an_autoencoder_learns_the_images(small_digits: str, model: str) -> None:
     dataset = data.load(small_digits)
     trained = autoencoders.fit(TrainingSpec(dataset.name, dataset.fingerprint, model, epochs=12), dataset)
@@ -179,6 +178,7 @@ def test_an_autoencoder_learns_the_images(small_digits: str, model: str) -> None
     assert trained.metrics["validation_mse"] < 0.7 * np.mean((images - dataset.train.images.mean(axis=0) / 255) ** 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", noise.DECODED)
 def test_averaged_codes_are_those_of_the_images_shown(small_digits: str, text: str, tmp_path: Path) -> None:
     dataset = data.load(small_digits)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,10 +114,67 @@ def test_a_scikit_learn_classifier_is_analysed_as_a_black_box(digits: data.Datas
         assert np.corrcoef(slopes.images[k].ravel(), model.coef_[k])[0, 1] > 0.99
 
 
+def of_pixels(images: jax.Array) -> jax.Array:
+    return 3 * images.reshape(len(images), -1)[:, :3] - 1.5
+
+
+def in_training_mode(images: jax.Array) -> jax.Array:
+    return jnp.where(jax.random.bernoulli(jax.random.key(0), 0.5, (len(images), 3)), of_pixels(images), 0)
+
+
+STRANGERS: dict[str, tuple[Callable[[jax.Array], jax.Array], str]] = {
+    "sigmoid": (lambda x: jax.nn.sigmoid(of_pixels(x)[:, :1]), "returned one number per image.*outputs='sigmoid'"),
+    "softmax": (lambda x: jax.nn.softmax(of_pixels(x)), "outputs are probabilities.*outputs='probabilities'"),
+    "batch statistics": (
+        lambda x: of_pixels(x) / of_pixels(x).std(axis=0, keepdims=True),
+        "depends on the other images of the batch, .*: give it in evaluation mode",
+    ),
+    "dropout": (in_training_mode, "depends on the other images of the batch, .*: give it in evaluation mode"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize("of", [responses.of_classifier, responses.of_black_box])
+def test_a_network_that_is_not_what_a_response_assumes_is_refused_before_the_run(of: Callable, name: str) -> None:
+    network, said = STRANGERS[name]
+    with pytest.raises(InputError, match=said):
+        reverse_correlate(noise.uniform((2, 2, 1)), of(network), 10**9)
+
+
+def test_a_black_box_that_changes_its_mind_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    black_box = responses.of_black_box(lambda x: rng.standard_normal((len(x), 3)))
+    with pytest.raises(InputError, match="answers change when it is asked again"):
+        reverse_correlate(noise.uniform((2, 2, 1)), black_box, 10**9)
+
+
+def test_outputs_that_are_said_give_the_moments_of_logits() -> None:
+    white = noise.uniform((2, 2, 1))
+
+    def probabilities(of: Callable, **outputs: Any) -> dict[str, Any]:
+        return reverse_correlate(white, responses.of_classifier(of, **outputs), 3_000)
+
+    def same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+        for name in ("decision", "probability"):
+            np.testing.assert_allclose(ours[name].weight_sum, theirs[name].weight_sum, rtol=1e-5)
+            np.testing.assert_allclose(ours[name].sum, theirs[name].sum, rtol=1e-5)
+
+    logits = probabilities(of_pixels)
+    same(probabilities(lambda x: jax.nn.softmax(of_pixels(x)), outputs="probabilities"), logits)
+    two = probabilities(lambda x: of_pixels(x)[:, :2])
+    difference = lambda x: (of_pixels(x)[:, 1] - of_pixels(x)[:, 0])[:, None]  # noqa: E731
+    same(probabilities(difference, outputs="logit"), two)
+    same(probabilities(lambda x: jax.nn.sigmoid(difference(x)), outputs="sigmoid"), two)
+    with pytest.raises(InputError, match="outputs is 'sigmoid', and the network returned 3 numbers per image"):
+        probabilities(of_pixels, outputs="sigmoid")
+    with pytest.raises(InputError, match="unknown kind of outputs 'logis'"):
+        probabilities(of_pixels, outputs="logis")
+
+
 def test_black_boxes_that_answer_wrongly_are_named() -> None:
     white = noise.uniform((4, 4, 1))
     for answer, said in [
-        (lambda x: x, r"the black box returned an array of shape \(2, 4, 4, 1\) .*: expected \(2, classes\)"),
+        (lambda x: x, r"the black box returned an array of shape \(9, 4, 4, 1\) .*: expected \(9, classes\)"),
         (lambda x: "cat", "the black box returned a str: expected a NumPy array of numbers"),
         (lambda x: np.full((len(x), 3), np.nan), "NaN, infinite or far too large"),
     ]:

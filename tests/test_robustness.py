@@ -78,6 +78,7 @@ def both(digits: Dataset) -> tuple[robustness.Study, robustness.Study]:
     return together, alone
 
 
+@pytest.mark.slow
 def test_networks_trained_together_are_those_trained_alone(both: tuple[robustness.Study, robustness.Study]) -> None:
     together, alone = both
     np.testing.assert_allclose(together.transfer, alone.transfer, atol=0.02)
@@ -85,6 +86,7 @@ def test_networks_trained_together_are_those_trained_alone(both: tuple[robustnes
         np.testing.assert_allclose(together.loss[split], alone.loss[split], rtol=0.03)
 
 
+@pytest.mark.slow
 def test_training_in_noise_helps_in_noise(both: tuple[robustness.Study, robustness.Study]) -> None:
     transfer = both[0].transfer.mean(axis=-1)
     np.testing.assert_allclose(transfer[[0, 1], [0, 1]], both[0].accuracy["test"].mean(axis=-1))
@@ -93,6 +95,7 @@ def test_training_in_noise_helps_in_noise(both: tuple[robustness.Study, robustne
     assert both[0].loss["test"][1].mean() > both[0].loss["test"][0].mean()
 
 
+@pytest.mark.slow
 def test_a_stopped_study_goes_on_after_its_last_network(digits: Dataset, tmp_path: Path) -> None:
     def study(epochs: int = 1, **more: Any) -> robustness.Study:
         return robustness.study(
@@ -131,6 +134,7 @@ class Normalised(nn.Module):
         return x
 
 
+@pytest.mark.slow
 def test_batch_normalisation_is_that_of_training(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict] = []
     monkeypatch.setitem(models._REGISTRY, "normalised", Normalised)

@@ -81,6 +81,7 @@ def test_first_layer_averages_are_the_learned_weights(result: Result, settings: 
     assert not list(settings.folder.glob(".partial*"))
 
 
+@pytest.mark.slow
 def test_deeper_layers_have_larger_fields_and_no_weights_to_compare_with(result: Result, settings: Settings) -> None:
     every = run(replace(settings, layers=None, natural_samples=0))  # conv1 from its state
     assert set(dict(every.draw())) == {"conv1_average.png", "conv1_weights.png", "conv2_average.png"}

@@ -73,6 +73,7 @@ def test_the_history_has_the_mean_over_the_steps_of_an_epoch(digits: Dataset) ->
     assert row["train_accuracy"] == pytest.approx(untrained["accuracy"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_of_batch_normalisation_and_dropout_learns_and_is_tested_as_it_is_kept(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ logits, which may be 0 or negative. A NaN among an image's logits makes all its 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,11 @@ from wna_jax.runs.errors import InputError, unknown_name
 Images = jax.Array
 Logits = jax.Array
 Weights = jax.Array
+Outputs = Literal["logits", "probabilities", "sigmoid", "logit"]
+OUTPUTS: tuple[Outputs, ...] = ("logits", "probabilities", "sigmoid", "logit")
+"""What a network may return: K logits or K probabilities per image; or one number for two classes, the probability
+(sigmoid) or the logit of the second."""
+_TINY = 1e-30
 Weighting = Callable[[Logits], Weights]
 """Such as `decision`: from a classifier's logits to the weights of its responses."""
 
@@ -118,8 +123,9 @@ def check_names(names: Sequence[str]) -> None:
 class Classifier:
     """The named responses of a classifier, in one pass: images -> {name: weights [n, K]}."""
 
-    network: Callable[[Images], Logits]
+    network: Callable[[Images], jax.Array]
     names: tuple[str, ...] = field(metadata={"static": True})
+    outputs: Outputs | None = field(default=None, metadata={"static": True})
 
     def __call__(self, images: Images) -> dict[str, Weights]:
         """Raises an InputError where the network does not return logits."""
@@ -130,11 +136,13 @@ class Classifier:
                 f"the network returned {_describe(logits)} for images {images.shape}: "
                 f"expected logits of shape ({len(images)}, classes)"
             )
-        return weigh(self.names, logits)
+        return weigh(self.names, self.outputs, logits)
 
 
 def of_classifier(
-    network: Callable[[Images], Logits], names: Sequence[str] = ("decision", "probability")
+    network: Callable[[Images], jax.Array],
+    names: Sequence[str] = ("decision", "probability"),
+    outputs: str | None = None,
 ) -> Classifier:
     """The named responses of a classifier, in one pass.
 
@@ -142,20 +150,81 @@ def of_classifier(
         network: images [n, H, W, C] -> logits [n, K]; any JAX-traceable function. Where it is a pytree, such as a
             `networks.Network`, all networks of one architecture share one compiled program.
         names: as `from_name` takes them.
+        outputs: what the network returns, one of `OUTPUTS`. By default logits; a run then refuses outputs that look
+            like something else.
 
     Returns:
         images -> {name: weights [n, K]}.
 
     Raises:
-        InputError: no such response (now), or logits of another shape (when the response is used).
+        InputError: no such response or output (now), or logits of another shape (when the response is used).
     """
     check_names(names)
-    return Classifier(network, tuple(names))
+    return Classifier(network, tuple(names), _known_outputs(outputs))
 
 
-def weigh(names: Sequence[str], logits: Logits) -> dict[str, Weights]:
-    """The named responses to logits [n, K]: {name: weights [n, K]}."""
+def weigh(names: Sequence[str], outputs: Outputs | None, answers: jax.Array) -> dict[str, Weights]:
+    """The named responses to a network's answers: {name: weights [n, K]}."""
+    logits = _logits(answers, outputs)
     return {name: from_name(name)(logits) for name in names}
+
+
+def _known_outputs(outputs: str | None) -> Outputs | None:
+    if outputs is not None and outputs not in OUTPUTS:
+        raise unknown_name("kind of outputs", outputs, OUTPUTS)
+    return outputs  # type: ignore[return-value]
+
+
+def _logits(answers: jax.Array, outputs: Outputs | None) -> Logits:
+    """Logits, whose softmax are the probabilities that the answers mean."""
+    answers = answers.astype(jnp.float32)
+    if outputs == "probabilities":
+        return jnp.log(jnp.maximum(answers, _TINY))
+    if outputs == "sigmoid":
+        return jnp.log(jnp.maximum(jnp.concatenate([1 - answers, answers], axis=-1), _TINY))
+    if outputs == "logit":
+        return jnp.concatenate([0 * answers, answers], axis=-1)
+    return answers
+
+
+def examine(ask: Callable[[np.ndarray], np.ndarray], images: np.ndarray, outputs: Outputs | None) -> None:
+    """Asks a classifier about some noise images whether its answers are what responses take them for.
+
+    Args:
+        ask: images [n, H, W, C] -> answers [n, K].
+        images: at least nine of them.
+        outputs: what the answers are said to be, if anything.
+
+    Raises:
+        InputError: one number per image, or probabilities, that were not said to be that; answers that change when they
+            are asked for again; or that depend on the other images of the batch or on the place in it.
+    """
+    answers = ask(images)
+    if answers.shape[-1] == 1 and outputs not in ("sigmoid", "logit"):
+        raise InputError(
+            "the network returned one number per image, which are no logits of classes: give outputs='sigmoid' if it "
+            "is the probability of the second of two classes, outputs='logit' if it is its logit"
+        )
+    if answers.shape[-1] > 1 and outputs in ("sigmoid", "logit"):
+        raise InputError(f"outputs is {outputs!r}, and the network returned {answers.shape[-1]} numbers per image")
+    if outputs is None and (answers >= 0).all() and np.allclose(answers.sum(axis=-1), 1, atol=1e-3):
+        raise InputError(
+            "the network's outputs are probabilities (none below 0, and a sum of 1 for every image): give "
+            "outputs='probabilities', or outputs='logits' if they are logits all the same"
+        )
+    if not np.array_equal(answers, ask(images), equal_nan=True):
+        raise InputError(
+            "the network's answers change when it is asked again about the same images: give it without dropout and "
+            "other randomness, in evaluation mode"
+        )
+    others = np.float32(0.5) * images  # a batch of another mean and deviation, and three images at other places in it
+    others[[1, 4, 8]] = images[[0, 5, 2]]
+    ours, theirs = ask(others)[[1, 4, 8]], answers[[0, 5, 2]]
+    if np.isfinite(answers).all() and np.abs(ours - theirs).max() > 0.02 * np.ptp(answers) + 1e-5:
+        raise InputError(
+            "the network's answer to an image depends on the other images of the batch, as in batch normalisation or "
+            "dropout in training mode: give it in evaluation mode"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +235,7 @@ class BlackBox:
     """NumPy images float32 [n, H, W, C] -> answers [n, K], on the host."""
     weigh: Callable[[jax.Array], Any]
     """Answers -> weights [n, K] or a pytree of them."""
+    outputs: Outputs | None = None
 
     def ask(self, images: np.ndarray) -> np.ndarray:
         """The answers float32 [n, K]; an InputError where the function returns anything else."""
@@ -185,17 +255,19 @@ class BlackBox:
 
 
 def of_black_box(
-    function: Callable[[np.ndarray], np.ndarray], names: Sequence[str] = ("decision", "probability")
+    function: Callable[[np.ndarray], np.ndarray],
+    names: Sequence[str] = ("decision", "probability"),
+    outputs: str | None = None,
 ) -> BlackBox:
     """The named responses of a model of PyTorch, scikit-learn or a remote machine: NumPy in, NumPy out.
 
     Args:
-        function: images float32 [n, H, W, C] -> logits [n, K]; for a model that gives probabilities, their logarithms
-            (`np.log(np.maximum(p, 1e-30))`), whose softmax they are.
+        function: images float32 [n, H, W, C] -> logits [n, K], or other `outputs`.
         names: as `from_name` takes them.
+        outputs: as in `of_classifier`.
     """
     check_names(names)
-    return BlackBox(function, Partial(weigh, tuple(names)))
+    return BlackBox(function, Partial(weigh, tuple(names), _known_outputs(outputs)), outputs)
 
 
 @register_dataclass

@@ -95,15 +95,15 @@ def _looks_outside(noise: Noise, answer: Callable[[jax.Array], Any], geometry: G
 
     A saturated answer or a compiled maximum may hide the one or the other.
     """
-    small = geometry._replace(grid=3)
-    field = noise.resized(small.field).sample(jax.random.key(0))[None]
+    small, (height, width) = geometry._replace(grid=3), geometry.window
+    field = np.asarray(noise.resized(small.field).sample(jax.random.key(0)))[None]
+    windows = _windows(field, small).reshape(9, height, width, -1)
     places = [(i, j) for i in range(3) for j in range(3)]
-    windows = jnp.concatenate([_window(field, small, i, j) for i, j in places])
-    glare = 1e6 * jax.random.normal(jax.random.key(1), field.shape)
-    for blank in (jnp.full_like(field, jnp.nan), glare):
-        fields = jnp.concatenate(
-            [_put_window(blank, window, small, i, j) for window, (i, j) in zip(windows, places, strict=True)]
-        )
+    glare = 1e6 * np.random.default_rng(1).standard_normal(field.shape)
+    for blank in (np.full_like(field, np.nan), glare.astype(np.float32)):
+        fields = np.repeat(blank, 9, axis=0)
+        for own, window, (i, j) in zip(_windows(fields, small, writeable=True), windows, places, strict=True):
+            own[i, j] = window
         together, alone = compilation.call(answer, fields), compilation.call(answer, windows)
         for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
             own = np.stack([ours[n, i, j] for n, (i, j) in enumerate(places)])
@@ -121,16 +121,14 @@ def _differs_by_place(noise: Noise, answer: Callable[[jax.Array], Any], geometry
     of_fields, places = noise.resized(geometry.field), np.indices((geometry.grid,) * 2).reshape(2, -1).T
     seen: list[Any] = []
     for number in range(_MOST_PROBES):
-        field = of_fields.sample(jax.random.key(number))[None]
-        together = compilation.call(answer, field)
+        field = np.asarray(of_fields.sample(jax.random.key(number)))[None]
+        together, windows = compilation.call(answer, field), _windows(field, geometry)[0]
         tried = places if number == 0 else np.random.default_rng(number).permutation(places)[:9]
         for some in np.split(tried, range(9, len(tried), 9)):
-            nine = np.resize(some, (9, 2))  # one compiled program
-            alone = compilation.call(
-                answer, jnp.concatenate([_window(field, geometry, i, j) for i, j in nine.tolist()])
-            )
+            i, j = np.resize(some, (9, 2)).T  # nine, as before: one compiled program
+            alone = compilation.call(answer, windows[i, j])
             for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-                if not _agree(np.asarray(ours)[0, nine[:, 0], nine[:, 1]], theirs, answer):
+                if not _agree(np.asarray(ours)[0, i, j], theirs, answer):
                     return "its answer to a window depends on where the window is, or changes between two askings"
             seen.append(jax.tree.map(np.asarray, alone))
         if any(
@@ -167,20 +165,18 @@ def _stride(
         return {tuple(answer.shape[1:-1]) for answer in jax.tree.leaves(answers)} == {(rows, columns)}
 
     down = next((s for s in range(1, height + 1) if all(is_grid(s, 1, rows, 1) for rows in (2, 3, 5))), None)
-    right = next((s for s in range(1, width + 1) if all(is_grid(1, s, 1, columns) for columns in (2, 3, 5))), None)
+    strides_right = range(1, width + 1) if down else ()
+    right = next((s for s in strides_right if all(is_grid(1, s, 1, columns) for columns in (2, 3, 5))), None)
     if down and right and all(is_grid(down, right, both, both) for both in (2, 3, 5)):
         return down, right
     return "the network takes images of one size alone, or its answers to larger ones are no grid of those to windows"
 
 
-def _window(fields: jax.Array, geometry: Geometry, i: int, j: int) -> jax.Array:
-    (height, width), (down, right) = geometry.window, geometry.stride
-    return fields[:, down * i : down * i + height, right * j : right * j + width]
-
-
-def _put_window(field: jax.Array, window: jax.Array, geometry: Geometry, i: int, j: int) -> jax.Array:
-    (height, width), (down, right) = geometry.window, geometry.stride
-    return field.at[0, down * i : down * i + height, right * j : right * j + width].set(window)
+def _windows(fields: np.ndarray, geometry: Geometry, writeable: bool = False) -> np.ndarray:
+    """All windows of fields, [n, grid, grid, H, W, C], as views."""
+    (down, right), axes = geometry.stride, (1, 2)
+    views = np.lib.stride_tricks.sliding_window_view(fields, geometry.window, axes, writeable=writeable)
+    return np.moveaxis(views[:, ::down, ::right], 3, -1)
 
 
 class Overlap(NamedTuple):

@@ -23,7 +23,7 @@ from wna_jax.correlation.fields import FIELD_GRID, Geometry, draw_and_present, f
 from wna_jax.correlation.moments import Moments
 from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
-from wna_jax.responses import BlackBox, Gradient
+from wna_jax.responses import BlackBox, Classifier, Gradient, examine
 from wna_jax.runs import compilation
 from wna_jax.runs.accumulate import widened
 from wna_jax.runs.errors import InputError, unknown_name
@@ -211,8 +211,11 @@ def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> A
         present = noise.present
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0)))
         images = jax.eval_shape(lambda keys, drawn: jax.vmap(present)(keys, drawn), keys, images)
+    rng = np.random.default_rng(0)
+    tried = rng.normal(noise.mean.mean(), noise.deviation.mean(), (9, *images.shape[1:])).astype(np.float32)
     if isinstance(response, BlackBox):
-        answers = response.ask(np.asarray(draw_samples(noise, 2)))
+        examine(response.ask, tried, response.outputs)
+        answers = jax.eval_shape(lambda: jnp.asarray(response.ask(tried[:2])))
         shapes = jax.eval_shape(lambda answers: response.weigh(answers), answers)
     else:
         respond = response.weights if isinstance(response, Gradient) else response
@@ -225,6 +228,8 @@ def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> A
             )
     if not jax.tree.leaves(shapes):
         raise InputError("the response returned no weights: expected an array [n, K] or a pytree of such arrays")
+    if isinstance(response, Classifier):
+        examine(lambda batch: np.asarray(compilation.call(response.network, batch)), tried, response.outputs)
     return shapes
 
 
