@@ -172,7 +172,7 @@ def weigh(names: Sequence[str], outputs: Outputs | None, answers: jax.Array) -> 
 def _known_outputs(outputs: str | None) -> Outputs | None:
     if outputs is not None and outputs not in OUTPUTS:
         raise unknown_name("kind of outputs", outputs, OUTPUTS)
-    return outputs  # type: ignore[return-value]
+    return outputs
 
 
 def _logits(answers: jax.Array, outputs: Outputs | None) -> Logits:
@@ -267,7 +267,8 @@ def of_black_box(
         outputs: as in `of_classifier`.
     """
     check_names(names)
-    return BlackBox(function, Partial(weigh, tuple(names), _known_outputs(outputs)), outputs)
+    known = _known_outputs(outputs)
+    return BlackBox(function, Partial(weigh, tuple(names), known), known)
 
 
 @register_dataclass
