@@ -25,7 +25,6 @@ from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Classifier, Gradient, examine
 from wna_jax.runs import compilation
-from wna_jax.runs.accumulate import widened
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.progress import Progress, Report, silent
 from wna_jax.runs.store import State, Store
@@ -121,8 +120,8 @@ def reverse_correlate_in_parts(
     def added(run: _Run, index: int, of_batch: Moments) -> _Run:
         """The run with one more batch: float32 sums into the float64 sums of their half, int32 counts into int64."""
         halves = list(run.halves)
-        halves[index % 2] += jax.tree.map(widened, of_batch)
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(halves[index % 2])):
+        halves[index % 2] += of_batch  # NumPy adds into the wider type
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(of_batch)):
             raise InputError(
                 f"the response gave NaN, infinite or far too large weights for noise samples {index * batch} to "
                 f"{min((index + 1) * batch, num_samples) - 1} of seed {seed}: check the network's outputs on noise"
@@ -285,9 +284,9 @@ def _in_order(program: Program, seed: int, batches: range, size: int, room: int)
             following = own, program.dispatch(seed, own, size, room)
         if waiting:
             started = time.monotonic()
-            stacked = jax.tree.map(np.asarray, waiting[1])
+            found = jax.device_get(waiting[1])
             if time.monotonic() - started < _SECONDS_PER_DISPATCH or jax.process_count() > 1:
                 count = min(2 * count, room)
             for i, index in enumerate(waiting[0]):
-                yield index, jax.tree.map(lambda leaf, i=i: leaf[i], stacked)
+                yield index, found if room == 1 else jax.tree.map(lambda leaf, i=i: leaf[i], found)
         waiting = following

@@ -52,14 +52,13 @@ class Program:
         return self.compiled.sum_up(self.arrays, answers, drawn, size)
 
     def dispatch(self, seed: int, batches: range, size: int, room: int) -> Moments:
-        """The moments of the first `size` samples of each of some batches, [room, ...]; they are being computed.
+        """Starts to compute the moments of the first `size` samples of each of some batches.
 
-        How many batches stand in the room, or how large it is, does not change a bit.
+        Where there is room for more than one batch, each leaf is [room, ...]. How many there are, or how much room, does
+        not change a bit.
         """
         if room == 1:
-            (index,) = batches
-            alone = self(np.uint32(seed), *two_words(index * self.draws), np.int32(size))
-            return jax.tree.map(lambda leaf: leaf[None], alone)
+            return self(np.uint32(seed), *two_words(batches.start * self.draws), np.int32(size))
         highs, lows = np.resize([two_words(index * self.draws) for index in batches], (room, 2)).T
         return self.compiled.several(self.arrays, np.uint32(seed), highs, lows, np.int32(size), np.int32(len(batches)))
 
