@@ -138,7 +138,7 @@ class LoopSettings(NoiseSettings):
     batch_size: int | None = setting(
         None,
         "Noise samples per network pass. By default 256 on a CPU and 65,536 on an accelerator, with fields 4,096 and "
-        "262,144 (wna_jax/correlation/loop.py).",
+        "262,144; fewer on an accelerator where images are large (wna_jax/correlation/loop.py).",
         at_least=1,
     )
     precision: str = setting(

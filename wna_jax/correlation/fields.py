@@ -9,8 +9,8 @@ What overlap does to statistics: maps and counts have the same mean. The varianc
 that of independent samples within 5% for trained networks, so reliability (split half, by fields) and correlations
 hold. But a pixel that the network does not see can have a larger error than the formula says where its neighbours at
 the stride are seen (by a third in a constructed case), and errors of pixels a stride apart are correlated (.3 to .6
-measured). So errors of maps and shares are taken from the spread between fields (`maps.classification_images`,
-`maps.share_standard_error`), thresholds for single pixels hold as
+measured). So errors of maps and shares are taken from the spread between fields (computed in `wna_jax.maps`:
+`classification_images`, `share_standard_error`), thresholds for single pixels hold as
 they are, and tests of clusters need null maps that are correlated in the same way (`overlap`).
 """
 

@@ -54,8 +54,8 @@ class Program:
     def dispatch(self, seed: int, batches: range, size: int, room: int) -> Moments:
         """Starts to compute the moments of the first `size` samples of each of some batches.
 
-        Where there is room for more than one batch, each leaf is [room, ...]. How many there are, or how much room, does
-        not change a bit.
+        Where there is room for more than one batch, each leaf is [room, ...]. Neither their number nor the room changes
+        a bit.
         """
         if room == 1:
             return self(np.uint32(seed), *two_words(batches.start * self.draws), np.int32(size))

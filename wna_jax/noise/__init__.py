@@ -13,6 +13,8 @@
 | natural | the training images themselves | dependent |
 | autoencoder, vae | decodings of random codes; autoencoder:standard takes N(0, 1) codes | dependent |
 
+A new one is a function in `white` or `patterns` that is listed here, in `_OF_SHAPE` or `_OF_DATA`.
+
 Common mistakes: reading a raw map of dependent pixels as a template. It is the template seen through the noise's own
 covariance; `maps.whitened_images` removes that as far as the noise varies at all.
 """
