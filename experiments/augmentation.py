@@ -22,6 +22,7 @@ from experiments import launch, shared
 from experiments.settings import NoiseSettings, choice, setting
 from wna_jax import figures, statistics
 from wna_jax.networks import augmentation, training
+from wna_jax.runs.seeds import key_of
 
 _NONE = "none"
 _MEASURES = ("validation", "test", "noisy test")
@@ -77,7 +78,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         title = f"Accuracy of {what} by the augmentation in training ({how}; {n:,} test images)"
         yield "accuracies.png", figures.seed_means(means, title, _PUBLISHED.get(dataset.name, {}))
         # the first test image, changed by each augmentation with five keys, and five noisy test images
-        image, keys = jnp.asarray(dataset.test_images[0]), jax.random.split(jax.random.key(settings.train_seed), 5)
+        image, keys = jnp.asarray(dataset.test_images[0]), jax.random.split(key_of(settings.train_seed), 5)
         rows = {name: jax.jit(jax.vmap(change, (0, None)))(keys, image) for name, change in changes.items()}
         shown = {**rows, "noisy": noisy[:5]}
         panels = {name: [figures.Panel(image) for image in np.asarray(row)] for name, row in shown.items()}

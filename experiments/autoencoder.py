@@ -25,6 +25,7 @@ from experiments.settings import DataSettings, choice, setting
 from wna_jax import data, figures, statistics
 from wna_jax.networks import autoencoders, checkpoints
 from wna_jax.networks.models import generative
+from wna_jax.runs.seeds import key_of
 
 _SHOWN, _STEPS, _PCA = 10, 10, "principal components"
 
@@ -60,7 +61,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         coders[name] = autoencoders.Autoencoder(module, trained.parameters)
         metrics[name] = trained.metrics
     train, test = dataset.train.images / np.float32(255), dataset.test_images
-    shown = np.asarray(autoencoders.noisy(jnp.asarray(test), settings.denoise, jax.random.key(settings.train_seed)))
+    shown = np.asarray(autoencoders.noisy(jnp.asarray(test), settings.denoise, key_of(settings.train_seed)))
     size = max(generative.create(name, dataset.image_shape).code_size for name in settings.autoencoders)
     coders[_PCA] = autoencoders.PrincipalComponents(train, size)
     codes = {name: coder.encode(shown) for name, coder in coders.items()}

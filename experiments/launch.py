@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import functools
 import importlib.metadata
+import os
 import platform
 import signal
 import sys
@@ -24,6 +25,7 @@ from wna_jax.runs import files, processes
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report as Report
 from wna_jax.runs.progress import silent as silent
+from wna_jax.runs.seeds import key_of
 
 Drawn = Iterator[tuple[str, Figure]]
 """File names, such as "maps.png", and figures; each is drawn when it is asked for."""
@@ -93,6 +95,7 @@ def main(run: Callable[[Any, Report], Result], settings_type: type[Settings]) ->
             processes.keep_freed_memory()
             processes.keep_compiled_programs()
             processes.join(*(flags.FLAGS[name].value for name in _PROCESS_FLAGS))
+            _check_device()
             execute(run, settings)
         except InputError as error:
             sys.exit(_complain(str(error), 2))
@@ -127,6 +130,33 @@ def execute(run: Callable[[Any, Report], Result], settings: Settings) -> Result:
     return result
 
 
+def _check_device() -> None:
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # either, for JAX_PLATFORMS=cuda without a GPU
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        problem = (str(error) or "none of this platform").splitlines()[0][:160]
+        way_out = f"JAX_PLATFORMS is {asked!r}, leave it out or say cpu"
+        raise InputError(f"JAX finds no device ({problem}): {way_out}") from error
+
+
+def _define_whole(name: str, default: int | None, help: str) -> None:
+    flags.DEFINE(_WholeNumber(), name, default, help, serializer=flags.ArgumentSerializer())
+
+
+class _WholeNumber(flags.IntegerParser):
+    """Also takes 1e6 and 1_000_000."""
+
+    def convert(self, argument: Any) -> int:
+        try:
+            return super().convert(argument)
+        except ValueError as error:
+            with contextlib.suppress(ValueError):
+                if (number := float(argument)).is_integer():
+                    return int(number)
+            raise error
+
+
 def environment() -> dict[str, Any]:
     """What a result was made with: versions, device, random generator."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -136,7 +166,7 @@ def environment() -> dict[str, Any]:
         "wna_jax": wna_jax.__version__,
         **{package: importlib.metadata.version(package) for package in packages},
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "random_generator": f"threefry2x32-20 (wna_jax.noise.random), keys {jax.random.key_impl(jax.random.key(0))}",
+        "random_generator": f"threefry2x32-20 (wna_jax.noise.random), keys {jax.random.key_impl(key_of(0))}",
     }
 
 
@@ -152,7 +182,7 @@ def parse(settings_type: type[Settings], argv: Sequence[str]) -> list[str]:
 
     Returns what is left over. Help and errors end the program.
     """
-    define: Any = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
+    define: Any = {int: _define_whole, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
     types = types_of(settings_type)
     for each in fields(settings_type):
         item, is_list = types[each.name]

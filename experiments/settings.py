@@ -92,7 +92,7 @@ class Settings:
     @property
     def folder(self) -> Path:
         """The output folder."""
-        return Path(self.out_dir or "runs")
+        return Path(self.out_dir or "runs").expanduser()
 
 
 class DataSettings(Settings):

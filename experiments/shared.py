@@ -59,7 +59,7 @@ def trained_network(
         augmentation={None: usual, "none": None}.get(augmentation, augmentation),
     )
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
-    directory = Path(settings.checkpoint_dir)
+    directory = Path(settings.checkpoint_dir).expanduser()
     trained, was_loaded = checkpoints.load_or_train(spec, dataset, directory, settings.retrain, report)
     network = Network(module, trained.parameters, getattr(settings, "precision", "float32"))
     return TrainedNetwork(network, trained.metrics, was_loaded)
@@ -67,7 +67,7 @@ def trained_network(
 
 def create_noise(settings: NoiseSettings, dataset: data.Dataset, report: Report) -> noise.Noise:
     """The noise that the settings ask for, in the shape of the data set's images; a decoder is trained once."""
-    return noise.create(settings.noise, dataset, Path(settings.checkpoint_dir), settings.retrain, report)
+    return noise.create(settings.noise, dataset, Path(settings.checkpoint_dir).expanduser(), settings.retrain, report)
 
 
 def set_up(settings: NoiseSettings, report: Report) -> tuple[data.Dataset, noise.Noise, TrainedNetwork]:

@@ -21,6 +21,8 @@ from wna_jax.correlation import draw_samples, reverse_correlate
 from wna_jax.networks import Network, models
 from wna_jax.runs.errors import InputError
 
+pytestmark = pytest.mark.slow  # whole experiments
+
 WHITE = noise.uniform((28, 28, 1))
 TORCH_VARIANTS = {"authors_style", "tuned_torch", "field_torch"}
 HAS_TORCH = importlib.util.find_spec("torch") is not None

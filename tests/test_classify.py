@@ -11,6 +11,8 @@ from wna_jax import statistics
 from wna_jax.data import Dataset
 from wna_jax.runs.errors import InputError
 
+pytestmark = pytest.mark.slow  # whole experiments
+
 
 @pytest.fixture(scope="module")
 def finished(network_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from experiments import launch, noise_maps, noise_robustness
 from experiments.__main__ import listing
 from experiments.launch import Result
 from experiments.settings import LoopSettings, Settings, rules_of, setting
+from wna_jax.runs import files
 from wna_jax.runs.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -230,6 +232,58 @@ def test_a_command_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1].startswith("error: unknown data set 'mnits'")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e3", 1000), ("1_000", 1000), ("12", 12)])
+def test_whole_numbers_may_be_written_as_people_write_them(text: str, number: int) -> None:
+    assert parsed(Toy, f"--count={text}").count == number
+
+
+@pytest.mark.parametrize("text", ["1.5", "1e-3", "many"])
+def test_numbers_that_are_not_whole_are_refused(text: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        parsed(Toy, f"--count={text}")
+    assert f"--count={text}" in capsys.readouterr().err
+
+
+def test_folders_may_be_at_home_and_are_never_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    launch.execute(lambda settings, report: Result({}), Toy(out_dir="~/here"))
+    assert (tmp_path / "here" / "metrics.json").exists()
+    with pytest.raises(InputError, match="is an address, not a folder of this machine: give another --out_dir"):
+        launch.execute(lambda settings, report: Result({}), Toy(out_dir="gs://bucket/here"))
+
+
+def in_an_environment(command: list[str], **variables: str) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if name != "HOME" or "HOME" not in variables}
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, check=False, env=kept | variables, timeout=300
+    )
+
+
+def test_a_platform_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.noise_maps", f"--out_dir={tmp_path}"]
+    ended = in_an_environment(command, JAX_PLATFORMS="cuda")
+    assert ended.returncode == 2
+    assert ended.stderr.strip().splitlines()[-1].startswith("error: JAX finds no device")
+    assert "Traceback" not in ended.stderr
+
+
+def test_noise_does_not_depend_on_the_generator_that_jax_is_set_to() -> None:
+    code = "from wna_jax import draw_samples, noise; print(draw_samples(noise.uniform((2, 2, 1)), 3, seed=5).tolist())"
+    command = [sys.executable, "-c", code]
+    usual, other = (in_an_environment(command, JAX_DEFAULT_PRNG_IMPL=name) for name in ("threefry2x32", "rbg"))
+    assert usual.stdout == other.stdout != ""
+
+
+def test_without_a_home_caches_are_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("WNA_JAX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    assert str(os.getuid()) in files.cache_directory().name
 
 
 def test_a_figure_that_fails_takes_nothing_with_it(tmp_path: Path) -> None:

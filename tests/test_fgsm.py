@@ -7,6 +7,8 @@ from experiments.fgsm import Settings
 from experiments.launch import Result
 from wna_jax.runs.errors import InputError
 
+pytestmark = pytest.mark.slow  # whole experiments
+
 
 @pytest.fixture(scope="module")
 def settings(network_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Settings:

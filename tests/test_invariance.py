@@ -13,6 +13,8 @@ from wna_jax import data
 from wna_jax.runs.errors import InputError
 from wna_jax.studies import invariance
 
+pytestmark = pytest.mark.slow  # whole experiments
+
 
 def test_places_are_where_they_say() -> None:
     image = jax.random.uniform(jax.random.key(0), (1, 8, 8, 1))

@@ -12,6 +12,8 @@ from wna_jax.maps import three_levels
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import silent
 
+pytestmark = pytest.mark.slow  # whole experiments
+
 N, SURE = 2000, 0.4
 
 

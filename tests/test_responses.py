@@ -199,3 +199,20 @@ def test_wrong_input_is_named() -> None:
             InputError, match=rf"returned {said} for images .*: expected logits of shape \(5, classes\)"
         ):
             responses.of_classifier(wrong)(images)
+
+
+@pytest.mark.parametrize("name", responses.NAMES)
+@pytest.mark.parametrize("broken", [jnp.nan, jnp.inf])
+def test_what_is_no_number_is_never_counted_for_or_against_a_class(name: str, broken: float) -> None:
+    logits = jnp.array([[1.0, broken, 0.0], [0.0, -jnp.inf, 5.0]])
+    weights = responses.from_name(name)(logits)
+    assert not jnp.isfinite(weights[0]).all()
+    assert jnp.isfinite(weights[1]).all() or name == "logit"
+
+
+def test_whole_numbers_are_answers_like_others() -> None:
+    def votes(images: np.ndarray) -> np.ndarray:
+        return (10 * images.reshape(len(images), -1)[:, :3]).astype(np.uint8)
+
+    moments = reverse_correlate(noise.uniform((2, 2, 1)), responses.of_black_box(votes), 1_000)
+    assert moments["decision"].count.min() > 200

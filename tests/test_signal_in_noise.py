@@ -10,6 +10,8 @@ from experiments.launch import Result
 from experiments.signal_in_noise import Settings
 from wna_jax.runs.errors import InputError
 
+pytestmark = pytest.mark.slow  # whole experiments
+
 
 @pytest.fixture(scope="module")
 def settings(network_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Settings:

@@ -16,6 +16,8 @@ from wna_jax.networks.training import Trained, TrainingSpec
 from wna_jax.networks.units import layer_activations
 from wna_jax.studies.receptive_fields import units_of
 
+pytestmark = pytest.mark.slow  # whole experiments
+
 SHAPE = (28, 28, 1)
 MakeNetwork = Callable[[nn.Module], Network]
 

@@ -18,8 +18,8 @@ pixels matter. As s grows, probability:s goes over into decision.
 
 Common mistakes: a decision map of a class with a handful of samples (take probability); reading a confident map as
 that of all decisions (the filter selects, and with t below 1/K it keeps everything); a logit map divided by the sum of
-logits, which may be 0 or negative. A NaN among an image's logits makes all its weights NaN, which the loop reports:
-`argmax` would hide it.
+logits, which may be 0 or negative. A NaN or an infinity among an image's logits (float16 overflows early) makes all its
+weights NaN, which the loop reports: `argmax` would hide it.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def probability(logits: Logits, sharpness: float = 1.0) -> Weights:
 def confident(logits: Logits, threshold: float = 0.3) -> Weights:
     """The decision where its probability is above `threshold`, else 0 for all classes."""
     chosen = decision(logits)
-    return jnp.where(jax.nn.softmax(logits) > threshold, chosen, 0 * chosen)
+    return jnp.where(jax.nn.softmax(logits) <= threshold, 0 * chosen, chosen)
 
 
 def confidence(logits: Logits) -> Weights:
@@ -187,12 +187,15 @@ def _logits(answers: jax.Array, outputs: Outputs | None) -> Logits:
     return answers
 
 
-def examine(ask: Callable[[np.ndarray], np.ndarray], images: np.ndarray, outputs: Outputs | None) -> None:
+def examine(
+    ask: Callable[[np.ndarray], np.ndarray], images: np.ndarray, names: Sequence[str], outputs: Outputs | None
+) -> None:
     """Asks a classifier about some noise images whether its answers are what responses take them for.
 
     Args:
         ask: images [n, H, W, C] -> answers [n, K].
         images: at least nine of them.
+        names: of the responses that are made of the answers; decisions are the same of logits and of probabilities.
         outputs: what the answers are said to be, if anything.
 
     Raises:
@@ -207,7 +210,8 @@ def examine(ask: Callable[[np.ndarray], np.ndarray], images: np.ndarray, outputs
         )
     if answers.shape[-1] > 1 and outputs in ("sigmoid", "logit"):
         raise InputError(f"outputs is {outputs!r}, and the network returned {answers.shape[-1]} numbers per image")
-    if outputs is None and (answers >= 0).all() and np.allclose(answers.sum(axis=-1), 1, atol=1e-3):
+    graded = set(names) - {"decision"}
+    if outputs is None and graded and (answers >= 0).all() and np.allclose(answers.sum(axis=-1), 1, atol=1e-3):
         raise InputError(
             "the network's outputs are probabilities (none below 0, and a sum of 1 for every image): give "
             "outputs='probabilities', or outputs='logits' if they are logits all the same"
@@ -235,6 +239,7 @@ class BlackBox:
     """NumPy images float32 [n, H, W, C] -> answers [n, K], on the host."""
     weigh: Callable[[jax.Array], Any]
     """Answers -> weights [n, K] or a pytree of them."""
+    names: tuple[str, ...] = ()
     outputs: Outputs | None = None
 
     def ask(self, images: np.ndarray) -> np.ndarray:
@@ -268,7 +273,7 @@ def of_black_box(
     """
     check_names(names)
     known = _known_outputs(outputs)
-    return BlackBox(function, Partial(weigh, tuple(names), known), known)
+    return BlackBox(function, Partial(weigh, tuple(names), known), tuple(names), known)
 
 
 @register_dataclass
@@ -304,7 +309,8 @@ def _one_response(name: str, network: Callable[[Images], Logits], images: Images
 
 
 def _keep_nan(weights: Weights, logits: Logits) -> Weights:
-    broken = jnp.isnan(logits).any(axis=-1, keepdims=True)
+    broken = (jnp.isnan(logits) | jnp.isposinf(logits)).any(axis=-1, keepdims=True)
+    broken |= jnp.isneginf(logits).all(axis=-1, keepdims=True)  # of such logits, softmax is NaN
     return jnp.where(broken, jnp.full_like(weights, jnp.nan), weights)
 
 

@@ -27,6 +27,7 @@ from wna_jax.responses import BlackBox, Classifier, Gradient, examine
 from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.progress import Progress, Report, silent
+from wna_jax.runs.seeds import key_of
 from wna_jax.runs.store import State, Store
 
 Response = Callable[[jax.Array], Any]
@@ -190,7 +191,7 @@ class _Run(NamedTuple):
 def draw_samples(noise: Noise, count: int, *, seed: int = 0, first: int = 0) -> Float[jax.Array, "n H W C"]:
     """Independent samples from number `first` on, as `reverse_correlate` shows them: [count, H, W, C]."""
     _check_numbers(count, None, seed)
-    return draw_and_present(noise, jax.random.key(seed), *two_words(first), count)[1]
+    return draw_and_present(noise, key_of(seed), *two_words(first), count)[1]
 
 
 def _check_numbers(num_samples: int, batch_size: int | None, seed: int) -> None:
@@ -208,12 +209,12 @@ def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> A
         if isinstance(response, Gradient):
             raise InputError(f"a gradient in {noise.name} noise: what is drawn is not what the network is shown")
         present = noise.present
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0)))
+        keys = jax.eval_shape(lambda: jax.random.split(key_of(0)))
         images = jax.eval_shape(lambda keys, drawn: jax.vmap(present)(keys, drawn), keys, images)
     rng = np.random.default_rng(0)
     tried = rng.normal(noise.mean.mean(), noise.deviation.mean(), (9, *images.shape[1:])).astype(np.float32)
     if isinstance(response, BlackBox):
-        examine(response.ask, tried, response.outputs)
+        examine(response.ask, tried, response.names, response.outputs)
         answers = jax.eval_shape(lambda: jnp.asarray(response.ask(tried[:2])))
         shapes = jax.eval_shape(lambda answers: response.weigh(answers), answers)
     else:
@@ -228,7 +229,9 @@ def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> A
     if not jax.tree.leaves(shapes):
         raise InputError("the response returned no weights: expected an array [n, K] or a pytree of such arrays")
     if isinstance(response, Classifier):
-        examine(lambda batch: np.asarray(compilation.call(response.network, batch)), tried, response.outputs)
+        examine(
+            lambda batch: np.asarray(compilation.call(response.network, batch)), tried, response.names, response.outputs
+        )
     return shapes
 
 

@@ -17,6 +17,7 @@ from wna_jax.correlation.moments import FieldSums, Moments
 from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Gradient
 from wna_jax.runs import compilation
+from wna_jax.runs.seeds import key_of
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -
     def draw(arrays: list, seed: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
         """What is averaged, and what is shown."""
         stimulus, _ = structure.with_arrays(arrays)
-        drawn = draw_and_present(stimulus, jax.random.key(seed), high, low, draws)
+        drawn = draw_and_present(stimulus, key_of(seed), high, low, draws)
         return jax.lax.with_sharding_constraint(drawn, spread)
 
     def moments(arrays: list, seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> Moments:

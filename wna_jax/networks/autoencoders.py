@@ -22,6 +22,7 @@ from wna_jax.networks.training import Descent, Figures, Step, Trained, TrainingS
 from wna_jax.runs.accumulate import map_over, sum_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report, silent
+from wna_jax.runs.seeds import key_of
 
 _BATCH = 1000
 
@@ -68,7 +69,7 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent, state_dir
     module = generative.create(spec.model, dataset.image_shape)
     weight = spec.noise_weight if isinstance(spec, DenoisingSpec) else 0.0
     step = _step_of(module, spec.peak_learning_rate, weight)
-    parameters = initialised(module, jax.random.key(spec.seed), jnp.zeros((1, *dataset.image_shape)))
+    parameters = initialised(module, key_of(spec.seed), jnp.zeros((1, *dataset.image_shape)))
     start = Descent(parameters, optax.adam(spec.peak_learning_rate).init(parameters))
     splits = {"training_mse": dataset.train.images[:5000], "validation_mse": dataset.validation.images}
 
@@ -165,7 +166,7 @@ def _square_errors(
 ) -> jax.Array:
     """The summed square errors of the reconstructions of images that are shown with noise, of the first one's seed."""
     images = to_unit_range(images_u8)
-    rebuilt = jax.nn.sigmoid(module.apply({"params": parameters}, noisy(images, weight, jax.random.key(seeds[0]))))
+    rebuilt = jax.nn.sigmoid(module.apply({"params": parameters}, noisy(images, weight, key_of(seeds[0]))))
     return jnp.square(rebuilt - images).sum()
 
 

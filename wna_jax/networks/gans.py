@@ -28,6 +28,7 @@ from wna_jax.networks.training import check_positive, moved, to_unit_range
 from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
+from wna_jax.runs.seeds import key_of
 from wna_jax.runs.store import State, Store
 
 NETWORKS = ("discriminator", "generator")
@@ -111,7 +112,7 @@ class Generator:
 
     def __call__(self, count: int, seed: int) -> np.ndarray:
         """Images [count, H, W, C] in [0, 1] of random codes, the same for the same seed."""
-        codes = jax.random.normal(jax.random.fold_in(jax.random.key(seed), 1), (count, self.code_size))
+        codes = jax.random.normal(jax.random.fold_in(key_of(seed), 1), (count, self.code_size))
         return map_over(functools.partial(_decode, self.module, self.parameters), (codes,), _BATCH)
 
 
@@ -179,7 +180,7 @@ def fit(
         problem = f"{dataset.name} has {len(images)} training images, which makes no batch of {spec.batch_size}"
         raise InputError(f"{problem}: add some, or take fewer real images in a step")
     generator, _ = networks(spec, dataset.image_shape)
-    step, key, shown = _step_of(spec, dataset.image_shape), jax.random.key(spec.seed), jnp.asarray(images)
+    step, key, shown = _step_of(spec, dataset.image_shape), key_of(spec.seed), jnp.asarray(images)
     held_out = dataset.validation.images[:HELD_OUT] / np.float32(255)
 
     def generator_of(players: Players) -> Generator:
@@ -239,7 +240,7 @@ def _save_if_sound(store: Store, course: Course) -> None:
 
 def _start(spec: AdversarialSpec, image_shape: tuple[int, int, int]) -> Players:
     generator, discriminator = networks(spec, image_shape)
-    keys, optimiser = jax.random.split(jax.random.key(spec.seed)), spec.optimiser()
+    keys, optimiser = jax.random.split(key_of(spec.seed)), spec.optimiser()
     makes = initialised(generator, keys[0], jnp.zeros((1, spec.code_size)))
     judges = initialised(discriminator, keys[1], jnp.zeros((1, *image_shape)))
     return Players(makes, judges, makes, optimiser.init(makes), optimiser.init(judges))
@@ -283,7 +284,7 @@ def _step_of(spec: AdversarialSpec, image_shape: tuple[int, int, int]) -> Callab
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _folded(generator: ConvolutionalDecoder, spec: AdversarialSpec, parameters: Parameters) -> Parameters:
-    codes = jax.random.normal(jax.random.key(spec.seed), (_STATISTICS_CODES, spec.code_size))
+    codes = jax.random.normal(key_of(spec.seed), (_STATISTICS_CODES, spec.code_size))
     _, state = generator.apply({"params": parameters}, codes, mutable=["batch_statistics"])
     return fold_statistics(parameters, state["batch_statistics"])
 

@@ -24,6 +24,7 @@ from wna_jax.runs import compilation
 from wna_jax.runs.accumulate import map_over, sum_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
+from wna_jax.runs.seeds import key_of
 from wna_jax.runs.store import State, Store
 
 _EPOCHS = {"digits": 40, "mnist": 3, "fashion_mnist": 6}
@@ -119,7 +120,7 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent, state_dir
     size = len(dataset.train.labels)
     steps = spec.epochs * (size // min(spec.batch_size, size))
     step = _step_of(module, spec.peak_learning_rate, steps, spec.augmentation)
-    parameters = models.initial_parameters(module, jax.random.key(spec.seed))
+    parameters = models.initial_parameters(module, key_of(spec.seed))
     start = Descent(parameters, one_cycle(spec.peak_learning_rate, steps).init(parameters))
 
     def judge(parameters: Parameters) -> tuple[Parameters, Figures]:
@@ -191,7 +192,7 @@ def descend(
     Raises:
         InputError: training diverged.
     """
-    size, key, on_device = len(train.labels), jax.random.key(spec.seed), jax.tree.map(jnp.asarray, train)
+    size, key, on_device = len(train.labels), key_of(spec.seed), jax.tree.map(jnp.asarray, train)
     batch_size = min(spec.batch_size, size)
     steps = size // batch_size
     images = spec.epochs * steps * batch_size

@@ -11,6 +11,7 @@ from jax.tree_util import Partial, register_dataclass
 from wna_jax.runs import compilation
 from wna_jax.runs.accumulate import sum_over
 from wna_jax.runs.errors import InputError
+from wna_jax.runs.seeds import key_of
 
 Shape = tuple[int, int, int]
 """(H, W, C) of one image."""
@@ -113,13 +114,13 @@ def _sums_over_draws(
     def about(shift: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return sum_over(lambda batch: _sums_of_draws(sample, sums, shift, batch), (indices,), _BATCH)
 
-    shape = jax.eval_shape(lambda key: sample(key), jax.random.key(0)).shape
+    shape = jax.eval_shape(lambda key: sample(key), key_of(0)).shape
     shift = np.asarray(about(np.zeros(shape, np.float32), first)[0] / len(first), np.float32)
     return np.asarray(shift, np.float64), about(shift, indices)
 
 
 @compilation.jit
 def _sums_of_draws(sample: Sampler, sums: Callable[[jax.Array], _Sums], shift: jax.Array, indices: jax.Array) -> _Sums:
-    key = jax.random.fold_in(jax.random.key(0), _KEY_OF_ESTIMATES)
+    key = jax.random.fold_in(key_of(0), _KEY_OF_ESTIMATES)
     draws = jax.vmap(lambda i: sample(jax.random.fold_in(key, i)))(indices)
     return sums(draws - shift[None])

@@ -69,6 +69,8 @@ def check_writable(what: str, directory: Path, way_out: str) -> None:
 
 def check_name(what: str, directory: Path, way_out: str) -> None:
     """Raises an InputError if a directory has a name that Orbax does not find again."""
+    if "://" in str(directory) or re.match(r"\w{2,}:/", str(directory)):  # Path makes one slash of two
+        raise InputError(f"the {what} directory {directory} is an address, not a folder of this machine: {way_out}")
     wrong = sorted(set(_PATTERNS) & set(str(Path(directory).absolute())))
     if wrong:
         raise InputError(f"the {what} directory {directory} has {' '.join(wrong)} in its path: {way_out}")
@@ -94,9 +96,15 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def cache_directory() -> Path:
-    """For downloads and compiled programs: WNA_JAX_CACHE, else XDG_CACHE_HOME/wna_jax, else ~/.cache/wna_jax."""
+    """For downloads and compiled programs: WNA_JAX_CACHE, else XDG_CACHE_HOME/wna_jax, else ~/.cache/wna_jax.
+
+    Where nobody is at home (no HOME, an unknown user), it is a folder of the user's in the system's temporary one.
+    """
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return Path(os.environ.get("WNA_JAX_CACHE") or caches / "wna_jax").expanduser()
+    try:
+        return Path(os.environ.get("WNA_JAX_CACHE") or caches / "wna_jax").expanduser()
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"wna_jax-{os.getuid()}"
 
 
 def as_file_name(text: str) -> str:

@@ -25,6 +25,7 @@ from wna_jax.noise import random
 from wna_jax.runs.accumulate import in_batches
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
+from wna_jax.runs.seeds import key_of
 from wna_jax.runs.store import State, Store
 
 _BATCH = 128
@@ -81,7 +82,7 @@ class Study(NamedTuple):
     def in_noise(self, images: jax.Array, level: float) -> np.ndarray:
         """Images [n, H, W, C] in the noise of a level, as networks of the first seed are shown them."""
         number = jnp.asarray(self.numbers[0])
-        return np.asarray(CONDITIONS[self.condition](jax.random.key(0), images, jnp.float32(level), number))
+        return np.asarray(CONDITIONS[self.condition](key_of(0), images, jnp.float32(level), number))
 
     def as_json(self) -> dict[str, Any]:
         """The figures as JSON values, transfer as its mean over seeds."""
@@ -136,7 +137,7 @@ def study(
     module = models.create(model, dataset.image_shape, dataset.num_classes)
     if together is None:
         together = jax.default_backend() != "cpu" or not _has_convolutions(module)
-    seed_keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+    seed_keys = jnp.stack([key_of(seed) for seed in seeds])
     numbers = np.asarray(jax.vmap(jax.random.normal)(_fold_in(seed_keys, 0)), np.float32)
     pairs = [(level, which) for level in levels for which in range(len(seeds))]
     groups = [pairs] if together else [[pair] for pair in pairs]
@@ -153,7 +154,7 @@ def study(
         """Trains the networks of some pairs: accuracy and loss on each split [3, G, 2], test accuracies [G, L]."""
         which = np.array([which for _, which in group])
         noise = np.array([level for level, _ in group], np.float32), numbers[which]
-        initial = [models.initial_parameters(module, jax.random.key(seed)) for seed in seeds]
+        initial = [models.initial_parameters(module, key_of(seed)) for seed in seeds]
         parameters = jax.tree.map(lambda *leaves: jnp.stack(leaves)[which], *initial)
         state = start(parameters)
         for epoch in range(epochs):
@@ -201,7 +202,7 @@ _fold_in = jax.jit(jax.vmap(jax.random.fold_in, (0, None)))
 
 
 def _has_convolutions(module: nn.Module) -> bool:
-    shapes = jax.eval_shape(lambda: models.initial_parameters(module, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: models.initial_parameters(module, key_of(0)))
     return any(len(leaf.shape) == 4 for leaf in jax.tree.leaves(shapes))
 
 
@@ -225,7 +226,7 @@ def _programs(module: nn.Module, condition: str, optimiser: str, steps: int) -> 
 
     def folded(parameters: Parameters, seed: jax.Array, images_u8: jax.Array, noise: _Noise) -> Parameters:
         """The parameters with the statistics of some images in noise."""
-        shown = change(jax.random.key(seed), to_unit_range(images_u8), *noise)
+        shown = change(key_of(seed), to_unit_range(images_u8), *noise)
         _, state = module.apply({"params": parameters}, shown, mutable=["batch_statistics"])
         return fold_statistics(parameters, state.get("batch_statistics", {}))
 
@@ -233,7 +234,7 @@ def _programs(module: nn.Module, condition: str, optimiser: str, steps: int) -> 
         parameters: Parameters, seed: jax.Array, images_u8: jax.Array, labels: jax.Array, noise: _Noise
     ) -> tuple[jax.Array, jax.Array]:
         """The number of right answers, and the summed loss."""
-        shown = change(jax.random.key(seed), to_unit_range(images_u8), *noise)
+        shown = change(key_of(seed), to_unit_range(images_u8), *noise)
         return correct_and_loss(module.apply({"params": parameters}, shown), labels)
 
     return (

@@ -12,6 +12,7 @@ from wna_jax.networks.models.dense import DenseNetwork
 from wna_jax.networks.models.recurrent import RecurrentNetwork
 from wna_jax.networks.network import Network
 from wna_jax.runs.errors import unknown_name
+from wna_jax.runs.seeds import key_of
 
 _REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "logistic": DenseNetwork,
@@ -44,7 +45,7 @@ def create(name: str, image_shape: tuple[int, int, int], num_classes: int) -> nn
     if name not in _REGISTRY:
         raise unknown_name("model", name, NAMES)
     module = _REGISTRY[name](image_shape=image_shape, num_classes=num_classes)
-    jax.eval_shape(partial(initial_parameters, module), jax.random.key(0))  # raises where images are too small
+    jax.eval_shape(partial(initial_parameters, module), key_of(0))  # raises where images are too small
     return module
 
 
@@ -74,4 +75,4 @@ _draw_on_cpu = jax.jit(_parameters, static_argnums=0, compiler_options={"xla_bac
 def untrained(name: str, image_shape: tuple[int, int, int], num_classes: int, seed: int = 0) -> Network:
     """A network of the registry with random parameters; see `create` for the arguments and errors."""
     module = create(name, image_shape, num_classes)
-    return Network(module, initial_parameters(module, jax.random.key(seed)))
+    return Network(module, initial_parameters(module, key_of(seed)))
