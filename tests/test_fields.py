@@ -73,6 +73,12 @@ def test_a_field_is_found_at_a_stride_after_those_that_raise_and_at_unequal_ones
     assert find_field(SMALL, lambda images: convolved(KERNEL, (2, 3), images)) == Geometry((8, 9), (2, 3), 32)
 
 
+def test_a_network_in_bfloat16_has_the_field_that_it_has_in_float32() -> None:
+    network = untrained("pair_cnn", (16, 16, 1), 3)
+    white, in_bfloat16 = noise.uniform((16, 16, 1)), replace(network, precision="bfloat16")
+    assert find_field(white, responses.of_classifier(in_bfloat16)) == Geometry((16, 16), (4, 4), 32)
+
+
 def test_what_a_few_windows_do_not_show_is_found_in_the_whole_grid() -> None:
     def biased(images: jax.Array) -> jax.Array:
         out = convolved(KERNEL, (2, 2), images)

@@ -137,7 +137,7 @@ def test_convergence_is_drawn_for_every_class_with_its_n0() -> None:
     legend = figure.axes[0].get_legend()
     assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == ["a ($N_0$ 100)", "b ($N_0$ 50k)", "c"]
+    assert labels == ["a (N₀ 100)", "b (N₀ 50k)", "c"]
 
 
 def test_published_figures_stand_beside_the_curve_in_its_colour() -> None:

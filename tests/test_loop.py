@@ -193,8 +193,8 @@ def test_how_many_batches_a_dispatch_takes_does_not_change_a_bit(
         )
 
     expected = run()
-    for room in (2, 5):
-        monkeypatch.setattr(correlation.loop, "_room", lambda _, room=room: room)
+    for most in (2, 5):
+        monkeypatch.setattr(correlation.loop, "_most_at_once", lambda _, most=most: most)
         jax.tree.map(np.testing.assert_array_equal, run(), expected)
     run(9_300, tmp_path / "state")
     jax.tree.map(np.testing.assert_array_equal, run(state_dir=tmp_path / "state"), expected)

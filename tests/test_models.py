@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -232,6 +233,17 @@ def test_a_convolution_and_its_pooling_are_one_function_in_every_form(
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), value_and_gradient(form), expected)
     pooled = jax.jit(layers.pooled_convolution, static_argnums=2)(x, weights, padding)
     np.testing.assert_allclose(pooled, expected[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["logistic", "paper_cnn", "half_cifar_cnn", "deep_cnn", "lstm"])
+def test_logits_in_bfloat16_are_those_in_float32_but_for_its_rounding(name: str, random_network: RandomNetwork) -> None:
+    network = random_network(models.create(name, (16, 16, 3), 10))
+    apply = jax.jit(lambda network, images: network(images))
+    images = random(0, 4, 16, 16, 3)
+    exact, rounded = apply(network, images), apply(replace(network, precision="bfloat16"), images)
+    assert rounded.dtype == jnp.float32
+    difference = np.abs(exact - rounded).max() / np.ptp(exact)
+    assert 0 < difference < 0.05  # 8 bits, through several layers
 
 
 def test_a_convolution_has_the_parameters_of_linen() -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from wna_jax import InputError, Moments, noise, responses, reverse_correlate
 from wna_jax.networks import models
-from wna_jax.runs import compilation
+from wna_jax.runs import files
+from wna_jax.runs.fingerprints import fingerprint
 from wna_jax.runs.progress import Progress
 from wna_jax.runs.store import State, Store
 
@@ -113,9 +114,9 @@ def test_whatever_decides_the_sums_is_part_of_the_job(tmp_path: Path) -> None:
         "wider noise": lambda: (noise.gaussian((6, 6, 1), 0.5, 0.6), logits),
         "renamed noise": lambda: (replace(noise.gaussian((6, 6, 1), 0.5, 0.6), name="a"), logits),
     }
-    known = {name: compilation.fingerprint(job()) for name, job in jobs.items()}
+    known = {name: fingerprint(job()) for name, job in jobs.items()}
     assert len(set(known.values())) == len(jobs)
-    assert {name: compilation.fingerprint(job()) for name, job in jobs.items()} == known  # made anew, it is the same
+    assert {name: fingerprint(job()) for name, job in jobs.items()} == known  # made anew, it is the same
     for first, second in (("probability", "confidence"), ("closure", "another closure"), ("noise", "wider noise")):
         reverse_correlate(*jobs[first](), 300, batch_size=100, state_dir=tmp_path / first)
         reverse_correlate(*jobs[first](), 300, batch_size=100, state_dir=tmp_path / first)
@@ -185,6 +186,25 @@ def test_a_second_job_in_the_directory_is_refused_at_once(tmp_path: Path) -> Non
     ):
         run(1000, tmp_path / "state")
     run(1000, tmp_path / "state")  # the lock went with the first job
+
+
+def test_a_lock_whose_last_owner_has_just_deleted_it_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, take = tmp_path / "lock", files._take
+    taken: list[Any] = []
+
+    def take_what_is_deleted(lock: Any) -> bool:
+        if not taken:
+            path.unlink()
+        taken.append(lock)
+        return take(lock)
+
+    monkeypatch.setattr(files, "_take", take_what_is_deleted)
+    with files.locked(path) as first, files.locked(path) as second:
+        assert (first, second) == (True, False)
+        assert path.exists()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("character", "[]*?\\")

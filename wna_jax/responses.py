@@ -189,7 +189,7 @@ def _logits(answers: jax.Array, outputs: Outputs | None) -> Logits:
 
 def examine(
     ask: Callable[[np.ndarray], np.ndarray], images: np.ndarray, names: Sequence[str], outputs: Outputs | None
-) -> None:
+) -> np.ndarray:
     """Asks a classifier about some noise images whether its answers are what responses take them for.
 
     Args:
@@ -197,6 +197,9 @@ def examine(
         images: at least nine of them.
         names: of the responses that are made of the answers; decisions are the same of logits and of probabilities.
         outputs: what the answers are said to be, if anything.
+
+    Returns:
+        The answers.
 
     Raises:
         InputError: one number per image, or probabilities, that were not said to be that; answers that change when they
@@ -229,6 +232,7 @@ def examine(
             "the network's answer to an image depends on the other images of the batch, as in batch normalisation or "
             "dropout in training mode: give it in evaluation mode"
         )
+    return answers
 
 
 @dataclass(frozen=True, eq=False)

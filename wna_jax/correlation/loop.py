@@ -26,6 +26,7 @@ from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Classifier, Gradient, examine
 from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError, unknown_name
+from wna_jax.runs.fingerprints import fingerprint
 from wna_jax.runs.progress import Progress, Report, silent
 from wna_jax.runs.seeds import key_of
 from wna_jax.runs.store import State, Store
@@ -132,12 +133,12 @@ def reverse_correlate_in_parts(
         return _Run(index + 1, (halves[0], halves[1]), course)
 
     zero = program.zero(sum(widths))
-    room = _room(zero) if program.box is None else 1
+    at_once = _most_at_once(zero) if program.box is None else 1
     run = _Run(0, (zero, zero), [])
     # Names are for those who read a refusal; what decides the sums is all that noise and response are made of.
     names = {"noise": noise.name, "responses": list(getattr(response, "names", ())), "seed": seed}
-    what = names | {"noise_fingerprint": compilation.fingerprint(noise)}
-    what |= {"response_fingerprint": compilation.fingerprint(response)}
+    what = names | {"noise_fingerprint": fingerprint(noise)}
+    what |= {"response_fingerprint": fingerprint(response)}
     sampled = "independent" if geometry.grid == 1 else f"field of {geometry.windows} windows"
     how = {"shape": list(noise.shape), "widths": widths, "sampling": sampled, "batch": batch}
     with contextlib.ExitStack() as stack:
@@ -153,7 +154,7 @@ def reverse_correlate_in_parts(
             stack.callback(lambda: store.save(run.state()))  # however this ends: `run` is always a whole one
         told = time.monotonic()
         report(Progress("noise", run.batches * batch, num_samples, "samples"))
-        for index, of_batch in _in_order(program, seed, range(run.batches, num_samples // batch), batch, room):
+        for index, of_batch in _in_order(program, seed, range(run.batches, num_samples // batch), batch, at_once):
             run = added(run, index, of_batch)
             if store:
                 store.save_now_and_then(run.state())
@@ -163,7 +164,7 @@ def reverse_correlate_in_parts(
         # The last, incomplete batch is never part of the state: a run that is extended later has the sums of a run that
         # was asked for as many samples at once.
         whole, rest = run, range(run.batches, math.ceil(num_samples / batch))
-        for index, of_batch in _in_order(program, seed, rest, num_samples % batch, room):
+        for index, of_batch in _in_order(program, seed, rest, num_samples % batch, at_once):
             whole = added(run, index, of_batch)
     report(Progress("noise", num_samples, num_samples, "samples"))
 
@@ -214,8 +215,7 @@ def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> A
     rng = np.random.default_rng(0)
     tried = rng.normal(noise.mean.mean(), noise.deviation.mean(), (9, *images.shape[1:])).astype(np.float32)
     if isinstance(response, BlackBox):
-        examine(response.ask, tried, response.names, response.outputs)
-        answers = jax.eval_shape(lambda: jnp.asarray(response.ask(tried[:2])))
+        answers = examine(response.ask, tried, response.names, response.outputs)[:2]
         shapes = jax.eval_shape(lambda answers: response.weigh(answers), answers)
     else:
         respond = response.weights if isinstance(response, Gradient) else response
@@ -265,7 +265,7 @@ def _draws_per_batch(batch_size: int | None, geometry: Geometry, channels: int) 
     return math.ceil(draws / jax.device_count()) * jax.device_count()
 
 
-def _room(moments: Moments) -> int:
+def _most_at_once(moments: Moments) -> int:
     """The most batches per dispatch: an accelerator must not wait for the host, and a CPU has nothing to wait for."""
     if jax.default_backend() == "cpu":
         return 1
@@ -273,10 +273,10 @@ def _room(moments: Moments) -> int:
     return max(1, min(most, _BYTES_PER_DISPATCH // sum(leaf.nbytes for leaf in jax.tree.leaves(moments))))
 
 
-def _in_order(program: Program, seed: int, batches: range, size: int, room: int) -> Iterator[tuple[int, Moments]]:
+def _in_order(program: Program, seed: int, batches: range, size: int, at_once: int) -> Iterator[tuple[int, Moments]]:
     """The moments of one batch after the other; the device already works on the next while the host adds some.
 
-    One dispatch takes twice as many batches as the last, up to `room`, until the device works long enough on it.
+    One dispatch takes twice as many batches as the last, up to `at_once`, until the device works long enough on it.
     """
     waiting: tuple[range, Moments] | None = None
     count = 1
@@ -284,12 +284,12 @@ def _in_order(program: Program, seed: int, batches: range, size: int, room: int)
         following = None
         if batches:
             own, batches = batches[:count], batches[count:]
-            following = own, program.dispatch(seed, own, size, room)
+            following = own, program.dispatch(seed, own, size, at_once)
         if waiting:
             started = time.monotonic()
             found = jax.device_get(waiting[1])
             if time.monotonic() - started < _SECONDS_PER_DISPATCH or jax.process_count() > 1:
-                count = min(2 * count, room)
+                count = min(2 * count, at_once)
             for i, index in enumerate(waiting[0]):
-                yield index, found if room == 1 else jax.tree.map(lambda leaf, i=i: leaf[i], found)
+                yield index, found if at_once == 1 else jax.tree.map(lambda leaf, i=i: leaf[i], found)
         waiting = following

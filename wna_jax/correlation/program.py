@@ -52,15 +52,14 @@ class Program:
         answers = self.box.ask(np.asarray(shown))
         return self.compiled.sum_up(self.arrays, answers, drawn, size)
 
-    def dispatch(self, seed: int, batches: range, size: int, room: int) -> Moments:
+    def dispatch(self, seed: int, batches: range, size: int, at_once: int) -> Moments:
         """Starts to compute the moments of the first `size` samples of each of some batches.
 
-        Where there is room for more than one batch, each leaf is [room, ...]. Neither their number nor the room changes
-        a bit.
+        Where there may be more than one at once, each leaf is [at_once, ...]. Their number does not change a bit.
         """
-        if room == 1:
+        if at_once == 1:
             return self(np.uint32(seed), *two_words(batches.start * self.draws), np.int32(size))
-        highs, lows = np.resize([two_words(index * self.draws) for index in batches], (room, 2)).T
+        highs, lows = np.resize([two_words(index * self.draws) for index in batches], (at_once, 2)).T
         return self.compiled.several(self.arrays, np.uint32(seed), highs, lows, np.int32(size), np.int32(len(batches)))
 
     def zero(self, num_responses: int) -> Moments:

@@ -24,7 +24,7 @@ def shares(
     figure = Figure(figsize=(max(5.0, 0.75 * len(class_names) + 1.5), 3.4), layout="constrained")
     ax = figure.subplots()
     position, share, high = np.arange(len(class_names)), counts / total, 2 * np.ma.filled(errors, 0)
-    ax.bar(position, share, color="#7a9cc6", label="decisions $N_k/N$ ± 2 s.e.")
+    ax.bar(position, share, color="#7a9cc6", label="decisions: share ± 2 s.e.")
     ax.errorbar(position, share, (np.minimum(high, share), high), fmt="none", ecolor="#33527a", elinewidth=1.2)
     if mean_probabilities is not None:
         ax.plot(position, mean_probabilities, "o", color="#222222", markersize=4, label="mean probability")

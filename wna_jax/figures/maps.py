@@ -173,7 +173,7 @@ def convergence(
             half, label = n0[response][k], name
             if half is not np.ma.masked:
                 ax.plot(fine, 1 / np.sqrt(1 + half / fine), color=colors[k], linewidth=0.8, alpha=0.6)
-                label += f" ($N_0$ {_short(half)})"
+                label += f" (N₀ {_short(half)})"
             ax.plot(curve.num_samples, curve.correlation[:, k], "o", color=colors[k], markersize=3.5, label=label)
         ax.set(xscale="log", ylim=(-0.15, 1.05))
         ax.axhline(0, color=QUIET, linewidth=0.5)

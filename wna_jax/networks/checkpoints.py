@@ -16,13 +16,8 @@ from wna_jax.data import Dataset
 from wna_jax.networks.network import fingerprint
 from wna_jax.networks.training import Trained, TrainingSpec, default_augmentation, fit
 from wna_jax.runs.errors import InputError, damage_said
-from wna_jax.runs.files import as_file_name, check_writable, digest_of
+from wna_jax.runs.files import as_file_name, check_writable, digest_of, locked
 from wna_jax.runs.progress import Report, silent
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 _WAY_OUT = "pass --retrain to replace it, or another --checkpoint_dir"
 
@@ -93,13 +88,9 @@ def _state_folder(folder: Path) -> Iterator[Path | None]:
 
     Jobs that start together may need the same network; the later ones then train it without saving their state.
     """
-    with folder.with_suffix(".lock").open("w") as lock:
-        try:
-            if fcntl and jax.process_count() == 1:  # the processes of one job share the folder
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield None
-            return
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(lock.name).unlink(missing_ok=True)
+    one_process = jax.process_count() == 1  # the processes of one job share the folder
+    lock = locked(folder.with_suffix(".lock")) if one_process else contextlib.nullcontext(True)
+    with lock as alone:
+        yield folder if alone else None
+        if alone:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -83,16 +83,32 @@ def locked(path: Path) -> Iterator[bool]:
     On file systems without locks it is True for everyone.
     """
     with path.open("w") as lock:
-        try:
-            if fcntl:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
+        alone = _take(lock)
+        if alone and not _is_at(path, lock):  # its last owner deleted it in between
+            with locked(path) as alone:
+                yield alone
             return
-        except OSError:  # no locks here
-            pass
-        yield True
-        path.unlink(missing_ok=True)
+        yield alone
+        if alone:
+            path.unlink(missing_ok=True)
+
+
+def _is_at(path: Path, lock: IO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(lock.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _take(lock: IO) -> bool:
+    try:
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks here
+        pass
+    return True
 
 
 def cache_directory() -> Path:

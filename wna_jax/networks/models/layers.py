@@ -167,9 +167,9 @@ def _convolved_blocks(x_nhwc: jax.Array, kernel: jax.Array, precision: Any = Non
 
 
 def _pooled_rows(x_nhwc: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same, pooled, as products of whole rows and a banded matrix: more arithmetic, and as fast as a GPU can.
+    """A VALID convolution and `max_pool`, as products of whole rows and a banded matrix.
 
-    NaN or infinity in a row reaches all of it.
+    That is more arithmetic, of the kind that a GPU does fastest. NaN or infinity in a row reaches all of it.
     """
     n, h, w, c_in = x_nhwc.shape
     kh, _, _, c_out = kernel.shape
