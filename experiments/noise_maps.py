@@ -192,9 +192,9 @@ def _draw(
     yield "noise_histogram.png", figures.shares(decision.count, errors, p, names, title)
     title = f"{settings.noise} noise, and what the network calls it"
     yield "noise_examples.png", shared.noise_examples(stimulus, trained.network, dataset, settings.seed, title)
-    members = [dataset.members(k) / 255 for k in range(len(names))]
+    members = [dataset.members(k) for k in range(len(names))]
     count = min(8, *map(len, members))
-    rows = [np.stack([mean, *own[:count]]) for mean, own in zip(dataset.class_means, members, strict=True)]
+    rows = [np.stack([mean, *own[:count] / 255]) for mean, own in zip(dataset.class_means, members, strict=True)]
     title = f"{dataset.title}: mean and first training images of each class"
     yield "class_gallery.png", figures.gallery(np.stack(rows), names, title)
 

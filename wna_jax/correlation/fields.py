@@ -97,7 +97,7 @@ def _looks_outside(noise: Noise, answer: Callable[[jax.Array], Any], geometry: G
     A saturated answer or a compiled maximum may hide the one or the other.
     """
     small, (height, width) = geometry._replace(grid=3), geometry.window
-    field = np.asarray(noise.resized(small.field).sample(key_of(0)))[None]
+    field = np.asarray(compilation.call(noise.resized(small.field).sample, key_of(0)))[None]
     windows = _windows(field, small).reshape(9, height, width, -1)
     places = [(i, j) for i in range(3) for j in range(3)]
     glare = 1e6 * np.random.default_rng(1).standard_normal(field.shape)
@@ -122,7 +122,7 @@ def _differs_by_place(noise: Noise, answer: Callable[[jax.Array], Any], geometry
     of_fields, places = noise.resized(geometry.field), np.indices((geometry.grid,) * 2).reshape(2, -1).T
     seen: list[Any] = []
     for number in range(_MOST_PROBES):
-        field = np.asarray(of_fields.sample(key_of(number)))[None]
+        field = np.asarray(compilation.call(of_fields.sample, key_of(number)))[None]
         together, windows = compilation.call(answer, field), _windows(field, geometry)[0]
         tried = places if number == 0 else np.random.default_rng(number).permutation(places)[:9]
         for some in np.split(tried, range(9, len(tried), 9)):

@@ -192,7 +192,12 @@ class _Run(NamedTuple):
 def draw_samples(noise: Noise, count: int, *, seed: int = 0, first: int = 0) -> Float[jax.Array, "n H W C"]:
     """Independent samples from number `first` on, as `reverse_correlate` shows them: [count, H, W, C]."""
     _check_numbers(count, None, seed)
-    return draw_and_present(noise, key_of(seed), *two_words(first), count)[1]
+    return _shown(noise, key_of(seed), *two_words(first), count)
+
+
+@compilation.jit
+def _shown(noise: Noise, key: jax.Array, high: np.uint32, low: np.uint32, count: int) -> jax.Array:
+    return draw_and_present(noise, key, high, low, count)[1]
 
 
 def _check_numbers(num_samples: int, batch_size: int | None, seed: int) -> None:

@@ -18,6 +18,7 @@ from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least
 Statistic = Callable[[np.ndarray], np.ndarray]
 """z-maps [..., H, W, C] -> signed statistic per pixel, same shape: `tfce`, or `cluster_mass` with its threshold."""
 
+_PIXELS_AT_ONCE = 2**20
 _NEIGHBOURS = np.zeros((3, 3, 3), int)
 _NEIGHBOURS[1] = ndimage.generate_binary_structure(2, 1)
 
@@ -127,15 +128,16 @@ def tfce(z: ArrayLike, E: float = 0.5, H: float = 2.0) -> np.ma.MaskedArray:
     check_at_least("E", E, 0)
     check_at_least("H", H, 0)
     padded = np.pad(_planes(z), [(0, 0), (1, 1), (1, 1)])  # the frame separates the planes
-    strength = np.abs(padded.ravel())
-    order = np.argsort(-strength, kind="stable")[: np.count_nonzero(strength)].tolist()
-    parent, size = _grow(order, np.sign(padded.ravel()).tolist(), padded.shape[-1])
+    inner = np.flatnonzero(np.pad(np.ones(z.shape[-3:-1], bool), 1))
+    own = np.argsort(-np.abs(padded.reshape(len(padded), -1)[:, inner]), axis=1, kind="stable")
+    order = inner[own].T + np.arange(0, padded.size, padded[0].size)
+    strength = np.abs(padded).ravel()
+    parent, size = _grow(order, np.sign(padded).ravel(), padded.shape[-1])
     integral = strength ** (H + 1) / (H + 1)
-    part = (np.array(size) ** E * (integral - integral[parent])).tolist()  # from a pixel's height down to its parent's
-    total = [0.0] * len(part)
-    for pixel in reversed(order):
-        total[pixel] = part[pixel] + total[parent[pixel]]
-    return _maps((np.reshape(total, padded.shape) * np.sign(padded))[:, 1:-1, 1:-1], z)
+    total = size**E * (integral - integral[parent])  # from a pixel's height down to its parent's
+    for pixels in order[::-1]:
+        total[pixels] += total[parent[pixels]]
+    return _maps((total.reshape(padded.shape) * np.sign(padded))[:, 1:-1, 1:-1], z)
 
 
 def null_z_maps(
@@ -187,7 +189,7 @@ def _at_strides(
 def permutation_max(nulls: Iterable[np.ndarray], statistic: Statistic) -> np.ndarray:
     """Maximum |statistic| of each null map, [B], or [B, K] where each null is a set of K maps.
 
-    Nulls are processed a few at a time, so `nulls` may be a generator. A masked null (a permuted class without samples)
+    Nulls are processed some at a time, so `nulls` may be a generator. A masked null (a permuted class without samples)
     has the maximum infinity, so that it counts against significance.
 
     Raises:
@@ -201,11 +203,11 @@ def permutation_max(nulls: Iterable[np.ndarray], statistic: Statistic) -> np.nda
     return np.array(maxima)
 
 
-def stacked(nulls: Iterable[np.ndarray], count: int = 16) -> Iterator[np.ma.MaskedArray]:
-    """Stacks of up to `count` null maps, because many calls of a statistic with single maps are slow."""
+def stacked(nulls: Iterable[np.ndarray]) -> Iterator[np.ma.MaskedArray]:
+    """Stacks of many null maps, as far as memory allows: a statistic is far faster with many maps at once."""
     checked = (as_maps("a null map", null) for null in nulls)
-    while some := list(itertools.islice(checked, count)):
-        yield np.ma.stack(some)
+    for first in checked:
+        yield np.ma.stack([first, *itertools.islice(checked, _PIXELS_AT_ONCE // first.size)])
 
 
 def permutation_test(
@@ -269,23 +271,28 @@ def _smoothing(length: int, deviation: float) -> np.ndarray:
     return weights / np.linalg.norm(weights, axis=1, keepdims=True)
 
 
-def _grow(order: list[int], sign: list[float], row: int) -> tuple[list[int], list[int]]:
-    """Adds pixels in the given order, and joins each to the adjacent clusters of its sign.
+def _grow(order: np.ndarray, sign: np.ndarray, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Adds pixels in the given order [pixels, planes], and joins each to the adjacent clusters of its sign.
 
-    Returns the tree of all clusters at all heights: for each pixel, the later pixel that next enlarged the cluster it
-    completed (0, a pixel of the frame, if none did), and the size of that cluster.
+    All planes grow at once: pixels are numbered through them, and a step adds one pixel to each plane. Returns the tree
+    of all clusters at all heights: for each pixel, the later pixel that next enlarged the cluster it completed (0, a
+    pixel of the frame, if none did), and the size of that cluster.
     """
-    parent, size = [0] * len(sign), [1] * len(sign)
-    root, added = list(range(len(sign))), [0.0] * len(sign)
-    for pixel in order:
-        added[pixel] = sign[pixel]
-        for neighbour in (pixel - row, pixel - 1, pixel + 1, pixel + row):
-            if added[neighbour] == sign[pixel]:
-                while root[neighbour] != neighbour:
-                    root[neighbour] = neighbour = root[root[neighbour]]
-                if neighbour != pixel:
-                    root[neighbour] = parent[neighbour] = pixel
-                    size[pixel] += size[neighbour]
+    parent, size = np.zeros(sign.size, np.int64), np.ones(sign.size)
+    root, added = np.arange(sign.size), np.full(sign.size, np.nan)
+    for pixels in order:
+        added[pixels] = sign[pixels]
+        for step in (-row, -1, 1, row):
+            joined = added[pixels + step] == sign[pixels]
+            pixel, member = pixels[joined], pixels[joined] + step
+            top = root[member]
+            while (root[top] != top).any():
+                root[member] = top = root[root[top]]
+            root[member] = top
+            other = top != pixel
+            pixel, top = pixel[other], top[other]
+            root[top] = parent[top] = pixel
+            size[pixel] += size[top]
     return parent, size
 
 
