@@ -1,12 +1,16 @@
+import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from wna_jax import data, noise, responses, reverse_correlate
+from wna_jax import data, draw_samples, noise, responses, reverse_correlate
 from wna_jax.maps import gradient_images, regression_images
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress
@@ -130,6 +134,12 @@ STRANGERS: dict[str, tuple[Callable[[jax.Array], jax.Array], str]] = {
         "depends on the other images of the batch, .*: give it in evaluation mode",
     ),
     "dropout": (in_training_mode, "depends on the other images of the batch, .*: give it in evaluation mode"),
+    "several labels": (lambda x: jax.nn.sigmoid(of_pixels(x)), "all lie between 0 and 1, as probabilities of several"),
+    "one number": (lambda x: of_pixels(x)[:, 0], r"returned an array of shape \(\d,\) for .*: expected .*classes"),
+    "another size": (
+        lambda x: x.reshape(len(x), 7),
+        "the network raised .*Error .*: cannot reshape array .*; expected",
+    ),
 }
 
 
@@ -139,6 +149,72 @@ def test_a_network_that_is_not_what_a_response_assumes_is_refused_before_the_run
     network, said = STRANGERS[name]
     with pytest.raises(InputError, match=said):
         reverse_correlate(noise.uniform((2, 2, 1)), of(network), 10**9)
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (
+            lambda x: np.asarray(x).reshape(len(x), -1),
+            "JAX cannot trace it; give a function of NumPy arrays to .*black_box",
+        ),
+        (lambda x: x.reshape(len(x), -1) * (1 if x.sum() > 0 else 2), "JAX cannot trace it"),
+        (nn.Dense(3), "raised CallCompactUnboundModuleError .*its `apply` with variables, in evaluation mode"),
+        (lambda x: x.reshape(len(x), -1).astype(complex), "returned complex64 numbers: expected real logits"),
+    ],
+)
+def test_what_no_jax_function_answers_is_told_the_way_out(network: Callable, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        reverse_correlate(noise.uniform((2, 2, 1)), responses.of_classifier(network), 10**9)
+
+
+def test_a_network_that_fails_midway_is_gone_on_with(tmp_path: Path) -> None:
+    """An error of somebody's server ends in one line, and the next call goes on where it was."""
+    calls = itertools.count()
+
+    def remote(images: np.ndarray) -> np.ndarray:
+        if next(calls) == 5:  # three before the run
+            raise ConnectionError("reset by peer")
+        images *= 2  # the caller's images stay what they are
+        return images.reshape(len(images), -1)[:, :3]
+
+    white, options = noise.uniform((2, 2, 1)), {"batch_size": 100, "seed": 3}
+    box = responses.of_black_box(remote, ["decision"])
+    with pytest.raises(
+        InputError, match=r"raised ConnectionError for images \(100, 2, 2, 1\): reset by peer"
+    ) as refused:
+        reverse_correlate(white, box, 1_000, state_dir=tmp_path, identity={}, **options)
+    assert isinstance(refused.value.__cause__, ConnectionError)
+    resumed = reverse_correlate(white, box, 1_000, state_dir=tmp_path, identity={}, **options)["decision"]
+    assert next(calls) == 6 + 3 + 9  # the batch before the error was still under way
+    fresh = reverse_correlate(white, responses.of_black_box(lambda x: x.reshape(len(x), -1)[:, :3]), 1_000, **options)
+    np.testing.assert_array_equal(resumed.count, fresh["decision"].count)
+    np.testing.assert_array_equal(resumed.sum, fresh["decision"].sum)
+
+
+def test_a_flax_nnx_module_in_evaluation_mode_is_a_network(tmp_path: Path) -> None:
+    class Normalised(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.norm, self.drop = nnx.BatchNorm(4, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+            self.out = nnx.Linear(4, 3, rngs=rngs)
+
+        def __call__(self, images: jax.Array) -> jax.Array:
+            return self.out(self.drop(self.norm(images.reshape(len(images), -1))))
+
+    module = Normalised(nnx.Rngs(0))
+    white = noise.uniform((2, 2, 1))
+    with pytest.raises(InputError, match=r"the network raised TraceContextError .* in evaluation mode"):
+        reverse_correlate(white, responses.of_classifier(module), 1_000)
+    module.eval()
+    moments = reverse_correlate(white, responses.of_classifier(module), 1_000, state_dir=tmp_path)["decision"]
+    answers = module(draw_samples(white, 1_000)).argmax(axis=1)
+    np.testing.assert_array_equal(moments.count, np.bincount(answers, minlength=3))
+
+
+def test_what_cannot_be_called_is_refused_at_once() -> None:
+    for of in (responses.of_classifier, responses.of_black_box):
+        with pytest.raises(InputError, match=r"a ndarray cannot be called: expected a function of images, such as"):
+            of.__wrapped__(np.ones((4, 3)))  # type: ignore[union-attr] # without the types that tests check
 
 
 def test_a_black_box_that_changes_its_mind_is_refused() -> None:
@@ -176,6 +252,10 @@ def test_black_boxes_that_answer_wrongly_are_named() -> None:
     for answer, said in [
         (lambda x: x, r"the black box returned an array of shape \(9, 4, 4, 1\) .*: expected \(9, classes\)"),
         (lambda x: "cat", "the black box returned a str: expected a NumPy array of numbers"),
+        (
+            lambda x: 1 / 0,
+            "the network raised ZeroDivisionError .*: division by zero; expected a function of NumPy images",
+        ),
         (lambda x: np.full((len(x), 3), np.nan), "NaN, infinite or far too large"),
     ]:
         with pytest.raises(InputError, match=said):

@@ -102,6 +102,12 @@ def brighter(factor: float) -> Callable[[jax.Array], jax.Array]:
     return lambda images: factor * logits(images)
 
 
+def in_a_notebook(cell: str, scale: float) -> Callable[[jax.Array], jax.Array]:
+    names: dict[str, Any] = {"scale": np.array([[scale]], np.float32)}
+    exec(compile(cell, "<cell>", "exec"), names)
+    return names["answer"]
+
+
 def test_whatever_decides_the_sums_is_part_of_the_job(tmp_path: Path) -> None:
     """Responses and noises of one width and one name: what they are made of tells them apart."""
     jobs: dict[str, Callable[[], tuple[Any, Any]]] = {
@@ -112,12 +118,30 @@ def test_whatever_decides_the_sums_is_part_of_the_job(tmp_path: Path) -> None:
         "another closure": lambda: (WHITE, brighter(3.0)),
         "noise": lambda: (noise.gaussian((6, 6, 1), 0.5, 0.1), logits),
         "wider noise": lambda: (noise.gaussian((6, 6, 1), 0.5, 0.6), logits),
+        "global": lambda: (WHITE, in_a_notebook("def answer(x): return x.reshape(len(x), -1)[:, :3] * scale", 1.0)),
+        "another global": lambda: (
+            WHITE,
+            in_a_notebook("def answer(x): return x.reshape(len(x), -1)[:, :3] * scale", 2.0),
+        ),
+        "function inside": lambda: (
+            WHITE,
+            in_a_notebook("def answer(x): return (lambda y: y - 1)(x)[:, 0, :3, 0]", 1.0),
+        ),
+        "another inside": lambda: (
+            WHITE,
+            in_a_notebook("def answer(x): return (lambda y: y - 2)(x)[:, 0, :3, 0]", 1.0),
+        ),
         "renamed noise": lambda: (replace(noise.gaussian((6, 6, 1), 0.5, 0.6), name="a"), logits),
     }
     known = {name: fingerprint(job()) for name, job in jobs.items()}
     assert len(set(known.values())) == len(jobs)
     assert {name: fingerprint(job()) for name, job in jobs.items()} == known  # made anew, it is the same
-    for first, second in (("probability", "confidence"), ("closure", "another closure"), ("noise", "wider noise")):
+    for first, second in (
+        ("probability", "confidence"),
+        ("closure", "another closure"),
+        ("noise", "wider noise"),
+        ("global", "another global"),
+    ):
         reverse_correlate(*jobs[first](), 300, batch_size=100, state_dir=tmp_path / first)
         reverse_correlate(*jobs[first](), 300, batch_size=100, state_dir=tmp_path / first)
         with pytest.raises(InputError, match="holds a run with"):

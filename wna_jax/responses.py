@@ -22,7 +22,8 @@ logits, which may be 0 or negative. A NaN or an infinity among an image's logits
 weights NaN, which the loop reports: `argmax` would hide it.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -132,10 +133,13 @@ class Classifier:
         logits = self.network(images)
         shape = getattr(logits, "shape", None)
         if shape is None or len(shape) not in (2, 4) or shape[0] != len(images):  # 4: the windows of fields
+            one = " (one number per image, of two classes: make it [n, 1], and say what it is by outputs=)"
             raise InputError(
-                f"the network returned {_describe(logits)} for images {images.shape}: "
-                f"expected logits of shape ({len(images)}, classes)"
+                f"the network returned {_describe(logits)} for images {images.shape}: expected logits of shape "
+                f"({len(images)}, classes){one if shape == images.shape[:1] else ''}"
             )
+        if jnp.issubdtype(logits.dtype, jnp.complexfloating):
+            raise InputError(f"the network returned {logits.dtype} numbers: expected real logits")
         return weigh(self.names, self.outputs, logits)
 
 
@@ -160,6 +164,7 @@ def of_classifier(
         InputError: no such response or output (now), or logits of another shape (when the response is used).
     """
     check_names(names)
+    _check_callable(network)
     return Classifier(network, tuple(names), _known_outputs(outputs))
 
 
@@ -167,6 +172,33 @@ def weigh(names: Sequence[str], outputs: Outputs | None, answers: jax.Array) -> 
     """The named responses to a network's answers: {name: weights [n, K]}."""
     logits = _logits(answers, outputs)
     return {name: from_name(name)(logits) for name in names}
+
+
+@contextlib.contextmanager
+def explained(shape: tuple[int, ...], expected: str) -> Iterator[None]:
+    """Whatever somebody's network raises, in one line, with what was expected; the cause stays attached.
+
+    Args:
+        shape: of the images that it was asked about, [n, H, W, C].
+        expected: what of it; for what JAX cannot trace, the way out is said instead.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        said = (str(error).splitlines() or [""])[0]
+        if isinstance(error, jax.errors.TracerArrayConversionError | jax.errors.ConcretizationTypeError):
+            said, expected = "JAX cannot trace it", "give a function of NumPy arrays to responses.of_black_box"
+        raise InputError(f"the network raised {type(error).__name__} for images {shape}: {said}; {expected}") from error
+
+
+def _check_callable(network: object) -> None:
+    if not callable(network):
+        raise InputError(
+            f"a {type(network).__name__} cannot be called: expected a function of images, such as "
+            "lambda images: model.predict_proba(images.reshape(len(images), -1))"
+        )
 
 
 def _known_outputs(outputs: str | None) -> Outputs | None:
@@ -214,10 +246,14 @@ def examine(
     if answers.shape[-1] > 1 and outputs in ("sigmoid", "logit"):
         raise InputError(f"outputs is {outputs!r}, and the network returned {answers.shape[-1]} numbers per image")
     graded = set(names) - {"decision"}
-    if outputs is None and graded and (answers >= 0).all() and np.allclose(answers.sum(axis=-1), 1, atol=1e-3):
+    if outputs is None and graded and (answers >= 0).all() and (answers <= 1).all():
+        single = np.allclose(answers.sum(axis=-1), 1, atol=1e-3)
         raise InputError(
             "the network's outputs are probabilities (none below 0, and a sum of 1 for every image): give "
             "outputs='probabilities', or outputs='logits' if they are logits all the same"
+            if single
+            else "the network's outputs all lie between 0 and 1, as probabilities of several labels at once do: give "
+            "their logits, or outputs='logits' if they are logits all the same"
         )
     if not np.array_equal(answers, ask(images), equal_nan=True):
         raise InputError(
@@ -248,10 +284,11 @@ class BlackBox:
 
     def ask(self, images: np.ndarray) -> np.ndarray:
         """The answers float32 [n, K]; an InputError where the function returns anything else."""
-        answers = self.function(images)
+        with explained(images.shape, "expected a function of NumPy images, float32 [n, H, W, C]"):
+            answers = self.function(images.copy())  # its own, to work in
         try:
             answers = np.asarray(answers, np.float32)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):  # the last from PyTorch, of what has a gradient
             raise InputError(
                 f"the black box returned a {type(answers).__name__}: expected a NumPy array of numbers"
             ) from None
@@ -276,6 +313,7 @@ def of_black_box(
         outputs: as in `of_classifier`.
     """
     check_names(names)
+    _check_callable(function)
     known = _known_outputs(outputs)
     return BlackBox(function, Partial(weigh, tuple(names), known), tuple(names), known)
 

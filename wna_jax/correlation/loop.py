@@ -23,7 +23,7 @@ from wna_jax.correlation.fields import FIELD_GRID, Geometry, draw_and_present, f
 from wna_jax.correlation.moments import Moments
 from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
-from wna_jax.responses import BlackBox, Classifier, Gradient, examine
+from wna_jax.responses import BlackBox, Classifier, Gradient, examine, explained
 from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.fingerprints import fingerprint
@@ -36,6 +36,10 @@ Response = Callable[[jax.Array], Any]
 Sampling = Literal["auto", "independent", "field"]
 SAMPLINGS: tuple[Sampling, ...] = ("auto", "independent", "field")
 
+_EXPECTED = (
+    "expected a function of JAX arrays: of a Flax module its `apply` with variables, in evaluation mode; of any other "
+    "model a function of NumPy arrays, given to responses.of_black_box"
+)
 _SECONDS_BETWEEN_REPORTS = 0.5
 _SECONDS_PER_DISPATCH = 0.1
 _BYTES_PER_BATCH = 2**28  # of noise on an accelerator
@@ -224,7 +228,8 @@ def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> A
         shapes = jax.eval_shape(lambda answers: response.weigh(answers), answers)
     else:
         respond = response.weights if isinstance(response, Gradient) else response
-        shapes = jax.eval_shape(lambda images: respond(images), images)
+        with explained(images.shape, _EXPECTED):
+            shapes = jax.eval_shape(lambda images: respond(images), images)
     for leaf in jax.tree.leaves(shapes):
         if len(leaf.shape) != 2 or leaf.shape[0] != 2 or leaf.shape[1] < 1:
             raise InputError(

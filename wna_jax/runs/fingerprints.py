@@ -2,42 +2,60 @@
 
 import functools
 import hashlib
+import sysconfig
 import types
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 _DEEPEST = 50  # objects within objects
 _OF_LINEN = ("_state", "_id", "_parent_ref", "scope", "parent")  # of a module, not of what it computes
+_INSTALLED = tuple(str(Path(folder)) for folder in {*map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))})
+_OWN = str(Path(__file__).parents[1])
 
 
 def fingerprint(value: Any) -> str:
     """The start (16 hex digits) of a sha256 over all that decides what a function or a pytree computes.
 
-    Arrays by their bytes, functions by their name, code and what they close over, other objects by their type and
-    attributes. Two values of one fingerprint are the same; of a foreign object that hides what it is, only the type is
-    known.
+    Arrays by their bytes; functions by their name, their code, what they close over, and the globals that they name;
+    other objects by their type and attributes. Two values of one fingerprint are the same; of a foreign object that
+    hides what it is, only the type is known. The code of installed packages is taken for what its names say.
     """
-    digest = hashlib.sha256()
-    _add_to(digest, value, [])
-    return digest.hexdigest()[:16]
+    return _Digest().of(value, ()).hex()[:16]
 
 
-def _add_to(digest: Any, value: Any, above: list[int]) -> None:
-    digest.update(f"<{type(value).__module__}.{type(value).__qualname__}>".encode())
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.dtype):
-        digest.update(repr(value).encode())
-        return
-    if id(value) in above or len(above) > _DEEPEST:
-        return
-    above = [*above, id(value)]
+class _Digest:
+    """One digest for each object, whatever refers to it."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, bytes]] = {}  # the objects too, so that no other takes their place in memory
+
+    def of(self, value: Any, above: tuple[int, ...]) -> bytes:
+        digest = hashlib.sha256(f"<{type(value).__module__}.{type(value).__qualname__}>".encode())
+        if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.dtype):
+            digest.update(repr(value).encode())
+        elif id(value) in self._known:
+            return self._known[id(value)][1]
+        elif id(value) not in above and len(above) < _DEEPEST:
+            for part in _parts(value):
+                digest.update(part if isinstance(part, bytes) else self.of(part, (*above, id(value))))
+            self._known[id(value)] = value, digest.digest()
+        return digest.digest()
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """What an object is made of: bytes of its own, and other objects."""
     parts: Any
     if isinstance(value, types.FunctionType):
-        code = value.__code__
-        digest.update(f"{value.__module__}.{value.__qualname__}".encode() + code.co_code)
-        constants = [each for each in code.co_consts if not isinstance(each, types.CodeType)]
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        parts = [constants, code.co_names, value.__defaults__, value.__kwdefaults__, cells]
+        yield f"{value.__module__}.{value.__qualname__}".encode()
+        parts = [value.__code__, value.__defaults__, value.__kwdefaults__, cells, _globals(value)]
+    elif isinstance(value, types.CodeType):
+        yield value.co_code
+        parts = [value.co_consts, value.co_names]
     elif isinstance(value, type | types.ModuleType | types.BuiltinFunctionType):
         parts = [getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)]
     elif isinstance(value, types.MethodType):
@@ -45,17 +63,37 @@ def _add_to(digest: Any, value: Any, above: list[int]) -> None:
     elif isinstance(value, functools.partial):
         parts = [value.func, value.args, value.keywords]
     elif isinstance(value, dict):
-        parts = sorted(value.items(), key=lambda item: repr(item[0]))
+        parts = [each for item in sorted(value.items(), key=lambda item: repr(item[0])) for each in item]
     elif isinstance(value, set | frozenset):
         parts = sorted(value, key=repr)
     elif isinstance(value, list | tuple):
         parts = value
     elif hasattr(value, "__array__"):
-        array = np.asarray(value)
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        array = _as_numpy(value)
+        yield f"{array.dtype.str} {array.shape}".encode()
         parts = array.tolist() if array.dtype.hasobject else [np.ascontiguousarray(array).tobytes()]
     else:
-        parts = {name: each for name, each in getattr(value, "__dict__", {}).items() if name not in _OF_LINEN}
-    digest.update(str(len(parts)).encode())
-    for part in parts.items() if isinstance(parts, dict) else parts:
-        _add_to(digest, part, above)
+        parts = [{name: each for name, each in getattr(value, "__dict__", {}).items() if name not in _OF_LINEN}]
+    yield str(len(parts)).encode()
+    yield from parts
+
+
+def _globals(function: types.FunctionType) -> dict[str, Any]:
+    """The globals that a function of the user's names: in a notebook they are what elsewhere is closed over."""
+    if function.__code__.co_filename.startswith((*_INSTALLED, _OWN)):
+        return {}
+    named: dict[str, Any] = {}
+    codes = [function.__code__]
+    for code in codes:
+        codes.extend(each for each in code.co_consts if isinstance(each, types.CodeType))
+        named |= {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
+    unsaid = type | types.ModuleType | types.BuiltinFunctionType  # their names are in the code
+    return {name: each for name, each in named.items() if not isinstance(each, unsaid)}
+
+
+def _as_numpy(array: Any) -> np.ndarray:
+    if jax.dtypes.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
+        array = jax.random.key_data(jax.numpy.asarray(array))
+    return np.asarray(
+        array.detach().cpu() if hasattr(array, "detach") else array
+    )  # PyTorch refuses what has a gradient
