@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import launch
+from experiments import launch, shared
 from experiments.settings import DataSettings, choice, setting
-from wna_jax import data, figures, statistics
+from wna_jax import figures, statistics
 from wna_jax.networks import autoencoders, checkpoints
 from wna_jax.networks.models import generative
 from wna_jax.runs.seeds import key_of
@@ -50,7 +50,7 @@ class Settings(DataSettings):
 
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Trained autoencoders, and principal components, to errors, codes and what these know."""
-    dataset = data.load(settings.dataset, settings.data_dir, report)
+    dataset = shared.load_data(settings, report)
     metrics: dict[str, Any] = {"denoise": settings.denoise}
     coders: dict[str, autoencoders.Coder] = {}
     for name in settings.autoencoders:

@@ -8,9 +8,9 @@ Writes to --out_dir: gabor_noise.png (images, their reconstructions, noise), met
 
 import numpy as np
 
-from experiments import launch
+from experiments import launch, shared
 from experiments.settings import DataSettings, setting
-from wna_jax import correlation, data, figures
+from wna_jax import correlation, figures
 from wna_jax.noise import gabor
 
 _SHOWN = 10
@@ -24,7 +24,7 @@ class Settings(DataSettings):
 
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Fits the components, reconstructs held-out images, and draws noise."""
-    dataset = data.load(settings.dataset, settings.data_dir, report)
+    dataset = shared.load_data(settings, report)
     train, held_out = dataset.train.images, dataset.validation.images[:1000]
     fitted, filtered = gabor.fit_channels(dataset), gabor.fit_filtered_channels(dataset)
     channels = [gabor.reconstruct(part, held_out[..., c], train[..., c]) for c, part in enumerate(fitted)]

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from experiments import launch, shared
-from experiments.settings import NetworkSettings, choice, setting
+from experiments.settings import NetworkSettings, setting
 from wna_jax import correlation, data, figures, noise
 from wna_jax.networks import gan_scores, gans, models, training
 from wna_jax.networks.gans import AdversarialSpec
@@ -32,12 +32,6 @@ class Settings(NetworkSettings):
 
     model: str = setting("paper_cnn", f"The classifier that judges generated images: {', '.join(models.NAMES)}.")
     epochs: int | None = setting(None, f"Passes over the training images; {_EPOCHS} by default.", at_least=1)
-    image_size: int | None = choice(
-        None,
-        "Resize images to this number of pixels per side. By default they stay as they are.",
-        at_least=8,
-        at_most=512,
-    )
     width: int = setting(AdversarialSpec.width, "Channels of both networks at half the images' size.")
     code_size: int = setting(AdversarialSpec.code_size, "Numbers in a code.")
     real_images: int = setting(AdversarialSpec.batch_size, "Real images per step; as many are generated.")
@@ -47,9 +41,7 @@ class Settings(NetworkSettings):
 
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """A trained GAN to its images, losses and distances, and what a classifier says of the images."""
-    dataset = data.load(settings.dataset, settings.data_dir, report)
-    if settings.image_size and dataset.image_shape[:2] != (settings.image_size, settings.image_size):
-        dataset = dataset.resized(settings.image_size)
+    dataset = shared.load_data(settings, report)
     chosen = {name: getattr(settings, name) for name in ("learning_rate", "beta1", "width", "code_size")}
     chosen |= {"seed": settings.train_seed, "batch_size": settings.real_images}
     spec = AdversarialSpec(dataset.name, dataset.fingerprint, **chosen)

@@ -100,11 +100,17 @@ class DataSettings(Settings):
 
     dataset: str = setting(
         "digits",
-        "The data set: digits (needs no files), mnist, fashion_mnist, cifar10, folder:PATH or tfds:NAME. Class names "
-        "behind it choose some of its classes, as in mnist:5,6.",
+        "The data set: digits (needs no files), mnist, fashion_mnist, cifar10, folder:PATH (images), arrays:PATH (NPZ, "
+        "NPY or IDX files) or tfds:NAME. Class names behind it choose some of its classes, as in mnist:5,6.",
     )
     data_dir: str | None = setting(
         None, "A folder with one folder per data set, such as DIR/mnist/*.gz. What is missing is downloaded."
+    )
+    image_size: int | None = choice(
+        None,
+        "Resize images to this number of pixels per side, whatever their shape. By default they stay as they are.",
+        at_least=8,
+        at_most=512,
     )
 
 

@@ -30,9 +30,14 @@ class TrainedNetwork(NamedTuple):
         return self.metrics["test_accuracy"]
 
 
+def load_data(settings: DataSettings, report: Report) -> data.Dataset:
+    """The data set that the settings ask for."""
+    return data.load(settings.dataset, settings.data_dir, report, settings.image_size)
+
+
 def load_classes(settings: DataSettings, report: Report) -> data.Dataset:
     """The data set, which must have at least two classes, with training images of each."""
-    dataset = data.load(settings.dataset, settings.data_dir, report)
+    dataset = load_data(settings, report)
     data.check_classes(dataset)
     return dataset
 

@@ -1,29 +1,31 @@
 """What the data sets are, and what is said when they are not there or not what they should be."""
 
-import contextlib
 import gzip
 import hashlib
 import importlib.util
 import json
 import os
+import pwd
+import sys
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from data_files import everything, idx, refused, sizes, write_images
 from PIL import Image
 
 from wna_jax.data import Dataset, load, published
 from wna_jax.data.dataset import assemble
-from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, silent
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+needs_data = pytest.mark.skipif("WNA_JAX_TEST_DATA" not in os.environ, reason="WNA_JAX_TEST_DATA names no data_dir")
 REAL_DATA = Path(os.environ.get("WNA_JAX_TEST_DATA", "")).absolute()  # now: the tests work in other directories
 RNG = np.random.default_rng(0)
 
@@ -46,32 +48,12 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
 
 
-@contextlib.contextmanager
-def refused(*words: str) -> Iterator[None]:
-    """An InputError of one line that says each of the words."""
-    with pytest.raises(InputError) as caught:
-        yield
-    message = str(caught.value)
-    assert "\n" not in message
-    assert [word for word in words if word not in message] == [], message
-
-
-def sizes(data: Dataset) -> list[int]:
-    return [len(split.labels) for split in (data.train, data.validation, data.test)]
-
-
-def everything(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = zip(data.train, data.validation, data.test, strict=True)
-    return np.concatenate(images), np.concatenate(labels)
-
-
-def idx(array: np.ndarray) -> bytes:
-    return bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
-
-
 @pytest.fixture
-def small_mnist(tmp_path: Path) -> Path:
-    """The uncompressed IDX files of 40 train and 6 test images, which begin with their number; below "data"."""
+def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The uncompressed IDX files of 40 train and 6 test images, which begin with their number; below "data".
+
+    They are the published ones.
+    """
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
     for kind, count in (("train", 40), ("t10k", 6)):
@@ -79,14 +61,14 @@ def small_mnist(tmp_path: Path) -> Path:
         images[:, 0, 0] = np.arange(count)
         (folder / f"{kind}-images-idx3-ubyte").write_bytes(idx(images))
         (folder / f"{kind}-labels-idx1-ubyte").write_bytes(idx(np.arange(count, dtype=np.uint8) % 10))
+    publish(monkeypatch, "mnist", list(folder.iterdir()))
     return folder
 
 
-def write_images(folder: Path, count: int, mode: str = "L", size: tuple[int, int] = (6, 4)) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        pixels = RNG.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-        Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]).save(folder / f"{mode}{number:02}.png")
+def publish(monkeypatch: pytest.MonkeyPatch, name: str, paths: list[Path]) -> None:
+    table = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    assert table.keys() == published.CONTENTS[name].keys()
+    monkeypatch.setitem(published.CONTENTS, name, table)
 
 
 def test_digits_are_split_once_and_for_all() -> None:
@@ -164,10 +146,18 @@ def test_idx_files_come_back_in_order(small_mnist: Path) -> None:
     assert (np.diff(numbers[:36]) > 0).all()
     assert sorted(numbers[:40]) == list(range(40))
     np.testing.assert_array_equal(labels, numbers % 10)
-    path = small_mnist / TEST_IMAGES
-    assert path.read_bytes()[16:] == data.test.images.tobytes()
-    path.write_bytes(path.read_bytes()[:-1] + bytes((data.test.images[-1, -1, -1, 0] ^ 1,)))
-    assert load("mnist", str(small_mnist.parent)).fingerprint != data.fingerprint
+    assert (small_mnist / TEST_IMAGES).read_bytes()[16:] == data.test.images.tobytes()
+
+
+def test_published_files_may_be_packed_otherwise_or_stand_where_torchvision_puts_them(small_mnist: Path) -> None:
+    expected, given = load("mnist", small_mnist.parent).fingerprint, small_mnist.parent
+    for level, path in enumerate(small_mnist.iterdir()):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), 2 * level + 1))
+        path.unlink()
+    assert load("mnist", given).fingerprint == expected
+    (given / "MNIST").mkdir()
+    small_mnist.rename(given / "MNIST" / "raw")
+    assert load("mnist", str(given)).fingerprint == expected
 
 
 @pytest.mark.parametrize(
@@ -177,10 +167,10 @@ def test_idx_files_come_back_in_order(small_mnist: Path) -> None:
         (TRAIN_IMAGES, lambda raw: raw + b"x", ["31,377 bytes", "expected 31,376"]),
         (TRAIN_IMAGES, lambda raw: b"", ["not IDX"]),
         (TRAIN_LABELS, lambda raw: b"\x89PNG" + raw, ["not IDX", "89504e47", "expected 00000801"]),
-        (TRAIN_IMAGES, lambda raw: idx(np.zeros((40, 8, 9), np.uint8)), ["8x9", "28x28"]),
-        (TRAIN_LABELS, lambda raw: idx(np.zeros(39, np.uint8)), ["39 labels", "40, 28, 28"]),
-        (TEST_LABELS, lambda raw: idx(np.full(6, 10, np.uint8)), ["10 to 10", "0 to 9"]),
-        (f"{TRAIN_IMAGES}.gz", gzip.compress, ["checksum mismatch", "expected 440fcabf73cc546fa", "published file"]),
+        (TRAIN_IMAGES, lambda raw: idx(np.zeros((40, 8, 9), np.uint8)), ["checksum mismatch", "arrays:FOLDER"]),
+        (TRAIN_LABELS, lambda raw: idx(np.zeros(39, np.uint8)), ["checksum mismatch", "published file"]),
+        (TEST_LABELS, lambda raw: raw[:-1] + bytes((raw[-1] ^ 1,)), ["checksum mismatch", TEST_LABELS]),
+        (f"{TEST_IMAGES}.gz", lambda raw: gzip.compress(raw[:-1] + b"!"), ["checksum mismatch", f"{TEST_IMAGES}.gz"]),
         (f"{TRAIN_IMAGES}.gz", lambda raw: gzip.compress(raw)[:9999], ["truncated", "published file"]),
         (f"{TRAIN_IMAGES}.gz", lambda raw: gzip.compress(raw)[:-8] + bytes(8), ["gzip", "incorrect data check"]),
         (f"{TRAIN_IMAGES}.gz", lambda raw: b"<html>not found</html>", ["not a gzip file"]),
@@ -221,6 +211,29 @@ def test_unknown_name_or_place_is_refused(name: str, data_dir: str | None, words
         load(name, data_dir)
 
 
+def test_without_tensorflow_datasets_only_prepared_directories_are_missed(
+    small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # which makes importing it fail
+    assert sizes(load("mnist", small_mnist.parent)) == [36, 4, 6]
+    assert load("digits").num_classes == 10
+    (tmp_path / "x" / "1.0.0").mkdir(parents=True)
+    for file in ("dataset_info.json", "x-train.array_record-00000-of-00001"):
+        (tmp_path / "x" / "1.0.0" / file).write_bytes(b"")
+    with refused("needs tensorflow_datasets", "pip install tensorflow-datasets"):
+        load("tfds:x", tmp_path)
+
+
+def test_where_nobody_is_at_home_data_are_found_all_the_same(
+    small_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])  # as for a user number without a name
+    assert sizes(load("mnist", small_mnist.parent)) == [36, 4, 6]
+    with refused("no prepared directory"):
+        load("tfds:x", small_mnist.parent)
+
+
 def test_download_is_verified_and_kept(small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, table, cache = load("mnist", small_mnist.parent).fingerprint, {}, tmp_path / "cache" / "mnist"
     for name in published.FILES["mnist"]:
@@ -250,14 +263,15 @@ def test_cifar_files_become_nhwc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     folder.mkdir(parents=True)
     record = np.repeat(np.array([1, 2, 3], np.uint8), 1024)
     record[33] = 77  # red, second row, second column
-    for batch in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
-        (folder / f"{batch}.bin").write_bytes((b"\x09" + record.tobytes()) * 4)
+    for i, batch in enumerate(published.CONTENTS["cifar10"]):
+        record[99] = i
+        (folder / batch).write_bytes((b"\x09" + record.tobytes()) * 4)
     if as_archive:
         with tarfile.open(archive, "w:gz") as tar:
             tar.add(folder, folder.name)
-        with refused(str(archive), "checksum mismatch"):
-            load("cifar10", tmp_path)
-        monkeypatch.setitem(published.FILES, "cifar10", {})
+    with refused(str(archive if as_archive else folder), "data_batch_1.bin", "checksum mismatch"):
+        load("cifar10", tmp_path)
+    publish(monkeypatch, "cifar10", list(folder.iterdir()))
     data = load("cifar10", tmp_path)
     assert sizes(data) == [18, 2, 4]
     assert data.test.images[:, 0, 0].tolist() == [[1, 2, 3]] * 4
@@ -267,43 +281,6 @@ def test_cifar_files_become_nhwc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     damaged.write_bytes(damaged.read_bytes()[:-100])
     with refused(str(damaged), "truncated" if as_archive else "12,192 bytes"):
         load("cifar10", tmp_path)
-
-
-def test_folder_of_images_and_of_classes(tmp_path: Path) -> None:
-    cats, dogs = tmp_path / "cat", tmp_path / "dog"
-    write_images(cats, 20)
-    (cats / "notes.txt").write_text("not an image")
-    data = load(f"folder:{cats}")
-    assert (sizes(data), data.image_shape, data.class_names) == ([15, 1, 4], (4, 6, 1), ("image",))
-    assert data.title == "folder:cat"
-    written = {np.asarray(Image.open(path)).tobytes() for path in cats.glob("*.png")}
-    assert {image.tobytes() for image in everything(data)[0]} == written
-
-    write_images(dogs, 10, "RGB")
-    (tmp_path / "no_images").mkdir()
-    data = load(f"folder:{tmp_path}")
-    images, labels = everything(data)
-    assert (data.image_shape, data.class_names, np.bincount(labels).tolist()) == ((4, 6, 3), ("cat", "dog"), [20, 10])
-    np.testing.assert_array_equal((np.ptp(images, axis=-1) == 0).all(axis=(1, 2)), labels == 0)  # the cats are grey
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda folder: write_images(folder, 1, "RGB", (5, 4)), ["L00.png is 6x4", "RGB00.png is 5x4", "resize"]),
-        (lambda folder: (folder / "L03.png").write_bytes(b"no image"), ["L03.png", "not a readable image"]),
-        (lambda folder: os.truncate(folder / "L03.png", 60), ["L03.png", "not a readable image"]),
-        (lambda folder: Image.new("I;16", (6, 4)).save(folder / "x.png"), ["x.png", "more than 8 bits"]),
-        (lambda folder: write_images(folder / "more", 2), ["both images and subfolders"]),
-        (lambda folder: [path.unlink() for path in folder.glob("L0*")], ["holds 2 images", "at least 10"]),
-        (lambda folder: folder.rename(folder.with_name("elsewhere")), ["is not a folder"]),
-    ],
-)
-def test_spoilt_folder_is_refused(tmp_path: Path, spoil: Callable, words: list[str]) -> None:
-    write_images(tmp_path / "images", 12)
-    spoil(tmp_path / "images")
-    with refused(str(tmp_path / "images"), *words):
-        load(f"folder:{tmp_path / 'images'}")
 
 
 def prepare(directory: Path, splits: dict[str, int]) -> Path:
@@ -328,6 +305,7 @@ def prepare(directory: Path, splits: dict[str, int]) -> Path:
     return directory
 
 
+@pytest.mark.filterwarnings("ignore:.* are training images too")
 def test_prepared_directory_is_read_in_order_of_id(tmp_path: Path) -> None:
     prepare(tmp_path / "x" / "9.0.0", {"train": 20})
     prepare(tmp_path / "x" / "10.0.0", {"train": 30, "validation": 7, "test": 20})
@@ -339,6 +317,7 @@ def test_prepared_directory_is_read_in_order_of_id(tmp_path: Path) -> None:
     assert sizes(load("tfds:x:9.0.0", tmp_path)) == [15, 1, 4]  # it has no test split
 
 
+@pytest.mark.filterwarnings("ignore:.* are training images too")
 def test_prepared_directory_of_no_use_is_refused(tmp_path: Path) -> None:
     home = tmp_path / "home" / "tensorflow_datasets"
     directory = prepare(home / "mnist" / "3.0.1", {"train": 20, "test": 5})
@@ -379,7 +358,17 @@ MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 CIFAR_MOMENTS = ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616])
 
 
-@pytest.mark.skipif("WNA_JAX_TEST_DATA" not in os.environ, reason="WNA_JAX_TEST_DATA names no data_dir")
+@needs_data
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_what_is_checked_is_what_is_in_the_published_files(name: str) -> None:
+    for file, expected in published.FILES[name].items():
+        packed = (REAL_DATA / name / file).read_bytes()
+        assert hashlib.sha256(packed).hexdigest() == expected.sha256
+        content = hashlib.sha256(gzip.decompress(packed)).hexdigest()
+        assert published.CONTENTS[name][file.removesuffix(".gz")] == content
+
+
+@needs_data
 @pytest.mark.parametrize(
     ("name", "first", "counts", "moments"),
     [
@@ -398,12 +387,18 @@ def test_published_facts(name: str, first: list, counts: list, moments: tuple) -
     whole = Dataset(name, source.train, data.validation, data.test, data.class_names, data.fingerprint)
     np.testing.assert_allclose(whole.mean(), moments[0], atol=5.1e-5)
     np.testing.assert_allclose(whole.deviation(), moments[1], atol=5.1e-5)
+    if name == "cifar10":  # whose published batches are records of a label and three planes
+        for i, content in enumerate(published.CONTENTS["cifar10"].values()):
+            whole_set = (np.concatenate(parts) for parts in zip(source.train, data.test, strict=True))
+            images, labels = (part[10_000 * i :][:10_000] for part in whole_set)
+            records = np.column_stack([labels.astype(np.uint8), images.transpose(0, 3, 1, 2).reshape(10_000, -1)])
+            assert hashlib.sha256(records.tobytes()).hexdigest() == content
 
 
 def test_grey_images_are_the_mean_of_the_channels(tmp_path: Path) -> None:
     for i in range(12):
         (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
-        Image.fromarray(np.full((8, 8, 3), (10, 20, i), np.uint8)).save(tmp_path / "ab"[i % 2] / f"{i:02}.png")
+        Image.fromarray(np.full((8, 8, 3), (10, 200, 20 * i), np.uint8)).save(tmp_path / "ab"[i % 2] / f"{i:02}.png")
     colour, grey = load(f"folder:{tmp_path}"), load(f"folder:{tmp_path}:grey")
     assert grey.image_shape == (8, 8, 1)
     np.testing.assert_array_equal(grey.train.images[..., 0], np.round(colour.train.images.mean(axis=-1)))

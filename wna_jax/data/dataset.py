@@ -2,16 +2,23 @@
 
 import functools
 import hashlib
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from wna_jax.data.images import resize
 from wna_jax.runs.errors import InputError, unknown_name
 
 MIN_IMAGES = 10
+SPLITS = dict.fromkeys(("train", "training"), "train")
+SPLITS |= dict.fromkeys(("val", "valid", "validation"), "validation")
+SPLITS |= dict.fromkeys(("test", "testing", "t10k"), "test")
+"""What folders and arrays of a split are called."""
+_DARK = 16  # levels of 255: what 12 bits in the place of 16, or sixteen levels in the place of 256, come to
 _SEED = 20250101  # for every split made here; changing it makes checkpoints incomparable
 
 
@@ -23,20 +30,26 @@ class Split(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What a reader returns. If there is no published test split, `assemble` makes one."""
+    """What a reader returns. Of the splits that are missing, `assemble` makes those that it can.
+
+    `suffix` says in the name what the reader did to the images.
+    """
 
     train: Split
     test: Split | None
     class_names: tuple[str, ...]
+    validation: Split | None = None
+    suffix: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A classification data set in three splits; the arrays are read-only.
 
-    `validation` is a tenth of the published training images, at most 5,000, drawn with a fixed seed; the rest of
-    `train` keeps its order. `fingerprint` is the first 16 hex digits of a SHA-256 over the shapes, pixels and labels of
-    all data before `validation` is split off: equal data have equal fingerprints, whichever files they came from.
+    `validation`, where the data have none beside a test split, is a tenth of the training images, at most 5,000, drawn
+    with a fixed seed; the rest of `train` keeps its order. `fingerprint` is the first 16 hex digits of a SHA-256 over
+    the shapes, pixels and labels of all data before `validation` is split off: equal data have equal fingerprints,
+    whichever files they came from.
     """
 
     name: str
@@ -57,12 +70,9 @@ class Dataset:
 
     def resized(self, side: int) -> "Dataset":
         """This data set at side x side pixels (Lanczos), with a new name and a new fingerprint."""
-        channels, filtering = self.image_shape[2], Image.Resampling.LANCZOS
 
         def at_size(split: Split) -> Split:
-            shown = split.images[..., 0] if channels == 1 else split.images
-            small = [np.asarray(Image.fromarray(image).resize((side, side), filtering)) for image in shown]
-            return Split(np.stack(small).reshape(-1, side, side, channels), split.labels)
+            return Split(np.stack([resize(image, side) for image in split.images]), split.labels)
 
         altered = self.altered(f"{side}x{side}", at_size(self.train), at_size(self.validation))
         return replace(altered, test=at_size(self.test))
@@ -93,9 +103,9 @@ class Dataset:
 
     @property
     def title(self) -> str:
-        """The name for figures: of a folder, only the last part of its path."""
+        """The name for figures: of a folder or file, only the last part of its path."""
         kind, _, path = self.name.partition(":")
-        return f"{kind}:{Path(path).name}" if kind == "folder" else self.name
+        return f"{kind}:{printable(Path(path).name)}" if kind in ("folder", "arrays") else self.name
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -129,13 +139,51 @@ class Dataset:
         return mean.astype(np.float32), deviation.astype(np.float32)
 
 
-def assemble(name: str, source: Source) -> Dataset:
-    """Checks what a reader returned, and makes the three splits.
+def assemble(name: str, source: Source, chosen: list[str] | None = None) -> Dataset:
+    """Checks what a reader returned, chooses from its classes, and makes the three splits.
 
-    Raises InputError: labels do not match the images or are out of range, or there are fewer than 10 images in all.
+    A validation split takes the place of a missing test split. Warns of test images that are training images too.
+    Raises InputError: labels do not match the images or are out of range, a class that was chosen does not exist, there
+    are fewer than 10 images in all, or all of them are nearly black.
     """
-    everything = [split for split in (source.train, source.test) if split is not None]
-    digest, last = hashlib.sha256(), len(source.class_names) - 1
+    if source.test is None:
+        source = source._replace(test=source.validation, validation=None)
+    _check(name, source)
+    if chosen:
+        source = choose_classes(name, source, chosen)
+    name += source.suffix
+    everything = _splits_of(source)
+    digest, sizes = hashlib.sha256(), [len(split.labels) for split in everything]
+    if sum(sizes) < MIN_IMAGES or sizes[0] < 2 or 0 in sizes:
+        got = " + ".join(map(str, sizes))
+        raise InputError(f"{name}: {got} images are too few to split, expected at least {MIN_IMAGES}; add images")
+    if (top := source.train.images.max()) <= _DARK:
+        found = f"the brightest training pixel is {top} of 255, which is nearly black"
+        raise InputError(f"{name}: {found}; stretch the levels (12 bits in 16: by 16; zeros and ones: by 255)")
+    for images, labels in everything:
+        digest.update(repr(images.shape).encode())
+        digest.update(np.ascontiguousarray(images).data)
+        digest.update(labels.astype("<i4").data)
+    train, test, validation = source.train, source.test, source.validation
+    if test is None:
+        train, test = _hold_out(train, sizes[0] // 5)
+    if validation is None:
+        train, validation = _hold_out(train, min(5000, max(1, len(train.labels) // 10)))
+    if shared := _shared(train, test):
+        many = f"{shared:,} of {len(test.labels):,} test images are training images too"
+        warnings.warn(f"{name}: {many}: accuracy on them says little of others", stacklevel=3)
+    for array in (*train, *validation, *test):
+        array.flags.writeable = False
+    return Dataset(name, train, validation, test, source.class_names, digest.hexdigest()[:16])
+
+
+def _splits_of(source: Source) -> list[Split]:
+    return [split for split in (source.train, source.validation, source.test) if split is not None]
+
+
+def _check(name: str, source: Source) -> None:
+    """Raises an InputError unless there is a label per image, 0 to the number of classes, and one shape of images."""
+    everything, last = _splits_of(source), len(source.class_names) - 1
     for images, labels in everything:
         if len(images) != len(labels) or images.shape[1:] != source.train.images.shape[1:]:
             found = " and ".join(f"{len(part.labels):,} labels for images {part.images.shape}" for part in everything)
@@ -143,18 +191,12 @@ def assemble(name: str, source: Source) -> Dataset:
         if len(labels) and not 0 <= labels.min() <= labels.max() <= last:
             found = f"labels range from {labels.min()} to {labels.max()}, expected 0 to {last}"
             raise InputError(f"{name}: {found}; replace the data")
-        digest.update(repr(images.shape).encode())
-        digest.update(np.ascontiguousarray(images).data)
-        digest.update(labels.astype("<i4").data)
-    sizes = [len(split.labels) for split in everything]
-    if sum(sizes) < MIN_IMAGES or sizes[0] < 2 or sizes[-1] < 1:
-        got = " + ".join(map(str, sizes))
-        raise InputError(f"{name}: {got} images are too few to split, expected at least {MIN_IMAGES}; add images")
-    train, test = (source.train, source.test) if source.test else _hold_out(source.train, sizes[0] // 5)
-    train, validation = _hold_out(train, min(5000, max(1, len(train.labels) // 10)))
-    for array in (*train, *validation, *test):
-        array.flags.writeable = False
-    return Dataset(name, train, validation, test, source.class_names, digest.hexdigest()[:16])
+
+
+def _shared(train: Split, test: Split) -> int:
+    """How many test images are training images to the last bit."""
+    known = {hash(image.tobytes()) for image in train.images}
+    return sum(hash(image.tobytes()) in known for image in test.images)
 
 
 def check_classes(dataset: Dataset) -> None:
@@ -184,7 +226,13 @@ def choose_classes(name: str, source: Source, chosen: list[str]) -> Source:
         labels = new_label[split.labels]
         return Split(split.images[labels >= 0], labels[labels >= 0])
 
-    return Source(part(source.train), source.test and part(source.test), tuple(chosen))
+    return of_splits(source, part)._replace(class_names=tuple(chosen))
+
+
+def of_splits(source: Source, change: Callable[[Split], Split]) -> Source:
+    """A source of which every split is changed."""
+    test, validation = (split and change(split) for split in (source.test, source.validation))
+    return source._replace(train=change(source.train), test=test, validation=validation)
 
 
 def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
@@ -195,12 +243,11 @@ def _hold_out(split: Split, count: int) -> tuple[Split, Split]:
     return Split(split.images[rest], split.labels[rest]), Split(split.images[held], split.labels[held])
 
 
-def pixels(image: Image.Image, grey: bool) -> np.ndarray:
-    """A Pillow image as uint8 [H, W, 1] if it is to be grey, else [H, W, 3]."""
-    array = np.asarray(image.convert("L" if grey else "RGB"))
-    return array[..., None] if grey else array
+def printable(text: str | Path) -> str:
+    """A text for figures, JSON files and messages of one line: escapes stand for what cannot be printed."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in str(text))
 
 
 def reason(error: BaseException) -> str:
     """The message of another library's exception, on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return printable(" ".join(str(error).split())[:300]) or type(error).__name__

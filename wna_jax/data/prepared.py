@@ -1,14 +1,12 @@
 """Directories prepared by tensorflow_datasets (TFDS) as array_record, read without TensorFlow."""
 
-import io
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from wna_jax.data.dataset import Source, Split, pixels, reason
+from wna_jax.data.dataset import Source, Split, reason
+from wna_jax.data.images import decode
 from wna_jax.runs.errors import InputError
 
 
@@ -41,9 +39,14 @@ def read_prepared(directory: Path) -> Source:
     """Reads the train and test splits of a prepared directory; `validation` replaces a missing test split.
 
     Examples are sorted by the feature `id` where there is one, because TFDS stores them shuffled.
-    Raises InputError: the directory is damaged, or does not hold 8-bit images of one size with a class each.
+    Raises InputError: tensorflow_datasets is not installed, or the directory is damaged, or does not hold 8-bit images
+    of one size with a class each.
     """
-    import tensorflow_datasets as tfds
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        way_out = "run pip install tensorflow-datasets importlib_resources"
+        raise InputError(f"{directory} needs tensorflow_datasets ({reason(error)}); {way_out}") from error
 
     try:
         builder = tfds.builder_from_directory(directory)
@@ -67,7 +70,7 @@ def read_prepared(directory: Path) -> Source:
             examples = source.__getitems__(list(range(splits[split].num_examples)))
             if "id" in features:
                 examples.sort(key=lambda example: example["id"])
-            arrays = [_pixels(example["image"], image.shape[-1]) for example in examples]
+            arrays = [decode(example["image"], image.shape[-1] == 1) for example in examples]
         except Exception as error:  # array_record and Pillow raise many types for a damaged file
             raise InputError(f"{directory}: {split} unreadable ({reason(error)}); prepare the set again") from error
         shapes = sorted({array.shape for array in arrays})
@@ -77,8 +80,3 @@ def read_prepared(directory: Path) -> Source:
 
     test = next((split for split in ("test", "validation") if split in splits), None)
     return Source(read("train"), read(test) if test else None, tuple(label.names))
-
-
-def _pixels(encoded: Any, channels: int) -> np.ndarray:
-    with Image.open(io.BytesIO(encoded)) as image:
-        return pixels(image, channels == 1)

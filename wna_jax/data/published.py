@@ -2,8 +2,6 @@
 
 import hashlib
 import http.client
-import io
-import math
 import tarfile
 import urllib.request
 import zlib
@@ -13,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wna_jax.data.arrays import parse_idx, unzipped
 from wna_jax.data.dataset import Source, Split, reason
 from wna_jax.data.prepared import find_prepared, read_prepared
 from wna_jax.runs.errors import InputError
@@ -31,7 +30,9 @@ _CIFAR_ARCHIVE = "cifar-10-binary.tar.gz"
 _CIFAR_FOLDER = "cifar-10-batches-bin"
 _CIFAR_BATCHES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 _CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then a red, a green and a blue plane
+_TORCHVISION = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw"}
 _REPLACE = "replace it by the published file (if it is in the cache, delete it and it is downloaded again)"
+_OWN = "for data of your own give arrays:FOLDER"
 _TIMEOUT = 30  # seconds without data
 
 
@@ -69,6 +70,34 @@ FILES = {
 }
 """The published files of each data set by name, in the order in which they are parsed."""
 
+CONTENTS = {
+    "mnist": {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "fashion_mnist": {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+    "cifar10": {
+        "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+        "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+        "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+        "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+        "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+        "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+    },
+}
+"""SHA-256 of what is in the published files, by which the files are checked in whatever form they are found.
+
+Computed from files with the checksums above (MNIST, Fashion-MNIST), and from batches with the SHA-1 that Apache MXNet
+lists (CIFAR-10).
+"""
+
 
 def read_published(name: str, given: Path, home: Path, report: Report) -> Source:
     """Reads a data set of `CLASS_NAMES` from the first place that has all of it, or downloads it.
@@ -94,7 +123,9 @@ def _find(name: str, root: Path) -> tuple[list[Path], list[str]]:
     """The published files in root / name, in the order of parsing, and the names of the missing ones."""
     folder = root / name
     if name != "cifar10":
-        choices = [(folder / file, folder / file.removesuffix(".gz")) for file in FILES[name]]
+        places = (folder, root / _TORCHVISION[name])
+        forms = [(file, file.removesuffix(".gz")) for file in FILES[name]]
+        choices = [tuple(place / form for place in places for form in both) for both in forms]
     elif (folder / _CIFAR_FOLDER).is_dir() and not (folder / _CIFAR_ARCHIVE).is_file():
         choices = [(folder / _CIFAR_FOLDER / batch,) * 2 for batch in _CIFAR_BATCHES]
     else:
@@ -109,31 +140,17 @@ def _parse(name: str, paths: list[Path]) -> Source:
         *batches, test = _cifar_batches(paths)
         train = Split(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
     else:
-        train_images, train_labels, test_images, test_labels = (_parse_idx(name, path) for path in paths)
-        train, test = Split(train_images, train_labels), Split(test_images, test_labels)
+        train_images, train_labels, test_images, test_labels = (_read_idx(name, path) for path in paths)
+        train = Split(train_images[..., None], train_labels.astype(np.int32))
+        test = Split(test_images[..., None], test_labels.astype(np.int32))
     return Source(train, test, CLASS_NAMES[name])
 
 
-def _parse_idx(name: str, path: Path) -> np.ndarray:
-    """One IDX file: images as uint8 [N, 28, 28, 1], labels as int32 [N]."""
-    raw = path.read_bytes()
-    try:
-        content = zlib.decompress(raw, wbits=31) if path.suffix == ".gz" else raw  # 31: with gzip's header and check
-    except zlib.error as error:
-        raise InputError(f"{path}: truncated or not a gzip file ({reason(error)}); {_REPLACE}") from error
-    rank = 3 if "images" in path.name else 1
-    magic, start = bytes((0, 0, 8, rank)), 4 + 4 * rank
-    if content[:4] != magic or len(content) < start:
-        raise InputError(f"{path}: not IDX, starts with {content[:4].hex()}, expected {magic.hex()}; {_REPLACE}")
-    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, 4))
-    if shape[1:] not in ((), (28, 28)):
-        raise InputError(f"{path}: images of {shape[1]}x{shape[2]}, expected 28x28; {_REPLACE}")
-    if len(content) != (expected := start + math.prod(shape)):
-        found = f"{len(content):,} bytes, expected {expected:,} for the {shape[0]:,} items in its header"
-        raise InputError(f"{path}: {found}; {_REPLACE}")
-    _check_sha256(name, path, raw)
-    array = np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-    return array[..., None] if rank == 3 else array.astype(np.int32)
+def _read_idx(name: str, path: Path) -> np.ndarray:
+    content = unzipped(path, _REPLACE)
+    array = parse_idx(path, content, _REPLACE)
+    _check_sha256(name, path, content)
+    return array
 
 
 def _cifar_batches(paths: list[Path]) -> Iterator[Split]:
@@ -142,31 +159,33 @@ def _cifar_batches(paths: list[Path]) -> Iterator[Split]:
     for path, content in batches.items():
         if not content or len(content) % _CIFAR_RECORD:
             raise InputError(f"{path}: {len(content):,} bytes, expected records of {_CIFAR_RECORD:,}; {_REPLACE}")
+        _check_sha256("cifar10", path, content)
         records = np.frombuffer(content, np.uint8).reshape(-1, _CIFAR_RECORD)
         images_nchw = records[:, 1:].reshape(-1, 3, 32, 32)
         yield Split(np.ascontiguousarray(images_nchw.transpose(0, 2, 3, 1)), records[:, 0].astype(np.int32))
 
 
 def _untar(archive: Path) -> dict[Path, bytes]:
-    raw, contents = archive.read_bytes(), {}
+    contents = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(raw), mode="r:gz") as tar:
+        with tarfile.open(archive, mode="r:gz") as tar:
             for member in tar:
-                if file := tar.extractfile(member):
-                    contents[Path(member.name).name] = file.read()
+                name = Path(member.name).name
+                if name in _CIFAR_BATCHES and member.isfile() and (file := tar.extractfile(member)):
+                    contents[name] = file.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"{archive}: truncated or not a tar.gz file ({reason(error)}); {_REPLACE}") from error
     if absent := [batch for batch in _CIFAR_BATCHES if batch not in contents]:
         raise InputError(f"{archive}: lacks {', '.join(absent)}; {_REPLACE}")
-    _check_sha256("cifar10", archive, raw)
     return {archive / batch: contents[batch] for batch in _CIFAR_BATCHES}
 
 
-def _check_sha256(name: str, path: Path, raw: bytes) -> None:
+def _check_sha256(name: str, path: Path, content: bytes) -> None:
     # After parsing, because "truncated" says more than "checksum mismatch".
-    remote = FILES[name].get(path.name)
-    if remote and (got := hashlib.sha256(raw).hexdigest()) != remote.sha256:
-        raise InputError(f"{path}: checksum mismatch, sha256 {got}, expected {remote.sha256}; {_REPLACE}")
+    expected, got = CONTENTS[name][path.name.removesuffix(".gz")], hashlib.sha256(content).hexdigest()
+    if got != expected:
+        problem = f"checksum mismatch, sha256 of its content is {got}, expected {expected}"
+        raise InputError(f"{path}: {problem}; {_REPLACE}; {_OWN}")
 
 
 def _fetch(name: str, folder: Path, looked: str, report: Report) -> None:
