@@ -95,19 +95,24 @@ def _load(path: Path) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # of headers that Python 2 wrote
         if path.is_dir():
             files = {each.name.removesuffix(".gz"): each for each in sorted(path.iterdir()) if each.name[0] != "."}
-            arrays = {Path(name).stem: np.load(each) for name, each in files.items() if each.suffix == ".npy"}
+            arrays = {each.stem: _load_array(each) for each in files.values() if each.suffix == ".npy"}
             for name, each in files.items():
                 if name.endswith("ubyte"):
                     content = unzipped(each, "repair or replace it")
                     arrays[name] = parse_idx(each, content, "repair or replace it")
             return arrays
         if path.suffix == ".npz" and path.is_file():
-            with np.load(path) as archive:
+            with path.open("rb") as file, np.load(file) as archive:  # NumPy leaves damaged files open
                 return {name: archive[name] for name in archive.files}
         if path.suffix == ".npy" and path.is_file():
-            return {"images": np.load(path)}
+            return {"images": _load_array(path)}
     expected = "expected arrays:PATH of a .npz or .npy file, or of a folder of .npy or IDX files"
     raise InputError(f"{printable(path)} is none of these: {expected}")
+
+
+def _load_array(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _as_images(what: str, array: np.ndarray) -> np.ndarray:
