@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from experiments import launch, noise_maps, noise_robustness
 from experiments.__main__ import listing
 from experiments.launch import Result
-from experiments.settings import LoopSettings, Settings, rules_of, setting
+from experiments.settings import DataSettings, LoopSettings, Settings, rules_of, setting
+from wna_jax import data
 from wna_jax.runs import files
 from wna_jax.runs.errors import InputError
 
@@ -79,6 +80,17 @@ def test_the_help_of_an_experiment_names_every_flag_with_its_default(name: str) 
 def test_the_defaults_of_the_flags_are_those_of_the_settings(name: str) -> None:
     settings = settings_type(name)
     assert replace(parsed(settings), out_dir=None) == settings()
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if issubclass(settings_type(name), DataSettings)])
+def test_every_experiment_reads_images_of_the_size_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, data_dir: str | None, report: Any, image_size: int | None = None) -> None:
+        raise InterruptedError(f"{name} at {image_size}")
+
+    monkeypatch.setattr(data, "load", load)
+    module = importlib.import_module(f"experiments.{name}")
+    with pytest.raises(InterruptedError, match="digits at 14"):
+        module.run(module.Settings(dataset="digits", image_size=14))
 
 
 def test_flags_become_settings_of_their_types() -> None:
