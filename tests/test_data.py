@@ -393,14 +393,3 @@ def test_published_facts(name: str, first: list, counts: list, moments: tuple) -
             images, labels = (part[10_000 * i :][:10_000] for part in whole_set)
             records = np.column_stack([labels.astype(np.uint8), images.transpose(0, 3, 1, 2).reshape(10_000, -1)])
             assert hashlib.sha256(records.tobytes()).hexdigest() == content
-
-
-def test_grey_images_are_the_mean_of_the_channels(tmp_path: Path) -> None:
-    for i in range(12):
-        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
-        Image.fromarray(np.full((8, 8, 3), (10, 200, 20 * i), np.uint8)).save(tmp_path / "ab"[i % 2] / f"{i:02}.png")
-    colour, grey = load(f"folder:{tmp_path}"), load(f"folder:{tmp_path}:grey")
-    assert grey.image_shape == (8, 8, 1)
-    np.testing.assert_array_equal(grey.train.images[..., 0], np.round(colour.train.images.mean(axis=-1)))
-    np.testing.assert_array_equal(grey.train.labels, colour.train.labels)
-    assert grey.fingerprint != colour.fingerprint

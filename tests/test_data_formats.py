@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_files import RNG, everything, idx, refused, sizes, write_images
+from data_files import RNG, everything, refused, sizes, write_images
 from PIL import Image
 
-from wna_jax.data import check_classes, load
+from wna_jax.data import load
 from wna_jax.data.folder import read_folder
 from wna_jax.data.images import decode
 
@@ -175,6 +175,8 @@ def test_a_validation_folder_beside_a_test_folder_is_the_validation_split(tmp_pa
         (lambda folder: write_images(folder / "test", 3), ["test has image", "train/CLASS/IMAGE"]),
         (lambda folder: write_classes(folder / "training"), ["one folder per split", "train, training"]),
         (lambda folder: (folder / "extra").mkdir(), ["ant holds images too far down", "train/CLASS/IMAGE"]),
+        (lambda folder: (folder / "val").mkdir(), ["val holds no images"]),
+        (lambda folder: [write_images(folder / part, 3) for part in ("val", "")], ["both images and subfolders"]),
         (lambda folder: write_classes(folder / "train" / "ant"), ["holds images too far down"]),
     ],
 )
@@ -299,117 +301,6 @@ def test_paths_that_lead_nowhere_are_said(kind: str, path: str) -> None:
         load(f"{kind}:{path}")
 
 
-IMAGES = RNG.integers(0, 256, (30, 4, 6), dtype=np.uint8)
-LABELS = np.arange(30) % 3
-SPLIT: dict[str, Any] = {"x_train": IMAGES[:20], "y_train": LABELS[:20], "x_test": IMAGES[20:], "y_test": LABELS[20:]}
-
-
-def write_arrays(path: Path, as_folder: bool, **arrays: Any) -> str:
-    if not as_folder:
-        np.savez_compressed(path / "x.npz", **arrays)
-        return f"arrays:{path / 'x.npz'}"
-    for name, array in arrays.items():
-        np.save(path / f"{name}.npy", array)
-    return f"arrays:{path}"
-
-
-@pytest.mark.parametrize("as_folder", [False, True])
-def test_arrays_become_images_and_labels(tmp_path: Path, as_folder: bool) -> None:
-    data = load(write_arrays(tmp_path, as_folder, **SPLIT))
-    assert (sizes(data), data.image_shape, data.class_names) == ([18, 2, 10], (4, 6, 1), ("0", "1", "2"))
-    np.testing.assert_array_equal(data.test.images[..., 0], IMAGES[20:])
-    np.testing.assert_array_equal(data.test.labels, LABELS[20:])
-    assert data.title == f"arrays:{tmp_path.name if as_folder else 'x.npz'}"
-
-
-@pytest.mark.parametrize(
-    "arrays",
-    [
-        {"train_images": IMAGES[:20], "train_labels": LABELS[:20, None], "test_images": IMAGES[20:]}
-        | {"test_labels": LABELS[20:].astype(np.uint8)},
-        {"X_train": IMAGES[:20].astype(np.int64), "Y_train": LABELS[:20], "X_val": IMAGES[20:], "Y_val": LABELS[20:]},
-        {
-            "images": IMAGES[:20, ..., None],
-            "labels": LABELS[:20],
-            "test_data": IMAGES[20:],
-            "test_targets": LABELS[20:],
-        },
-    ]
-    + [SPLIT | {"x_train": (IMAGES[:20] / 255).astype(kind)} for kind in ("float16", "float32", "float64")],
-)
-def test_arrays_of_other_names_and_types_are_the_same_data(tmp_path: Path, arrays: dict[str, Any]) -> None:
-    expected = load(write_arrays(tmp_path, True, **SPLIT))
-    assert load(write_arrays(tmp_path, False, **arrays)).fingerprint == expected.fingerprint
-
-
-def test_classes_of_arrays_are_those_that_occur_or_that_are_named(tmp_path: Path) -> None:
-    assert load(write_arrays(tmp_path, False, x=IMAGES, y=LABELS * 10 + 1)).class_names == ("1", "11", "21")
-    texts = np.array(["cat", "ant", "bee"])[LABELS]
-    data = load(write_arrays(tmp_path, False, x=IMAGES, y=texts))
-    assert data.class_names == ("ant", "bee", "cat")
-    cats = {image.tobytes() for image in IMAGES[LABELS == 0]}
-    images, labels = everything(data)
-    assert {image.tobytes() for image in images[labels == data.label_of("cat")]} == cats
-    assert load(write_arrays(tmp_path, False, x=IMAGES, y=texts.astype("S"))).fingerprint == data.fingerprint
-    named = load(write_arrays(tmp_path, False, x=IMAGES, y=LABELS, class_names=np.array(["a", "b", "c", "d"])))
-    assert named.class_names == ("a", "b", "c", "d")
-    with refused("no training images of d"):
-        check_classes(named)
-    alone = load(write_arrays(tmp_path, False, x=IMAGES))
-    assert alone.class_names == ("image",)
-    with refused("one class"):
-        check_classes(alone)
-    np.save(tmp_path / "alone.npy", IMAGES)
-    assert load(f"arrays:{tmp_path / 'alone.npy'}").fingerprint == alone.fingerprint
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"x_train": np.moveaxis(np.stack([IMAGES[:20]] * 3, -1), -1, 1)}, ["channels first", "transpose(0, 2, 3, 1)"]),
-        ({"x_train": IMAGES[:20].reshape(20, -1)}, ["(20, 24)", "[n, H, W]"]),
-        ({"x_train": np.stack([IMAGES[:20]] * 4, -1)}, ["(20, 4, 6, 4)", "1 or 3 channels"]),
-        ({"x_train": IMAGES[:20] / 1.0}, ["ranges from", "floats from 0 to 1"]),
-        ({"x_train": np.where(IMAGES[:20] > 9, IMAGES[:20] / 255, np.nan)}, ["from nan to nan", "floats from 0 to 1"]),
-        ({"x_train": IMAGES[:20] * np.uint16(257)}, ["bytes from 0 to 255"]),
-        ({"x_train": IMAGES[:20] - np.int16(1)}, ["ranges from -1", "bytes from 0 to 255"]),
-        ({"x_train": (IMAGES[:20] > 127) * 1}, ["1 of 255", "nearly black"]),
-        ({"x_train": IMAGES[:20] >> 4}, ["15 of 255", "nearly black"]),
-        ({"x_train": IMAGES[:20].astype(complex)}, ["complex128"]),
-        ({"x_train": IMAGES[:20].astype(object)}, ["x.npz", "unreadable", "allow_pickle"]),
-        ({"x_test": IMAGES[20:, :, :5]}, ["all of one shape", "(10, 4, 5, 1)"]),
-        ({"y_train": LABELS[:19]}, ["19 labels"]),
-        ({"y_train": LABELS[:20] / 1.0}, ["float64", "whole number"]),
-        ({"y_train": np.eye(3)[LABELS[:20]]}, ["(20, 3)", "argmax"]),
-        ({"y_train": np.array(["a"] * 20)}, ["texts and some are numbers"]),
-        ({"y_train": np.array(7)}, ["shape ()"]),
-        ({"class_names": np.array(["a", "b"])}, ["class_names", "labels from 0 to 1"]),
-        ({"class_names": np.array(["a", "b", "a"])}, ["class_names that differ"]),
-        ({"train_images": IMAGES[:20]}, ["two arrays of train images", "x_train"]),
-        ({"x_tset": IMAGES[20:]}, ["unknown array 'x_tset'", "x_train, y_train"]),
-        ({"x_val": IMAGES[20:]}, ["expected arrays", "x_val"]),
-    ],
-)
-def test_arrays_that_are_no_images_or_labels_are_refused(tmp_path: Path, change: dict, words: list[str]) -> None:
-    name = write_arrays(tmp_path, False, **(SPLIT | change))
-    with refused("x.npz", *words):
-        load(name)
-
-
-def test_idx_files_of_other_data_are_read_from_their_folder(tmp_path: Path) -> None:
-    arrays = {"train-images-idx3-ubyte": IMAGES[:20], "t10k-images-idx3-ubyte": IMAGES[20:]}
-    labels = {"train-labels-idx1-ubyte": LABELS[:20], "t10k-labels-idx1-ubyte": LABELS[20:]}
-    for name, array in (arrays | labels).items():
-        (tmp_path / name).write_bytes(idx(array.astype(np.uint8)))
-    (tmp_path / "README.txt").write_text("mine")
-    data = load(f"arrays:{tmp_path}")
-    (tmp_path / "arrays").mkdir()
-    assert data.fingerprint == load(write_arrays(tmp_path / "arrays", True, **SPLIT)).fingerprint
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(LABELS[:19].astype(np.uint8)))
-    with refused("19 labels"):
-        load(f"arrays:{tmp_path}")
-
-
 def test_no_warning_of_pillow_reaches_the_user(tmp_path: Path) -> None:
     palette = Image.fromarray(GREY).convert("P")
     palette.save(tmp_path / "p.png", transparency=bytes(range(256)))
@@ -418,3 +309,14 @@ def test_no_warning_of_pillow_reaches_the_user(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         for path in tmp_path.iterdir():
             assert decode(path.read_bytes()).shape == (4, 6, 3)
+
+
+def test_grey_images_are_the_mean_of_the_channels(tmp_path: Path) -> None:
+    for i in range(12):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), (10, 200, 20 * i), np.uint8)).save(tmp_path / "ab"[i % 2] / f"{i:02}.png")
+    colour, grey = load(f"folder:{tmp_path}"), load(f"folder:{tmp_path}:grey")
+    assert grey.image_shape == (8, 8, 1)
+    np.testing.assert_array_equal(grey.train.images[..., 0], np.round(colour.train.images.mean(axis=-1)))
+    np.testing.assert_array_equal(grey.train.labels, colour.train.labels)
+    assert grey.fingerprint != colour.fingerprint

@@ -30,7 +30,7 @@ def read_arrays(path: Path) -> Source:
     """
     where = printable(path)
     try:
-        named = _load(path)
+        named = {name: _decoded(np.asarray(array)) for name, array in _load(path).items()}
     except (InputError, OSError):
         raise
     except Exception as error:  # NumPy, zipfile and zlib raise many types for a damaged file
@@ -110,6 +110,10 @@ def _load(path: Path) -> dict[str, Any]:
     raise InputError(f"{printable(path)} is none of these: {expected}")
 
 
+def _decoded(array: np.ndarray) -> np.ndarray:
+    return np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else array
+
+
 def _load_array(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         return np.lib.format.read_array(file, allow_pickle=False)
@@ -139,11 +143,9 @@ def _as_labels(what: str, array: np.ndarray) -> np.ndarray:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     kind = array.dtype.kind
-    if array.ndim != 1 or kind not in "biuUS":
+    if array.ndim != 1 or kind not in "biuU":
         found = f"shape {array.shape} and type {array.dtype}"
         raise InputError(f"{what} has {found}: expected one whole number or text per image (one-hot: give argmax(-1))")
-    if kind == "S":
-        return np.char.decode(array, "utf-8", "backslashreplace")
     return array if kind == "U" else array.astype(np.int64)
 
 

@@ -26,6 +26,8 @@ def read_folder(folder: Path, side: int | None = None) -> Source:
     classes = {split: _classes_in(part) for split, part in parts.items()}
     names = tuple(classes["train"])
     for split, members in classes.items():
+        if len(parts) > 1 and not any(members.values()):
+            raise InputError(f"{printable(parts[split])} holds no images; add some, or remove the folder")
         if unknown := ", ".join(printable(name) for name in members if name not in names):
             raise InputError(f"{where}: {parts[split].name} has {unknown}, which train has not; expected {_LAYOUTS}")
     paths = [path for members in classes.values() for group in members.values() for path in group]
@@ -57,7 +59,7 @@ def _parts(folder: Path) -> dict[str, Path]:
     """The folder of each split, "train" first; the folder itself as "train" where it is not made of splits."""
     subfolders = _subfolders(folder)
     splits = [SPLITS.get(path.name.lower(), "") for path in subfolders]
-    if "" in splits or "train" not in splits or len(splits) < 2:
+    if "" in splits or "train" not in splits or len(splits) < 2 or _images_in(folder):
         return {"train": folder}
     if len(set(splits)) < len(splits):
         names = ", ".join(path.name for path in subfolders)
