@@ -1,5 +1,6 @@
 """Images and labels in arrays: NPZ, NPY and IDX files of one's own."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from data_files import RNG, everything, idx, refused, sizes
 
-from wna_jax.data import check_classes, load
+from wna_jax.data import arrays, check_classes, load
 
 IMAGES = RNG.integers(0, 256, (30, 4, 6), dtype=np.uint8)
 LABELS = np.arange(30) % 3
@@ -119,3 +120,18 @@ def test_idx_files_of_other_data_are_read_from_their_folder(tmp_path: Path) -> N
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(LABELS[:19].astype(np.uint8)))
     with refused("19 labels"):
         load(f"arrays:{tmp_path}")
+
+
+def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    white = np.full((2_000, 20, 20), 255, np.uint8)
+    name = write_arrays(tmp_path, False, images=white)
+    (tmp_path / "images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(white)))
+    with pytest.warns(UserWarning, match="are training images too"):
+        expected = load(name).fingerprint
+    monkeypatch.setattr(arrays, "_NO_BOMB", 100_000)
+    for bomb in (name, f"arrays:{tmp_path}"):
+        with refused("expands too much"):
+            load(bomb)
+    monkeypatch.setattr(arrays, "_NO_BOMB", 900_000)
+    with pytest.warns(UserWarning, match="are training images too"):
+        assert load(f"arrays:{tmp_path}").fingerprint == expected

@@ -17,6 +17,7 @@ _KIND = r"(?:(x|images?|data)|y|labels?|targets?)"
 _NAME = re.compile(rf"(?:({_SPLIT})[_-])?{_KIND}(?:[_-]({_SPLIT}))?(?:[-.]idx\d[-.]ubyte)?")
 _EXPECTED = "x_train, y_train, x_test and y_test, or images and labels"
 _CLASS_NAMES = "class_names"
+_NO_BOMB = 1 << 30  # bytes
 
 
 def read_arrays(path: Path) -> Source:
@@ -68,11 +69,22 @@ def read_arrays(path: Path) -> Source:
 def unzipped(path: Path, way_out: str) -> bytes:
     """The bytes of a file, decompressed if it is a .gz file."""
     content = path.read_bytes()
+    if path.suffix != ".gz":
+        return content
+    unpack = zlib.decompressobj(wbits=31)  # with gzip's header and check
     try:
-        # 31: with gzip's header and check.
-        return zlib.decompress(content, wbits=31) if path.suffix == ".gz" else content
+        unpacked = unpack.decompress(content, _allowed(len(content)))
     except zlib.error as error:
         raise InputError(f"{printable(path)}: truncated or not a gzip file ({reason(error)}); {way_out}") from error
+    if not unpack.eof:
+        problem = "expands too much, as a decompression bomb does" if unpack.unconsumed_tail else "truncated"
+        raise InputError(f"{printable(path)}: {problem}; {way_out}")
+    return unpacked
+
+
+def _allowed(packed: int) -> int:
+    """The most bytes that so many packed bytes may be: up to a gigabyte any number, then 200 times as many."""
+    return max(_NO_BOMB, 200 * packed)
 
 
 def parse_idx(path: Path, content: bytes, way_out: str) -> np.ndarray:
@@ -103,6 +115,8 @@ def _load(path: Path) -> dict[str, Any]:
             return arrays
         if path.suffix == ".npz" and path.is_file():
             with path.open("rb") as file, np.load(file) as archive:  # NumPy leaves damaged files open
+                if sum(each.file_size for each in archive.zip.infolist()) > _allowed(path.stat().st_size):
+                    raise ValueError("it expands too much, as a decompression bomb does")
                 return {name: archive[name] for name in archive.files}
         if path.suffix == ".npy" and path.is_file():
             return {"images": _load_array(path)}
