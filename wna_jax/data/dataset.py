@@ -105,7 +105,7 @@ class Dataset:
     def title(self) -> str:
         """The name for figures: of a folder or file, only the last part of its path."""
         kind, _, path = self.name.partition(":")
-        return f"{kind}:{printable(Path(path).name)}" if kind in ("folder", "arrays") else self.name
+        return f"{kind}:{Path(path).name}" if kind in ("folder", "arrays") else self.name
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
