@@ -1,6 +1,7 @@
 """Images and labels in arrays: NPZ, NPY and IDX files of one's own."""
 
 import gzip
+import os
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,18 @@ def test_idx_files_of_other_data_are_read_from_their_folder(tmp_path: Path) -> N
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(LABELS[:19].astype(np.uint8)))
     with refused("19 labels"):
         load(f"arrays:{tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["x_test.npy", "test-images-idx3-ubyte", "test-images-idx3-ubyte.gz"])
+def test_links_to_nothing_and_pipes_are_said(tmp_path: Path, name: str) -> None:
+    of = write_arrays(tmp_path, True, x_train=IMAGES, y_train=LABELS)
+    (tmp_path / name).symlink_to("nowhere")
+    with refused(name, "a link to nothing"):
+        load(of)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with refused(name, "no ordinary file"):
+        load(of)
 
 
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ _KIND = r"(?:(x|images?|data)|y|labels?|targets?)"
 _NAME = re.compile(rf"(?:({_SPLIT})[_-])?{_KIND}(?:[_-]({_SPLIT}))?(?:[-.]idx\d[-.]ubyte)?")
 _EXPECTED = "x_train, y_train, x_test and y_test, or images and labels"
 _CLASS_NAMES = "class_names"
+_REPAIR = "repair or replace it"
 _NO_BOMB = 1 << 30  # bytes
 
 
@@ -35,7 +36,7 @@ def read_arrays(path: Path) -> Source:
     except (InputError, OSError):
         raise
     except Exception as error:  # NumPy, zipfile and zlib raise many types for a damaged file
-        raise InputError(f"{where}: unreadable ({reason(error)}); repair or replace it") from error
+        raise InputError(f"{where}: unreadable ({reason(error)}); {_REPAIR}") from error
     given = named.pop(_CLASS_NAMES, None)
     images: dict[str, np.ndarray] = {}
     labels: dict[str, np.ndarray] = {}
@@ -107,19 +108,15 @@ def _load(path: Path) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # of headers that Python 2 wrote
         if path.is_dir():
             files = {each.name.removesuffix(".gz"): each for each in sorted(path.iterdir()) if each.name[0] != "."}
-            arrays = {each.stem: _load_array(each) for each in files.values() if each.suffix == ".npy"}
-            for name, each in files.items():
-                if name.endswith("ubyte"):
-                    content = unzipped(each, "repair or replace it")
-                    arrays[name] = parse_idx(each, content, "repair or replace it")
-            return arrays
+            chosen = {name: each for name, each in files.items() if name.endswith((".npy", "ubyte"))}
+            return {name.removesuffix(".npy"): _load_file(each) for name, each in chosen.items()}
         if path.suffix == ".npz" and path.is_file():
             with path.open("rb") as file, np.load(file) as archive:  # NumPy leaves damaged files open
                 if sum(each.file_size for each in archive.zip.infolist()) > _allowed(path.stat().st_size):
                     raise ValueError("it expands too much, as a decompression bomb does")
                 return {name: archive[name] for name in archive.files}
         if path.suffix == ".npy" and path.is_file():
-            return {"images": _load_array(path)}
+            return {"images": _load_file(path)}
     expected = "expected arrays:PATH of a .npz or .npy file, or of a folder of .npy or IDX files"
     raise InputError(f"{printable(path)} is none of these: {expected}")
 
@@ -128,7 +125,11 @@ def _decoded(array: np.ndarray) -> np.ndarray:
     return np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else array
 
 
-def _load_array(path: Path) -> np.ndarray:
+def _load_file(path: Path) -> np.ndarray:
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise ValueError(f"{path.name} is a link to nothing, or no ordinary file")
+    if path.suffix != ".npy":
+        return parse_idx(path, unzipped(path, _REPAIR), _REPAIR)
     with path.open("rb") as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 
