@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import importlib.util
-import json
 import os
 import pwd
 import sys
@@ -16,8 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_files import everything, idx, refused, sizes, write_images
-from PIL import Image
+from data_files import everything, idx, prepare, refused, sizes, write_images
 
 from wna_jax.data import Dataset, load, published
 from wna_jax.data.dataset import assemble
@@ -283,28 +281,6 @@ def test_cifar_files_become_nhwc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         load("cifar10", tmp_path)
 
 
-def prepare(directory: Path, splits: dict[str, int]) -> Path:
-    """Write what TFDS would: 5x7 grey images in any order, of class "odd" where their number, each pixel, is odd."""
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.file_adapters import ArrayRecordFileAdapter
-
-    kinds = {"id": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["even", "odd"])}
-    features = tfds.features.FeaturesDict({"image": tfds.features.Image(shape=(5, 7, 1)), **kinds})
-    directory.mkdir(parents=True)
-    features.save_config(directory)
-    for split, count in splits.items():
-        numbers = [int(number) for number in RNG.permutation(count)]
-        images = [Image.fromarray(np.full((5, 7), number, np.uint8)) for number in numbers]
-        examples = [{"image": i, "label": n % 2, "id": f"{n:05}"} for i, n in zip(images, numbers, strict=True)]
-        records = [(None, features.serialize_example(features.encode_example(example))) for example in examples]
-        ArrayRecordFileAdapter.write_examples(directory / f"x-{split}.array_record-00000-of-00001", iter(records))
-    template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-    infos = [{"name": s, "shardLengths": [str(n)], "filepathTemplate": template} for s, n in splits.items()]
-    info = {"name": "x", "version": directory.name, "fileFormat": "array_record", "splits": infos}
-    (directory / "dataset_info.json").write_text(json.dumps(info))
-    return directory
-
-
 @pytest.mark.filterwarnings("ignore:.* are training images too")
 def test_prepared_directory_is_read_in_order_of_id(tmp_path: Path) -> None:
     prepare(tmp_path / "x" / "9.0.0", {"train": 20})
@@ -318,10 +294,25 @@ def test_prepared_directory_is_read_in_order_of_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.* are training images too")
+def test_prepared_images_of_several_sizes_are_resized_on_request(tmp_path: Path) -> None:
+    prepare(tmp_path / "x" / "1.0.0", {"train": 30, "test": 20}, unequal=True)
+    with refused("expected train images of one shape", "--image_size"):
+        load("x", tmp_path)
+    data = load("x", tmp_path, image_size=8)
+    assert (data.name, data.image_shape) == ("x_8x8", (8, 8, 1))
+    assert data.test.images[:, 7, 3, 0].tolist() == list(range(20))
+
+
+@pytest.mark.filterwarnings("ignore:.* are training images too")
 def test_prepared_directory_of_no_use_is_refused(tmp_path: Path) -> None:
     home = tmp_path / "home" / "tensorflow_datasets"
     directory = prepare(home / "mnist" / "3.0.1", {"train": 20, "test": 5})
     assert sizes(load("mnist")) == [18, 2, 5]
+    info = (directory / "dataset_info.json").read_text()
+    (directory / "dataset_info.json").write_text(info.replace('"20"', '"19"'))
+    with refused(str(directory), "train unreadable", "20 records, expected 19"):
+        load("mnist")
+    (directory / "dataset_info.json").write_text(info)
     (directory / "x-train.array_record-00000-of-00001").write_bytes(b"")
     with refused(str(directory), "train unreadable"):
         load("mnist")

@@ -4,6 +4,7 @@ Formats with checksums (PNG, gzip, zip, published files) give the original pixel
 per format is set by WNA_JAX_FUZZ: `WNA_JAX_FUZZ=10000 pytest tests/test_data_fuzz.py --hypothesis-show-statistics`.
 """
 
+import functools
 import gzip
 import hashlib
 import io
@@ -17,15 +18,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from data_files import RNG, idx
+from data_files import RNG, idx, prepare
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from wna_jax.data import load, published
+from wna_jax.data import Dataset, load, published
 from wna_jax.runs.errors import InputError
 
-FILES = int(os.environ.get("WNA_JAX_FUZZ", "50"))
+FILES = int(os.environ.get("WNA_JAX_FUZZ", "40"))
 GREY = RNG.integers(0, 256, (12, 4, 6), dtype=np.uint8)
 COLOUR = RNG.integers(0, 256, (12, 4, 6, 3), dtype=np.uint8)
 LABELS = np.arange(12, dtype=np.uint8) % 3
@@ -189,8 +190,7 @@ def changed(content: bytes, change: tuple[str, int, Any]) -> bytes:
             return before
 
 
-@pytest.mark.parametrize("kind", CASES)
-@settings(
+of_many = settings(
     max_examples=FILES,
     deadline=None,
     derandomize=True,
@@ -198,6 +198,10 @@ def changed(content: bytes, change: tuple[str, int, Any]) -> bytes:
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.parametrize("kind", CASES)
+@of_many
 @given(mutations=st.lists(changes, min_size=1, max_size=3))
 def test_a_mutated_file_is_refused_or_read_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, mutations: list[tuple[str, int, Any]]
@@ -213,24 +217,13 @@ def test_a_mutated_file_is_refused_or_read_right(
         for name in ("mnist", "cifar10"):
             sums = {file: hashlib.sha256(table[file]).hexdigest() for file in published.CONTENTS[name]}
             monkeypatch.setitem(published.CONTENTS, name, sums)
-    content = case.files[case.mutated]
-    for mutation in mutations:
-        content = changed(content, mutation)
+    content = functools.reduce(changed, mutations, case.files[case.mutated])
     (tmp_path / case.mutated).write_bytes(content)
     expected = case.expected(content)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".* are training images too")
-            data = load(case.name.format(tmp_path), tmp_path)
-    except InputError as error:
-        event(f"{kind} refused")
-        problem = str(error)
-    else:
-        event(f"{kind} read")
-        problem = ""
-    if problem:
-        assert "\n" not in problem
+    data, problem = outcome(kind, case.name.format(tmp_path), tmp_path)
+    if data is None:
         assert content != case.files[case.mutated]
+        assert "\n" not in problem
         return
     assert not isinstance(expected, str), "expected to be refused"
     images = np.concatenate([data.train.images, data.validation.images, data.test.images])
@@ -238,3 +231,36 @@ def test_a_mutated_file_is_refused_or_read_right(
     if expected is not None:
         seen = {image.tobytes() for image in images}
         assert {image.tobytes() for image in expected} <= seen
+
+
+def outcome(kind: str, name: str, folder: Path) -> tuple[Dataset | None, str]:
+    """The data set, or why there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".* are training images too")
+            data = load(name, folder)
+    except InputError as error:
+        event(f"{kind} refused")
+        return None, str(error)
+    event(f"{kind} read")
+    return data, ""
+
+
+@of_many
+@given(file=st.integers(0, 4), mutations=st.lists(changes, min_size=1, max_size=3))
+def test_a_mutated_directory_of_tfds_is_refused_or_read(
+    tmp_path: Path, file: int, mutations: list[tuple[str, int, Any]]
+) -> None:
+    directory = tmp_path / "x" / "1.0.0"
+    if not directory.exists():
+        prepare(directory, {"train": 20, "test": 4})
+    path = sorted(directory.iterdir())[file]
+    content = path.read_bytes()
+    path.write_bytes(functools.reduce(changed, mutations, content))
+    data, problem = outcome("tfds", "tfds:x", tmp_path)
+    path.write_bytes(content)
+    if data is None:
+        assert "\n" not in problem
+    else:  # its records are checked, but not the descriptions beside them
+        images = np.concatenate([data.train.images, data.validation.images])
+        assert sorted(images[:, 4, 6, 0].tolist()) == list(range(20))

@@ -34,7 +34,7 @@ def load(
     `kmnist:3.0.1`). Where such a directory exists the prefix `tfds:` is optional. A suffix `:grey`, as in
     `cifar10:grey`, averages the channels of each image. A final list of class names, as in `mnist:5,6`, selects these
     classes in this order. With `image_size` images are resized (Lanczos) to that many pixels per side, whatever their
-    height and width were; those of a folder may then differ.
+    height and width were; they may then differ in size.
 
     The folder `mnist/`, `cifar10/`, ... is looked for in `data_dir`, by default `./data`: published files (the IDX
     files of MNIST with or without .gz, also in torchvision's MNIST/raw; cifar-10-binary.tar.gz or its
@@ -85,7 +85,7 @@ def _read(name: str, data_dir: str | Path | None, report: Report, image_size: in
 
     short = name.removeprefix("tfds:")
     if directory := find_prepared(short, given) or find_prepared(short, home):
-        return read_prepared(directory)
+        return read_prepared(directory, image_size)
     if short != name:
         raise InputError(f"{name}: no prepared directory of that name in {given} or {home}; {how_to_prepare(short)}")
     known = ("digits", *CLASS_NAMES)

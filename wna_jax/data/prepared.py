@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from wna_jax.data.dataset import Source, Split, reason
-from wna_jax.data.images import decode
+from wna_jax.data.images import decode, resize
 from wna_jax.runs.errors import InputError
 
 
@@ -35,15 +35,17 @@ def find_prepared(name: str, root: Path, skip_other_formats: bool = False) -> Pa
     return max(usable, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
 
 
-def read_prepared(directory: Path) -> Source:
+def read_prepared(directory: Path, side: int | None = None) -> Source:
     """Reads the train and test splits of a prepared directory; `validation` replaces a missing test split.
 
-    Examples are sorted by the feature `id` where there is one, because TFDS stores them shuffled.
+    Examples are sorted by the feature `id` where there is one, because TFDS stores them shuffled. Images are resized to
+    side x side pixels if a side is given.
     Raises InputError: tensorflow_datasets is not installed, or the directory is damaged, or does not hold 8-bit images
-    of one size with a class each.
+    of one size (or a `side`) with a class each.
     """
     try:
         import tensorflow_datasets as tfds
+        from array_record.python.array_record_module import ArrayRecordReader
     except ImportError as error:
         way_out = "run pip install tensorflow-datasets importlib_resources"
         raise InputError(f"{directory} needs tensorflow_datasets ({reason(error)}); {way_out}") from error
@@ -63,8 +65,14 @@ def read_prepared(directory: Path) -> Source:
         found = f"{np.dtype(image.np_dtype)} {image.shape}"
         raise InputError(f"{directory}: expected 8-bit images with 1 or 3 channels, got {found}; choose another set")
 
+    was_resized = False
+
     def read(split: str) -> Split:
+        nonlocal was_resized
         try:
+            held = sum(ArrayRecordReader(str(path)).num_records() for path in splits[split].filepaths)
+            if held != splits[split].num_examples:
+                raise ValueError(f"{held:,} records, expected {splits[split].num_examples:,}")
             # Decoded with Pillow: as fast as TFDS, without its warning that OpenCV would be faster.
             source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
             examples = source.__getitems__(list(range(splits[split].num_examples)))
@@ -74,9 +82,13 @@ def read_prepared(directory: Path) -> Source:
         except Exception as error:  # array_record and Pillow raise many types for a damaged file
             raise InputError(f"{directory}: {split} unreadable ({reason(error)}); prepare the set again") from error
         shapes = sorted({array.shape for array in arrays})
-        if len(shapes) != 1:
-            raise InputError(f"{directory}: expected {split} images of one shape, got {shapes[:5]}; choose another set")
+        if side and shapes != [(side, side, image.shape[-1])]:
+            arrays, was_resized = [resize(array, side) for array in arrays], True
+        elif len(shapes) != 1:
+            found = f"expected {split} images of one shape, got {shapes[:5]}"
+            raise InputError(f"{directory}: {found}; resize them to one size (--image_size=64)")
         return Split(np.stack(arrays), np.array([example["label"] for example in examples], np.int32))
 
     test = next((split for split in ("test", "validation") if split in splits), None)
-    return Source(read("train"), read(test) if test else None, tuple(label.names))
+    train, tests = read("train"), read(test) if test else None
+    return Source(train, tests, tuple(label.names), suffix=f"_{side}x{side}" if was_resized else "")
