@@ -215,6 +215,8 @@ def test_resizing_to_the_size_that_is_there_changes_nothing(tmp_path: Path) -> N
     write_images(tmp_path, 12, size=(8, 8))
     plain, asked = load(f"folder:{tmp_path}"), load(f"folder:{tmp_path}", image_size=8)
     assert (asked.name, asked.fingerprint) == (plain.name, plain.fingerprint)
+    with refused("image_size is 0"):
+        load("digits", image_size=0)
     assert load("digits", image_size=14).fingerprint == load("digits").resized(14).fingerprint
 
 

@@ -47,6 +47,8 @@ def load(
     Raises:
         InputError: the name or a class is unknown, or the data are missing, damaged, not as published, or too few.
     """
+    if image_size is not None and image_size < 1:
+        raise InputError(f"image_size is {image_size}: expected pixels per side, at least 1, or None")
     whole, _, chosen = name.rpartition(":")
     if "," not in chosen or whole in ("", "folder", "arrays", "tfds"):  # such as folder:a,b, which is a path
         whole, chosen = name, ""
