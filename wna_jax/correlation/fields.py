@@ -79,6 +79,8 @@ def find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int = F
 @functools.lru_cache(maxsize=8)
 def _find_field(same: compilation.ByIdentity, structure: compilation.Structure, grid: int) -> Geometry | str:
     noise, response = structure.with_arrays(same.arrays)
+    if not noise.white:
+        return f"{noise.name} noise is not white: only images of their own have the covariance of its pixels"
     if noise.draw is None or noise.present is not None:
         return f"{noise.name} noise exists in the size of one image alone"
     answer = getattr(response, "network", response)
@@ -196,10 +198,8 @@ def overlap(noise: Noise, response: Callable[[jax.Array], Any], *, num_fields: i
     response map. Estimated from `num_fields` fields of a seed; for `statistics.null_z_maps`.
 
     Raises:
-        InputError: the response has no field, or noise that is not white.
+        InputError: the response has no field.
     """
-    if not noise.white:
-        raise InputError(f"{noise.name} noise is not white: how its maps' errors depend on each other is not known")
     geometry = find_field(noise, response)
     if isinstance(geometry, str):
         raise InputError(f"samples of this response do not overlap: {geometry}")
