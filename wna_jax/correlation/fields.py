@@ -26,6 +26,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from wna_jax.noise import Noise
+from wna_jax.noise.checks import check
 from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.seeds import key_of
@@ -89,6 +90,7 @@ def _find_field(same: compilation.ByIdentity, structure: compilation.Structure, 
     if isinstance(stride, str):
         return stride
     geometry = Geometry(noise.shape[:2], stride, grid)
+    check(noise.resized(geometry.field))
     with jax.default_matmul_precision("highest"):  # two shapes of one network must agree on any device
         return _looks_outside(noise, answer, geometry) or _differs_by_place(noise, answer, geometry) or geometry
 
