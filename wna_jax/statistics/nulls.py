@@ -5,6 +5,7 @@ are, and, where samples overlap, as the windows are. Null maps have the same cor
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 from wna_jax.correlation.fields import Overlap
 from wna_jax.noise import Noise
 from wna_jax.runs import compilation
+from wna_jax.runs.accumulate import widened
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.seeds import key_of
 
@@ -30,10 +32,11 @@ def null_z_maps(
 
     Without a dependence, pixels are independent N(0, 1): the distribution of maps from responses permuted over many
     samples of white noise. For overlapping windows of K responses, pixels a stride apart are correlated as
-    `correlation.fields.overlap` estimates. In noise that is not white, a map is Z = sum_i g_i (x_i - mean) / s over 256
-    to 2,048 draws x_i of it, with normal g_i of sum g_i^2 = 1: for given draws it is Gaussian with their covariance
-    (the wild bootstrap; Wu 1986, Annals of Statistics 14:1261), in Gaussian noise exactly so for the noise's own. Maps
-    of a set are independent of each other, which makes the maximum over a set slightly larger than that of real maps.
+    `correlation.fields.overlap` estimates. In noise that is not white, a map is Z = sum_i g_i (x_i - m) / s over 256 to
+    2,048 draws x_i of mean m and deviation s, with normal g_i of sum g_i^2 = 1: N(0, 1) at every pixel, with the
+    draws' correlations (the wild bootstrap; Wu 1986, Annals of Statistics 14:1261). A pixel that varies, but in none of
+    these draws, is independent. Maps of a set are independent of each other, which makes the maximum over a set
+    slightly larger than that of the maps of a run, and tests of a few maps slightly conservative.
 
     Common mistakes: no dependence in noise that is not white; a class with so few samples of noise that is not Gaussian
     that its map is not Gaussian either: permute the responses instead.
@@ -82,26 +85,32 @@ def _in_noise(
     """As many maps at a time as memory allows, and other draws for the next: their sampling error is not shared."""
     pixels, size = int(np.prod(noise.shape)), int(np.prod(shape))
     batch = max(1, min(_MOST, _PIXELS // pixels))
-    draws = batch * -(-_FEWEST // batch)
-    at_once = max(1, _PIXELS // size)
+    draws, at_once = batch * -(-_FEWEST // batch), max(1, _PIXELS // size)
+    varies = np.broadcast_to(noise.deviation > 0, noise.shape).ravel()
     for first in range(0, count, at_once):
-        maps = min(at_once, count - first)
-        weights = generator.standard_normal((maps * size // pixels, draws), np.float32)
+        sets, start = min(at_once, count - first), first // at_once * draws
+        weights = generator.standard_normal((sets * size // pixels, draws), np.float32)
         weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-        start = first // at_once * draws
-        sums = (
-            np.asarray(_weighted(noise, key_of(seed), np.arange(start + i, start + i + batch, dtype=np.uint32), some))
-            for i, some in zip(range(0, draws, batch), np.split(weights, draws // batch, axis=1), strict=True)
-        )
-        yield from sum(sums, np.zeros((), np.float64)).reshape(maps, *shape)
+        parts: Any = [
+            _weighted(
+                noise, key_of(seed), np.arange(start + i, start + i + batch, dtype=np.uint32), weights[:, i : i + batch]
+            )
+            for i in range(0, draws, batch)
+        ]
+        maps, mean, power = (sum(map(widened, sums)) for sums in zip(*parts, strict=True))
+        deviation = np.sqrt(np.maximum(power / draws - (mean / draws) ** 2, 0))
+        maps -= weights.sum(axis=1, keepdims=True) * mean / draws
+        seen = varies & (deviation > 1e-6)
+        maps[:, seen] /= deviation[seen]
+        maps[:, ~seen] = generator.standard_normal((len(maps), np.count_nonzero(~seen))) * varies[~seen]
+        yield from maps.reshape(sets, *shape)
 
 
 @compilation.jit
-def _weighted(noise: Noise, key: jax.Array, indices: jax.Array, weights: jax.Array) -> jax.Array:
-    """Sums [maps, D] of draws in deviations from the mean, times the weights [maps, draws]; 0 where nothing varies."""
+def _weighted(noise: Noise, key: jax.Array, indices: jax.Array, weights: jax.Array) -> tuple[jax.Array, ...]:
+    """Of standardised draws: their sums with weights [maps, draws], their sum, and that of their squares."""
     key = jax.random.fold_in(key, _KEY_OF_NULLS)
     draws = jax.vmap(lambda i: noise.sample(jax.random.fold_in(key, i)))(indices)
     mean, deviation = (jnp.broadcast_to(value, (1, *noise.shape)) for value in (noise.mean, noise.deviation))
-    varies = deviation > 0
-    standard = jnp.where(varies, (draws - mean) / jnp.where(varies, deviation, 1), 0)
-    return jnp.matmul(weights, standard.reshape(len(indices), -1), precision="highest")
+    standard = ((draws - mean) / jnp.where(deviation > 0, deviation, 1)).reshape(len(indices), -1)
+    return jnp.matmul(weights, standard, precision="highest"), standard.sum(axis=0), jnp.square(standard).sum(axis=0)
