@@ -149,7 +149,7 @@ def draw_rare(probability: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def test_in_1_over_f_noise_a_blind_network_has_no_template() -> None:
-    """100 runs: more than 13 rejected would be by chance in one of 3,000. Against white null maps there are far more."""
+    """14 of 100 runs would be chance once in 2,000. Against null maps of white noise there are far more."""
     z = np.ma.stack([statistics.z_map(maps)[0] for maps in runs_of(pink(), blind, 100)])
     for test, hits in rejected(pink(), z, 199).items():
         assert hits.sum() <= 13, test

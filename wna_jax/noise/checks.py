@@ -59,11 +59,15 @@ def _check(known: _Known) -> None:
     from_the_key = "use jax.random with the key, and jax.numpy: NumPy is called once, and its image stays"
     try:
         drawn = jax.eval_shape(lambda key: noise.sample(key), key_of(0))
-        if (drawn.shape, drawn.dtype) != (noise.shape, jnp.float32):
-            raise InputError(f"{name} draws {drawn.dtype} images {drawn.shape}: expected float32 images {noise.shape}")
-        draws = np.asarray(_draws(noise.sample, np.arange(n, dtype=np.uint32)))
-    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError):
-        raise InputError(f"{name} cannot be compiled: {from_the_key}") from None
+    except Exception as error:  # whatever a function of somebody raises
+        said = (str(error).splitlines() or [""])[0]
+        if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
+            said = "JAX cannot trace it"
+        raise InputError(f"{name} raised {type(error).__name__}: {said}; {from_the_key}") from error
+    kind, shape = getattr(drawn, "dtype", type(drawn).__name__), getattr(drawn, "shape", ())
+    if (kind, shape) != (jnp.float32, noise.shape):
+        raise InputError(f"{name} draws {kind} of shape {shape}: expected a float32 image of shape {noise.shape}")
+    draws = np.asarray(_draws(noise.sample, np.arange(n, dtype=np.uint32)))
     if not np.isfinite(draws).all():
         raise InputError(f"{name} draws NaN or infinite numbers: expected finite ones")
     mean, deviation = (np.broadcast_to(value, noise.shape) for value in (noise.mean, noise.deviation))
