@@ -180,7 +180,7 @@ def test_only_single_pixels_are_tested_where_the_dependence_is_not_known() -> No
 
 def test_noise_that_is_not_white_is_drawn_as_independent_images() -> None:
     stimulus = replace(pink(), draw=lambda key, shape: jax.random.normal(key, shape))
-    assert "pink noise is not white" in find_field(stimulus, lambda x: x[:, ::4, ::4])  # type: ignore[operator]
+    assert "pink noise is not white" in find_field(stimulus, lambda x: x[:, ::4, ::4])
     assert reverse_correlate(stimulus, lambda x: x[:, 0, 0], 100).field_sums is None
     with pytest.raises(InputError, match="sampling is 'field', but pink noise is not white"):
         reverse_correlate(stimulus, lambda x: x[:, 0, 0], 100, sampling="field")

@@ -60,10 +60,10 @@ def _check(known: _Known) -> None:
     try:
         drawn = jax.eval_shape(lambda key: noise.sample(key), key_of(0))
     except Exception as error:  # whatever a function of somebody raises
-        said = (str(error).splitlines() or [""])[0]
+        said = f"{(str(error).splitlines() or [''])[0]}; expected a function of a random key"
         if isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError):
-            said = "JAX cannot trace it"
-        raise InputError(f"{name} raised {type(error).__name__}: {said}; {from_the_key}") from error
+            said = f"JAX cannot trace it; {from_the_key}"
+        raise InputError(f"{name} raised {type(error).__name__}: {said}") from error
     kind, shape = getattr(drawn, "dtype", type(drawn).__name__), getattr(drawn, "shape", ())
     if (kind, shape) != (jnp.float32, noise.shape):
         raise InputError(f"{name} draws {kind} of shape {shape}: expected a float32 image of shape {noise.shape}")
