@@ -111,17 +111,13 @@ def _wrong_moments(
         yield "the mean", float(mean.mean()), float(own_mean.mean()), "(mean over pixels)"
     typical = max(power.mean(), 1e-30)
     spread = max(np.square(squares).mean(dtype=np.float64) / typical**2 - 1, 0)  # of squares: the kurtosis less 1
-    of_deviation = np.abs(power - (deviation / scale) ** 2) - 2 * _HARMLESS
-    of_mean = np.abs(own_mean - mean) / scale - _HARMLESS
+    beyond = n * (np.abs(power - (deviation / scale) ** 2) - 2 * _HARMLESS)
+    of_deviation = _of_sum(beyond, n * spread, squares.max() / typical)
+    of_mean = _of_sum(n * (np.abs(own_mean - mean) / scale - _HARMLESS), n, np.abs(distances / unit).max())
     believed = np.sqrt(_ERRORS**2 + 2 * np.log(2 * deviation.size))
     for what, errors, declared, own in (
-        (
-            "the deviation",
-            _of_sum(n * of_deviation, n * spread, squares.max() / typical),
-            deviation,
-            np.sqrt(power) * scale,
-        ),
-        ("the mean", _of_sum(n * of_mean, n, np.abs(distances / unit).max()), mean, own_mean),
+        ("the deviation", of_deviation, deviation, np.sqrt(power) * scale),
+        ("the mean", of_mean, mean, own_mean),
     ):
         worst = np.unravel_index(errors.argmax(), errors.shape)
         if errors[worst] > believed:
@@ -130,7 +126,7 @@ def _wrong_moments(
 
 def _dependent(standard: np.ndarray, varies: np.ndarray) -> Iterator[tuple[str, float]]:
     """Which pixels are correlated, and how much: of draws [n, H, W, C] in deviations, 0 where nothing varies."""
-    n, pixels = len(standard), int(varies.sum())
+    n, pixels, centred = len(standard), int(varies.sum()), standard - standard.mean(axis=0)
     every, but_last, but_first = slice(None), slice(-1), slice(1, None)
     for what, *pair in (
         ("neighbours to the right", (every, but_last), (every, but_first)),
@@ -139,7 +135,7 @@ def _dependent(standard: np.ndarray, varies: np.ndarray) -> Iterator[tuple[str, 
         ("diagonal neighbours", (but_last, but_first), (but_first, but_last)),
         ("channels", (every, every, but_last), (every, every, but_first)),
     ):
-        first, second = (standard[(every, *part)] for part in pair)
+        first, second = (centred[(every, *part)] for part in pair)
         count = n * int(np.logical_and(*(varies[part] for part in pair)).sum())
         products = first * second
         total = products.sum(dtype=np.float64)
@@ -147,12 +143,12 @@ def _dependent(standard: np.ndarray, varies: np.ndarray) -> Iterator[tuple[str, 
             yield what, total / count
     if pixels < 2:
         return
-    flat, pairs = standard.reshape(n, -1), pixels * (pixels - 1)
+    flat, pairs = centred.reshape(n, -1), pixels * (pixels - 1)
     of_pairs = flat.sum(axis=1, dtype=np.float64) ** 2 - np.square(flat).sum(axis=1, dtype=np.float64)
     total = of_pairs.sum()
     if _of_sum(abs(total), 2 * pairs * n, np.abs(of_pairs).max()) > _ERRORS:
         yield "all pairs of pixels", total / n / pairs
-    some = flat[:_COMPARED]
+    some = standard.reshape(n, -1)[:_COMPARED]
     m, powers = len(some), np.square(some)
     products = np.asarray(some @ some.T, np.float64) ** 2
     of_itself = powers.sum(axis=0, dtype=np.float64) ** 2 - np.square(powers).sum(axis=0, dtype=np.float64)
