@@ -175,7 +175,8 @@ def _draw(
     shown = {name: found.images[name] for name in settings.response}
     findings = {name: found.findings[name] for name in settings.response}
 
-    significant = {name: statistics.significant_pixels(of.z, num_maps=len(names)) for name, of in findings.items()}
+    pixels = {name: of.significant["pixels"] for name, of in findings.items()}
+    significant = {name: inside for name, inside in pixels.items() if inside is not None}
     title = f"Classification images of {what}: {dose}"
     figure = figures.classification_images(
         shown, found.feedback, found.reliability, significant, names, dataset.class_means, title

@@ -90,7 +90,7 @@ def nulls_of(logits: Network | None, name: str) -> list[np.ndarray]:
     if logits is None:
         return list(statistics.null_z_maps(WHITE.shape, 999))
     shared = overlap(WHITE, responses.of_classifier(logits))[name]
-    return list(statistics.null_z_maps((3, *WHITE.shape), 999, overlap=shared))
+    return list(statistics.null_z_maps((3, *WHITE.shape), 999, dependence=shared))
 
 
 @functools.cache

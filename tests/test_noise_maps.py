@@ -138,3 +138,11 @@ def test_process_0_alone_writes(settings: Settings, tmp_path: Path, monkeypatch:
     result = launch.execute(lambda settings, report: launch.Result({"all": "of it"}, ["line"]), second)
     assert result.metrics == {"all": "of it"}
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_in_noise_that_is_not_white_every_test_is_done(settings: Settings, first: Path, tmp_path: Path) -> None:
+    coloured = replace(settings, noise="stripes", response=("decision",), num_samples=600, out_dir=str(tmp_path))
+    metrics = noise_maps.run(coloured).metrics
+    for test, counts in metrics["significant_pixels"]["decision"].items():
+        assert sum(counts) % 28 == 0, test  # stripes are significant as a whole
+    assert sum(value is not None for value in metrics["info_val"]["decision"]) == 10 - len(metrics["empty_classes"])

@@ -22,7 +22,8 @@ class ClassificationImages:
     `images` and their standard errors are [K, H, W, C], in units of pixel intensity. `count` int64 [K] is the number of
     samples with a weight other than 0, `share` [K] the sum of the weights over the number of samples: for decisions
     N_k / N. `degrees_of_freedom` [K] are those of standard errors that are estimated (windows of fields), None where
-    these are known. `independent` are the errors of any two pixels: white noise, and samples that do not overlap.
+    these are known. `independent` are the errors of any two pixels: white noise, and samples that do not overlap. In
+    other `noise` they are correlated as its pixels are; it is None where they depend on each other in another way.
     """
 
     images: np.ma.MaskedArray
@@ -31,6 +32,7 @@ class ClassificationImages:
     share: np.ndarray
     degrees_of_freedom: np.ndarray | None = None
     independent: bool = True
+    noise: Noise | None = None
 
 
 def mean_images(moments: Moments) -> np.ma.MaskedArray:
@@ -73,7 +75,8 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     if moments.field_sums is None:
         error_k = np.ma.sqrt(np.ma.masked_array(spread, flat)) / weight_k
         error = _over_pixels(error_k) * np.broadcast_to(noise.deviation, noise.shape)
-        return ClassificationImages(centred, error, moments.count, share, independent=noise.white)
+        coloured = None if noise.white else noise
+        return ClassificationImages(centred, error, moments.count, share, None, noise.white, coloured)
     weighing = (moments.draw_square_sum / weight_k**2).filled(1)
     power, degrees = _variance_between_fields(moments, noise, means.filled(0) - noise.mean, weighing)
     error = np.ma.masked_equal(np.sqrt(power), 0) / _over_pixels(weight_k)
@@ -94,6 +97,7 @@ def whitened_images(
 
     C is [D, D] for the D = H W C values of an image, such as `noise.covariance` gives. A larger ridge gives smoother
     maps of smaller error, nearer to the raw ones; 0 needs a C of full rank, which Gabor-PCA noise does not have.
+    `statistics.findings` tests single pixels of them alone, and clusters in the raw maps.
 
     Raises:
         InputError: a covariance of another size, a ridge that is not 0 or more, moments of overlapping windows, or a
@@ -120,7 +124,8 @@ def whitened_images(
     root = linalg.cho_solve(factor, covariance)  # W C, so that the variances are the diagonal of W C W
     variance = np.einsum("ij,ji->i", root, linalg.cho_solve(factor, np.eye(pixels)))
     spread = np.sqrt(np.maximum(variance, 0)).reshape(noise.shape)
-    return replace(raw, images=whitened, standard_error=raw.standard_error * spread, independent=False)
+    error = raw.standard_error * spread
+    return replace(raw, images=whitened, standard_error=error, independent=False, noise=None)
 
 
 def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
@@ -138,24 +143,25 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     deviation = np.where(still, 1, np.broadcast_to(noise.deviation, noise.shape))
     constant = _over_pixels(flat) | still
     error, degrees, independent = _over_pixels(np.sqrt(spread)) * deviation, None, noise.white
+    coloured = None if noise.white or moments.field_sums else noise
     if moments.field_sums is not None:
         grand_mean = np.broadcast_to(moments.total_sum / n - noise.mean, moments.sum.shape)
         power, degrees = _variance_between_fields(moments, noise, grand_mean, np.zeros(len(moments.sum)))
         error, constant, independent = np.sqrt(power), constant | (power == 0), False
     images, error = (np.ma.masked_array(value / n / deviation**2, constant) for value in (covariance, error))
-    return ClassificationImages(images, error, moments.count, moments.weight_sum / n, degrees, independent)
+    return ClassificationImages(images, error, moments.count, moments.weight_sum / n, degrees, independent, coloured)
 
 
 def gradient_images(moments: Moments) -> ClassificationImages:
     """The mean input gradient of each response, from moments of a `responses.gradient_of`.
 
     In units of the response per unit of intensity, like `regression_images`, with the standard error of the mean of
-    each pixel, sd(gradient) / sqrt(N).
+    each pixel, sd(gradient) / sqrt(N). The pixels of one gradient depend on each other in a way that is not known:
+    `statistics.findings` tests single pixels alone.
     """
     n = moments.num_samples
     mean = np.ma.masked_array(moments.sum / n)
     error = np.ma.sqrt(np.maximum(moments.square_sum / n - mean**2, 0) / n)
-    # The pixels of one gradient depend on each other.
     return ClassificationImages(mean, error, moments.count, moments.weight_sum / n, independent=False)
 
 

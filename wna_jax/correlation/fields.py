@@ -26,6 +26,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 from wna_jax.noise import Noise
+from wna_jax.noise.checks import check
 from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.seeds import key_of
@@ -79,6 +80,8 @@ def find_field(noise: Noise, response: Callable[[jax.Array], Any], grid: int = F
 @functools.lru_cache(maxsize=8)
 def _find_field(same: compilation.ByIdentity, structure: compilation.Structure, grid: int) -> Geometry | str:
     noise, response = structure.with_arrays(same.arrays)
+    if not noise.white:
+        return f"{noise.name} noise is not white: only images of their own have the covariance of its pixels"
     if noise.draw is None or noise.present is not None:
         return f"{noise.name} noise exists in the size of one image alone"
     answer = getattr(response, "network", response)
@@ -87,6 +90,7 @@ def _find_field(same: compilation.ByIdentity, structure: compilation.Structure, 
     if isinstance(stride, str):
         return stride
     geometry = Geometry(noise.shape[:2], stride, grid)
+    check(noise.resized(geometry.field))
     with jax.default_matmul_precision("highest"):  # two shapes of one network must agree on any device
         return _looks_outside(noise, answer, geometry) or _differs_by_place(noise, answer, geometry) or geometry
 
@@ -196,10 +200,8 @@ def overlap(noise: Noise, response: Callable[[jax.Array], Any], *, num_fields: i
     response map. Estimated from `num_fields` fields of a seed; for `statistics.null_z_maps`.
 
     Raises:
-        InputError: the response has no field, or noise that is not white.
+        InputError: the response has no field.
     """
-    if not noise.white:
-        raise InputError(f"{noise.name} noise is not white: how its maps' errors depend on each other is not known")
     geometry = find_field(noise, response)
     if isinstance(geometry, str):
         raise InputError(f"samples of this response do not overlap: {geometry}")

@@ -23,6 +23,7 @@ from wna_jax.correlation.fields import FIELD_GRID, Geometry, draw_and_present, f
 from wna_jax.correlation.moments import Moments
 from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
+from wna_jax.noise.checks import check
 from wna_jax.responses import BlackBox, Classifier, Gradient, examine, explained
 from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError, unknown_name
@@ -112,10 +113,11 @@ def reverse_correlate_in_parts(
         `Parts`: the two halves and the course, each `Moments` in the structure of the response's weights.
 
     Raises:
-        InputError: a number that is not above 0, weights of another shape, NaN or infinite weights, fields asked for
-            where there are none, or a state of another job.
+        InputError: a number that is not above 0, noise that is not what it declares, weights of another shape, NaN or
+            infinite weights, fields asked for where there are none, or a state of another job.
     """
     _check_numbers(num_samples=num_samples, batch_size=batch_size, seed=seed)
+    check(noise)
     weights = _check_response(noise, response)
     widths = [leaf.shape[1] for leaf in jax.tree.leaves(weights)]
     geometry = _choose_geometry(sampling, noise, response, num_samples)

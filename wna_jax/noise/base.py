@@ -33,7 +33,8 @@ class Noise:
 
     Mean and standard deviation are of each channel [C] or of each pixel [H, W, C], in pixel intensity (black 0, white
     1). `sample` draws an image of `shape`, `draw` one of any size (None for noise that exists in one size only).
-    `white`: all pixels are independent; `gaussian`: all are normal.
+    `white`: all pixels are independent; `gaussian`: all are normal. What is said here is compared with draws before a
+    run (`noise.checks`): all errors and tests of maps rest on it.
 
     Draws are averaged, and the network is shown the draws themselves unless there is a `present`: random key and one
     draw -> the image that the network is shown, such as a picture in the noise, or a decoded code. The key is that of
@@ -46,7 +47,7 @@ class Noise:
     deviation: np.ndarray
     sample: Sampler
     draw: Draw | None = None
-    white: bool = field(default=True, metadata=_STATIC)
+    white: bool = field(kw_only=True, metadata=_STATIC)
     gaussian: bool = field(default=False, metadata=_STATIC)
     present: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
@@ -62,7 +63,7 @@ def of_any_size(
     name: str, shape: Shape, mean: np.ndarray, deviation: np.ndarray, draw: Draw, gaussian: bool = False
 ) -> Noise:
     """White noise from a function of key and shape."""
-    return Noise(name, shape, mean, deviation, Partial(_at_size, draw, shape), draw, gaussian=gaussian)
+    return Noise(name, shape, mean, deviation, Partial(_at_size, draw, shape), draw, white=True, gaussian=gaussian)
 
 
 def _at_size(draw: Draw, shape: Shape, key: jax.Array) -> jax.Array:

@@ -5,13 +5,12 @@ Neighbours are pixels of one channel that share an edge (4-connectivity). A clus
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage, optimize, special
 
-from wna_jax.correlation.fields import Overlap
 from wna_jax.runs.errors import InputError
 from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least
 
@@ -138,52 +137,6 @@ def tfce(z: ArrayLike, E: float = 0.5, H: float = 2.0) -> np.ma.MaskedArray:
     for pixels in order[::-1]:
         total[pixels] += total[parent[pixels]]
     return _maps((total.reshape(padded.shape) * np.sign(padded))[:, 1:-1, 1:-1], z)
-
-
-def null_z_maps(
-    shape: Sequence[int], count: int, seed: int = 0, overlap: Overlap | None = None
-) -> Iterator[np.ndarray]:
-    """Yields `count` z-maps under the null hypothesis, for `permutation_test`: independent N(0, 1) pixels.
-
-    In white noise they have the distribution of maps from responses permuted over many samples, at no network cost. The
-    shape is (H, W, C), or (K, H, W, C) for a set. For overlapping windows of K responses, pixels a stride apart are
-    correlated as `correlation.fields.overlap` estimates.
-
-    Common mistakes: using them for noise that is not white, or for a class with few samples of noise that is not
-    Gaussian: permute the responses instead.
-
-    Raises:
-        InputError: an overlap of another number of responses.
-    """
-    generator = np.random.default_rng(seed)
-    if overlap is None:
-        return (generator.standard_normal(tuple(shape)) for _ in range(count))
-    responses = len(overlap.correlation)
-    if len(shape) != 4 or responses != shape[0]:
-        given = f"null maps of shape {tuple(shape)} for an overlap of {responses} responses"
-        raise InputError(f"{given}: expected ({responses}, height, width, channels)")
-    roots = np.stack([_root(correlation) for correlation in overlap.correlation])
-    return (_at_strides(generator, roots, overlap.stride, shape) for _ in range(count))
-
-
-def _root(correlation: np.ndarray) -> np.ndarray:
-    """A square root [a, b, a b] of the covariance of a x b blocks, from their correlation at each lag."""
-    a, b = (np.array(correlation.shape) + 1) // 2
-    i, j = np.arange(a), np.arange(b)
-    lag_i, lag_j = i[:, None] - i + a - 1, j[:, None] - j + b - 1
-    covariance = correlation[lag_i[:, None, :, None], lag_j[None, :, None, :]].reshape(a * b, a * b)
-    values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0))
-    return (root / np.linalg.norm(root, axis=1, keepdims=True)).reshape(a, b, a * b)
-
-
-def _at_strides(
-    generator: np.random.Generator, roots: np.ndarray, stride: tuple[int, int], shape: Sequence[int]
-) -> np.ndarray:
-    k, a, b, _ = roots.shape
-    white = generator.standard_normal((k, a * b, *stride, shape[-1]))
-    maps = (roots.reshape(k, a * b, -1) @ white.reshape(k, a * b, -1)).reshape(k, a, b, *stride, shape[-1])
-    return maps.swapaxes(2, 3).reshape(k, a * stride[0], b * stride[1], shape[-1])[:, : shape[1], : shape[2]]
 
 
 def permutation_max(nulls: Iterable[np.ndarray], statistic: Statistic) -> np.ndarray:

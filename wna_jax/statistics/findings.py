@@ -1,6 +1,7 @@
 """All tests of a set of maps in one call, each in the form that is valid for the samples."""
 
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from wna_jax.correlation.fields import Overlap
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import clusters
+from wna_jax.statistics.nulls import null_z_maps
 from wna_jax.statistics.significance import info_val, significant_pixels, z_map
 
 CLUSTER_THRESHOLD = 2.3
@@ -42,34 +44,44 @@ def findings(
     Single pixels are tested by `significant_pixels`, smoothed maps by `random_field_threshold`, clusters above 2.3 and
     TFCE by `permutation_test` against `null_z_maps`. For overlapping windows the null maps have the correlation of the
     windows (`overlap`, of the same responses), and smoothed maps and infoVal are tested against them too; so are
-    smoothed maps narrower than three FWHM, where random field theory does not hold. In noise that is not white only
-    single pixels are tested (Sidak's bound holds for dependent pixels). `alpha` is the family-wise error rate of each
-    test, over all maps; the smallest p of B permutations is 1 / (B + 1).
+    smoothed maps narrower than three FWHM, where random field theory does not hold. In noise that is not white
+    (`ClassificationImages.noise`) the null maps have the noise's covariance, and single pixels are tested against them
+    as well: Sidak's bound holds there, but wastes power. Maps whose errors depend on each other otherwise (gradients,
+    whitened maps) are tested for single pixels alone. `alpha` is the family-wise error rate of each test, over all
+    maps; the smallest p of B permutations is 1 / (B + 1).
     """
     z, num_maps = z_map(maps), len(maps.images)
     height, width, channels = z.shape[1:]
     smoothed = clusters.smooth(z, SMOOTHING)
     significant: dict[str, np.ndarray | None] = {"pixels": significant_pixels(z, alpha, num_maps)}
-    if not maps.independent and overlap is None:
+    dependence = maps.noise if overlap is None else overlap
+    if not maps.independent and dependence is None:
         return Findings(z, smoothed, significant | dict.fromkeys(("smoothed", "clusters", "TFCE")), None)
-    nulls = list(clusters.null_z_maps(z.shape, permutations, seed, overlap))
 
-    def passes(observed: np.ma.MaskedArray, nulls: list[np.ndarray], statistic: clusters.Statistic) -> np.ndarray:
-        return (clusters.permutation_test(observed, nulls, statistic, over_maps=True) <= alpha).filled(False)
+    def nulls() -> Iterator[np.ndarray]:
+        """The same for every test, and made anew: they may not fit into the memory."""
+        return null_z_maps(z.shape, permutations, seed, dependence)
 
-    if overlap is None and min(height, width) > 3 * SMOOTHING * np.sqrt(8 * np.log(2)):
+    def others() -> Iterator[np.ndarray]:
+        """A null's own peak would inflate the deviation by which it is divided."""
+        return null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, dependence)
+
+    def passes(statistic: clusters.Statistic) -> np.ndarray:
+        return (clusters.permutation_test(z, nulls(), statistic, over_maps=True) <= alpha).filled(False)
+
+    if maps.noise is not None:
+        significant["pixels"] = passes(np.abs)
+    if dependence is None and min(height, width) > 3 * SMOOTHING * np.sqrt(8 * np.log(2)):
         threshold = clusters.random_field_threshold(height * width, SMOOTHING, alpha / 2 / channels / num_maps)
         significant["smoothed"] = (np.abs(smoothed) > threshold).filled(False)
     else:
-        # Independent nulls: a null's own peak would inflate the deviation by which it is divided.
-        others = clusters.stacked(clusters.null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, overlap))
-        powers = [np.square(clusters.smooth(some, SMOOTHING).filled()).sum(axis=0) for some in others]
+        powers = (
+            np.square(clusters.smooth(some, SMOOTHING).filled()).sum(axis=0) for some in clusters.stacked(others())
+        )
         deviation = np.sqrt(sum(powers) / _FOR_DEVIATIONS)
         smoothed = smoothed / deviation
-        of_nulls = [clusters.smooth(some, SMOOTHING).filled() / deviation for some in clusters.stacked(nulls)]
-        significant["smoothed"] = passes(smoothed, list(np.concatenate(of_nulls)), np.abs)
-    mass = functools.partial(clusters.cluster_mass, threshold=CLUSTER_THRESHOLD)
-    significant["clusters"], significant["TFCE"] = passes(z, nulls, mass), passes(z, nulls, clusters.tfce)
+        significant["smoothed"] = passes(lambda maps: clusters.smooth(maps, SMOOTHING) / deviation)
+    significant["clusters"] = passes(functools.partial(clusters.cluster_mass, threshold=CLUSTER_THRESHOLD))
+    significant["TFCE"] = passes(clusters.tfce)
     # The median and spread of infoVal's null need more maps than a rank does.
-    many = None if overlap is None else clusters.null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, overlap)
-    return Findings(z, smoothed, significant, info_val(z, many))
+    return Findings(z, smoothed, significant, info_val(z, None if dependence is None else others()))

@@ -150,7 +150,8 @@ class View(NamedTuple):
     def crop(self, averages: ClassificationImages) -> ClassificationImages:
         """The part that the units see of averages of the noise."""
         part = (slice(None), *self.seen)
-        return replace(averages, images=averages.images[part], standard_error=averages.standard_error[part])
+        images, error = averages.images[part], averages.standard_error[part]
+        return replace(averages, images=images, standard_error=error, noise=None)
 
 
 def units_of(activations: Activations, image_shape: tuple[int, int, int]) -> View:
