@@ -119,7 +119,7 @@ def test_colour_images_of_a_folder_are_analysed_like_any_other(settings: Setting
 
 def test_a_folder_of_one_class_is_refused(settings: Settings, tmp_path: Path) -> None:
     for i in range(12):
-        Image.fromarray(np.full((8, 8), i, np.uint8)).save(tmp_path / f"{i}.png")
+        Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(tmp_path / f"{i}.png")
     with pytest.raises(InputError, match="has one class: put images of two or more classes into a subfolder each"):
         noise_maps.run(replace(settings, dataset=f"folder:{tmp_path}", out_dir=str(tmp_path / "out")))
 
