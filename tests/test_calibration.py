@@ -65,8 +65,8 @@ def runs_of(logits: Network, how: Sampling, runs: int = RUNS) -> dict[str, list[
     program = Program.of(WHITE, respond, geometry, SAMPLES[how] // geometry.windows)
     maps: dict[str, list[ClassificationImages]] = {name: [] for name in respond.names}
     for seed in range(runs):
-        sums = program(np.uint32(seed), np.uint32(0), np.uint32(0), np.int32(SAMPLES[how]))
-        moments: Any = jax.tree.map(widened, sums)
+        sums: Any = jax.device_get(program(np.uint32(seed), np.uint32(0), np.uint32(0), np.int32(SAMPLES[how])))
+        moments = jax.tree.map(widened, sums.moments())
         k = len(moments.count) // len(maps)
         for i, name in enumerate(maps):
             maps[name].append(classification_images(moments.of_responses(slice(i * k, (i + 1) * k)), WHITE))
