@@ -54,9 +54,9 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     deviation s, and a response that does not depend on the pixel, the standard error is
     s sqrt(sum w^2 - (sum w)^2 / N) / sum w; for decisions that is s sqrt(1/N_k - 1/N) (Ahumada 2002; Murray 2011,
     Journal of Vision 11(5):2). For the overlapping windows of fields it is estimated, pixel by pixel, from the spread
-    between the fields (`_variance_between_fields`). The weights 1 - w have the map -C_k sum w / sum (1 - w), and the
-    same number of standard errors. A response that got no sample, or that gave every sample the same weight (nothing to
-    compare with), is masked.
+    of sum (w - p) (x - xbar) between the fields, p the mean weight, about what the map itself adds to it. The weights
+    1 - w have the map -C_k sum w / sum (1 - w), and the same number of standard errors. A response that got no sample,
+    or that gave every sample the same weight (nothing to compare with), is masked.
 
     Raises:
         InputError: weights that add up to less than 0.
