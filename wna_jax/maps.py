@@ -33,6 +33,14 @@ class ClassificationImages:
     independent: bool = True
     noise: Noise | None = None
 
+    @property
+    def in_standard_errors(self) -> np.ma.MaskedArray:
+        """The maps divided by their standard errors, [K, H, W, C]: what figures show.
+
+        For tests take `statistics.z_map`, which knows how many degrees of freedom an estimated error has.
+        """
+        return self.images / self.standard_error
+
 
 def mean_images(moments: Moments) -> np.ma.MaskedArray:
     """The weighted mean of the noise, b_k = sum w_k x / sum w_k, [K, H, W, C]; masked where sum w_k = 0.
@@ -173,7 +181,7 @@ def variants(
     """
     centred = classification_images(moments, noise)
     found = {"mean": mean_images(moments), "centred": centred.images, "RMS": rms_images(moments)}
-    found["z-scored"] = centred.images / centred.standard_error
+    found["z-scored"] = centred.in_standard_errors
     if covariance is not None:
         for ridge in ridges:
             found[f"whitened, ridge {ridge:g}"] = whitened_images(moments, noise, covariance, ridge).images

@@ -55,7 +55,7 @@ def classification_images(
         tiles.image(row, column, mean)
         tiles.above(row, column, name, **_NAME)
     for i, (response, images) in enumerate(maps.items(), start=1):
-        z_khwc = images.images / images.standard_error
+        z_khwc = images.in_standard_errors
         limit = limit_of(z_khwc)
         for k in range(len(class_names)):
             row, column = k // columns * len(block) + i, k % columns
@@ -87,7 +87,7 @@ def across_networks(
     The networks' maps share one scale, in standard errors of each map. The mean map is in standard errors across
     networks, the root mean square over the pixels of the map: the error of a single pixel rests on few networks.
     """
-    z_skhwc = np.ma.stack([own.images / own.standard_error for own in agreed.maps])
+    z_skhwc = np.ma.stack([own.in_standard_errors for own in agreed.maps])
     mean = agreed.mean / agreed.error_across_networks[:, None, None, None]
     limit, mean_limit = limit_of(z_skhwc), limit_of(mean)
     legend = (
@@ -137,7 +137,9 @@ def significance(findings: Mapping[str, Findings], class_names: Sequence[str], t
         tiles.above(0, k, name, 1, **_NAME)
     for row, (response, test) in enumerate(rows):
         found = findings[response]
-        maps, inside = found.smoothed if test == "smoothed" else found.z, found.significant[test]
+        inside, maps, unit = found.significant[test], found.in_standard_errors, "standard errors"
+        if test == "smoothed":
+            maps, unit = found.smoothed, "deviations of noise"
         limit = limit_of(maps)
         for k in range(len(class_names)):
             tiles.map(row, k, maps[k], limit, "no map")
@@ -149,7 +151,7 @@ def significance(findings: Mapping[str, Findings], class_names: Sequence[str], t
             elif maps[k].count():
                 tiles.outline(row, k, inside[k].any(axis=-1))
                 tiles.below(row, k, f"{inside[k].sum()} of {inside[k].size}")
-        tiles.scale([row], len(class_names), limit, maps.shape[-1])
+        tiles.scale([row], len(class_names), limit, maps.shape[-1], unit)
     return tiles.figure
 
 

@@ -22,13 +22,15 @@ class Findings(NamedTuple):
     """Test results for K maps, which form one family. None where no valid test is known.
 
     z-maps [K, H, W, C], the same smoothed by `SMOOTHING`, in standard deviations of noise-only maps, significant pixels
-    by test ("pixels", "smoothed", "clusters", "TFCE"), bool [K, H, W, C], and infoVal [K].
+    by test ("pixels", "smoothed", "clusters", "TFCE"), bool [K, H, W, C], infoVal [K], and the maps as they are drawn,
+    divided by their standard errors [K, H, W, C].
     """
 
     z: np.ma.MaskedArray
     smoothed: np.ma.MaskedArray
     significant: dict[str, np.ndarray | None]
     info_val: np.ma.MaskedArray | None
+    in_standard_errors: np.ma.MaskedArray
 
 
 def findings(
@@ -50,13 +52,13 @@ def findings(
     whitened maps) are tested for single pixels alone. `alpha` is the family-wise error rate of each test, over all
     maps; the smallest p of B permutations is 1 / (B + 1).
     """
-    z, num_maps = z_map(maps), len(maps.images)
+    z, drawn, num_maps = z_map(maps), maps.in_standard_errors, len(maps.images)
     height, width, channels = z.shape[1:]
     smoothed = clusters.smooth(z, SMOOTHING)
     significant: dict[str, np.ndarray | None] = {"pixels": significant_pixels(z, alpha, num_maps)}
     dependence = maps.noise if overlap is None else overlap
     if not maps.independent and dependence is None:
-        return Findings(z, smoothed, significant | dict.fromkeys(("smoothed", "clusters", "TFCE")), None)
+        return Findings(z, smoothed, significant | dict.fromkeys(("smoothed", "clusters", "TFCE")), None, drawn)
 
     def nulls() -> Iterator[np.ndarray]:
         """The same for every test, and made anew: they may not fit into the memory."""
@@ -84,4 +86,4 @@ def findings(
     significant["clusters"] = passes(functools.partial(clusters.cluster_mass, threshold=CLUSTER_THRESHOLD))
     significant["TFCE"] = passes(clusters.tfce)
     # The median and spread of infoVal's null need more maps than a rank does.
-    return Findings(z, smoothed, significant, info_val(z, None if dependence is None else others()))
+    return Findings(z, smoothed, significant, info_val(z, None if dependence is None else others()), drawn)

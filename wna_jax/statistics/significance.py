@@ -15,18 +15,20 @@ from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least
 
 
 def z_map(maps: ClassificationImages) -> np.ma.MaskedArray:
-    """Every pixel in units of its standard error, Z = C / se, masked [K, H, W, C].
+    """The normal deviate of every pixel, Z = C / se where the standard error is known, masked [K, H, W, C].
 
     Where the response does not depend on a pixel, Z is N(0, 1): exactly in Gaussian noise, asymptotically in other
     noise. The deviation of the noise is known, so nothing is estimated (Ahumada 2002; Murray 2011, Journal of Vision
     11(5):2). Where standard errors are estimated (overlapping windows of fields), C / se follows Student's t with the
-    degrees of freedom of the maps, and Z is the normal deviate of the same tail probability (Wallace 1959, to .1%).
+    degrees of freedom of the maps, and Z is the normal deviate of the same tail probability (Wallace 1959, to .1%):
+    nearer to 0, the more so for strong pixels and few fields.
 
     Reading the result: |Z| is the evidence that a pixel matters, not how much it matters; it grows with the square root
     of the number of samples. See `significant_pixels`.
-    Common mistakes: dividing a map by the deviation over its own pixels, which hides how much of it is signal; reading
-    |Z| > 1.96 as significant in a map of hundreds of pixels; a class with a handful of samples of noise that is not
-    Gaussian, whose tails are not those of N(0, 1).
+    Common mistakes: drawing it as a map in standard errors, which flattens strong pixels of fields (take
+    `maps.in_standard_errors`); dividing a map by the deviation over its own pixels, which hides how much of it is
+    signal; reading |Z| > 1.96 as significant in a map of hundreds of pixels; a class with a handful of samples of noise
+    that is not Gaussian, whose tails are not those of N(0, 1).
     """
     return _normal(as_maps("the map", maps.images) / maps.standard_error, maps.degrees_of_freedom)
 
@@ -37,7 +39,9 @@ def _normal(t: np.ma.MaskedArray, degrees_of_freedom: np.ndarray | None) -> np.m
         return t
     df = np.maximum(degrees_of_freedom, 1)
     df = df.reshape(df.shape + (1,) * (t.ndim - df.ndim))
-    return np.sign(t) * (8 * df + 1) / (8 * df + 3) * np.ma.sqrt(df * np.log1p(t**2 / df))
+    values = t.filled(0)
+    normal = np.sign(values) * (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(values**2 / df))
+    return np.ma.masked_array(normal, t.mask)
 
 
 def p_values(z: ArrayLike) -> np.ma.MaskedArray:
