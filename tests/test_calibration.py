@@ -147,7 +147,7 @@ def test_the_info_val_of_a_class_with_nearly_all_noise_is_calibrated(logits: Net
     nulls = None
     if how == "field":
         shared = overlap(WHITE, responses.of_classifier(logits))["decision"]
-        nulls = list(statistics.null_z_maps((2, *WHITE.shape), 999, overlap=shared))
+        nulls = list(statistics.null_z_maps((2, *WHITE.shape), 999, dependence=shared))
     info = statistics.info_val(z, nulls)[:, 0]
     assert (info > 1.96).mean() == pytest.approx(0.026, abs=3 * np.sqrt(0.026 * 0.974 / RUNS))
     assert info.mean() == pytest.approx(0, abs=3 / np.sqrt(RUNS) + 0.05)  # .05: of 999 nulls

@@ -144,6 +144,20 @@ def test_maps_of_fields_are_drawn_in_standard_errors_not_as_normal_deviates() ->
     assert texts(figure).count("deviations of noise") == 1
 
 
+def test_what_is_outside_of_a_region_is_pale_and_the_tested_pixels_are_counted() -> None:
+    maps, roi = maps_of(2, 1, empty=1), np.zeros((6, 6), bool)
+    roi[1:4, 2:4] = True
+    found = statistics.findings(maps, permutations=39, roi=roi)
+    figure = figures.significance({"decision": found}, ["a", "b"], "title", roi)
+    pictures: list[Any] = [image.get_array() for ax in figure.axes for image in ax.images]
+    veils = [picture for picture in pictures if picture.shape == (6, 6, 4)]
+    assert len(veils) == 4  # one for each test of the one map
+    for veil in veils:
+        np.testing.assert_array_equal(veil[..., 3] > 0, ~roi)
+    assert texts(figure).count("0 of 6") == 4
+    assert "outside of the region of interest" in texts(figure).replace("\n", " ")
+
+
 def test_convergence_is_drawn_for_every_class_with_its_n0() -> None:
     n0 = np.ma.masked_array([100.0, 5e4, 1.0], [False, False, True])
     sizes = np.array([100, 1000, 10_000])

@@ -18,6 +18,7 @@ from wna_jax.figures.parts import DIVERGING, QUIET
 
 _MARGIN = 0.1
 _SCALE_WIDTH = 0.09
+_VEIL = 0.65
 
 
 class Row(NamedTuple):
@@ -105,6 +106,13 @@ class Tiles:
         scale = np.array([(right - left) / width, (bottom - top) / height])
         lines = edges(inside_hw) * scale + np.array([left, top])
         self.axes.add_collection(LineCollection(lines, colors="#222222", linewidths=0.4), autolim=False)
+
+    def fade(self, row: int, column: int, region_hw: np.ndarray) -> None:
+        """Draws what is outside of a region of interest pale, with a line around the region."""
+        veil = np.ones((*region_hw.shape, 4)) * np.where(region_hw, 0, _VEIL)[..., None]
+        veil[..., :3] = 1
+        self._draw(row, column, veil)
+        self.outline(row, column, region_hw)
 
     def above(self, row: int, column: int, text: str, line: float = 0, **style: Any) -> None:
         """A heading; `line` counts upwards from the picture."""
