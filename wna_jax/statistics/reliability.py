@@ -44,7 +44,7 @@ def split_half(first: Moments, second: Moments, noise: Noise, roi: ArrayLike | N
     (Spearman-Brown).
 
     Reading the result: a reliability near 1 means that more samples would not change the map, not that the map
-    resembles anything. The standard error of r_h is about (1 - r_h^2) / sqrt(n), n pixels. Below two standard errors r_h
+    resembles anything. The standard error of r_h is about (1 - r_h^2) / sqrt(n), of n pixels. Below two of them r_h
     is no evidence of a map, and N0 is only a lower bound. Where r_h <= 0 the samples do not determine N0, which is
     masked: add samples.
     Common mistakes: halves that share samples or a seed; reporting r_h as the reliability of the map of all samples
