@@ -155,7 +155,7 @@ def test_what_is_outside_of_a_region_is_pale_and_the_tested_pixels_are_counted()
     for veil in veils:
         np.testing.assert_array_equal(veil[..., 3] > 0, ~roi)
     assert texts(figure).count("0 of 6") == 4
-    assert "outside of the region of interest" in texts(figure).replace("\n", " ")
+    assert "outside of the region that tests" in texts(figure).replace("\n", " ")
 
 
 def test_convergence_is_drawn_for_every_class_with_its_n0() -> None:

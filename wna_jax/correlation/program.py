@@ -47,7 +47,7 @@ class Program:
     def __call__(self, seed: np.uint32, high: np.uint32, low: np.uint32, size: np.int32) -> Batch:
         """The sums, in float32 and int32, of the first `size` samples of the batch from draw 2^32 high + low on."""
         if self.box is None:
-            return self.compiled.sums(self.arrays, seed, high, low, size)
+            return self.compiled.moments(self.arrays, seed, high, low, size)
         drawn, shown = self.compiled.draw(self.arrays, seed, high, low)
         answers = self.box.ask(np.asarray(shown))
         return self.compiled.sum_up(self.arrays, answers, drawn, size)
@@ -83,7 +83,7 @@ def _shapes(
 
 
 class _Compiled(NamedTuple):
-    sums: Callable[..., Batch]
+    moments: Callable[..., Batch]
     several: Callable[..., Batch]
     draw: Callable[..., tuple[jax.Array, jax.Array]]
     sum_up: Callable[..., Batch]
@@ -121,7 +121,7 @@ def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -
         drawn = draw_and_present(stimulus, key_of(seed), high, low, draws)
         return jax.lax.with_sharding_constraint(drawn, spread)
 
-    def sums(arrays: list, seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> Batch:
+    def moments(arrays: list, seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> Batch:
         stimulus, response = structure.with_arrays(arrays)
         drawn, shown = draw(arrays, seed, high, low)
         if isinstance(response, Gradient):
@@ -138,7 +138,7 @@ def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -
         """The sums of each batch, not those of all: float32 sums are added in float64, on the host."""
 
         def one(i: Any) -> Batch:
-            return sums(arrays, seed, highs[i], lows[i], size)
+            return moments(arrays, seed, highs[i], lows[i], size)
 
         def put(i: Any, filled: Batch) -> Batch:
             return jax.tree.map(lambda leaf, new: leaf.at[i].set(new), filled, one(i))
@@ -146,7 +146,7 @@ def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -
         room = jax.tree.map(lambda leaf: jnp.zeros((len(highs), *leaf.shape), leaf.dtype), jax.eval_shape(one, 0))
         return jax.lax.fori_loop(0, count, put, room)
 
-    return _Compiled(jit(sums), jit(several), jax.jit(draw), jit(sum_up))
+    return _Compiled(jit(moments), jit(several), jax.jit(draw), jit(sum_up))
 
 
 def sums_of_batch(

@@ -19,7 +19,7 @@ from wna_jax.templates import Feedback
 _COLUMNS = 10
 _NAME: dict[str, Any] = {"fontsize": 9, "fontweight": "bold"}
 _HEADED, _CAPTIONED = 0.28, 0.19  # inches above a map with two lines, and below one
-_ABOUT_REGION = " Pale: outside of the region of interest, which all tests, infoVal and reliability are about."
+_ABOUT_REGION = " Pale, beyond the yellow line: outside of the region that tests, infoVal and reliability are about."
 RELIABLE = 0.9
 """The split-half reliability below which a map is marked."""
 
