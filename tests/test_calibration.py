@@ -155,11 +155,12 @@ def test_the_info_val_of_a_class_with_nearly_all_noise_is_calibrated(logits: Net
 
 
 @pytest.mark.slow
-def test_findings_as_a_whole_reject_in_05_of_runs() -> None:
+@pytest.mark.parametrize("roi", [None, statistics.rectangle(WHITE.shape, 1, 2, 5, 4)])
+def test_findings_as_a_whole_reject_in_05_of_runs(roi: np.ndarray | None) -> None:
     """Each test over all three maps together, in fields; 150 runs of 59 nulls, margin 2.8 standard errors."""
     shared = overlap(WHITE, responses.of_classifier(sees_no_pixel), seed=2**30)["decision"]
     found = [
-        statistics.findings(maps, permutations=59, seed=seed, overlap=shared)
+        statistics.findings(maps, permutations=59, seed=seed, overlap=shared, roi=roi)
         for seed, maps in enumerate(runs_of(sees_no_pixel, "field")["decision"][:150])
     ]
     for test in found[0].significant:

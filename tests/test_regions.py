@@ -149,6 +149,19 @@ def test_maps_masked_in_different_pixels_have_thresholds_of_their_own_and_need_n
     np.testing.assert_allclose(common, 1)
 
 
+def test_a_region_may_be_of_channels_too() -> None:
+    z = np.random.default_rng(23).standard_normal((4, 8, 8, 3)).clip(-3, 3)
+    z[..., 0], z[1, 2, 2, 2] = 9.0, 3.5  # the thresholds of 64 pixels and of all 192 are 3.35 and 3.64
+    roi = np.zeros((8, 8, 3), bool)
+    roi[1:5, :, 1:] = True
+    expected = np.zeros(z.shape, bool)
+    expected[1, 2, 2, 2] = True
+    np.testing.assert_array_equal(statistics.significant_pixels(z, roi=roi), expected)
+    alone = statistics.info_val(z[:, 1:5, :, 1:])
+    np.testing.assert_allclose(statistics.info_val(z, roi=roi), alone)
+    np.testing.assert_allclose(statistics.tfce(z, roi=roi)[:, 1:5, :, 1:], statistics.tfce(z[:, 1:5, :, 1:]))
+
+
 @pytest.mark.parametrize(
     ("roi", "message"),
     [
