@@ -22,6 +22,7 @@ from experiments.settings import SamplingSettings, choice, setting
 from wna_jax import correlation, data, figures, maps, noise, responses, statistics, templates
 from wna_jax.correlation import fields
 from wna_jax.networks import Network
+from wna_jax.runs.errors import InputError
 from wna_jax.runs.files import or_none
 from wna_jax.runs.progress import Stopwatch
 
@@ -35,6 +36,12 @@ class Settings(SamplingSettings):
     )
     permutations: int = setting(
         199, "Null maps that clusters are compared with; the smallest p is 1 in one more.", at_least=19
+    )
+    roi: tuple[int, ...] | None = setting(
+        None,
+        "A region of interest, as ROW,COLUMN,HEIGHT,WIDTH in pixels from the upper left corner: tests, infoVal and "
+        "reliability are about it alone. Choose it before looking at the maps; the sums do not depend on it.",
+        at_least=0,
     )
     gradient_samples: int = setting(
         1000, "Samples for the gradient maps against which convergence is seen; 0 for none.", at_least=0
@@ -55,7 +62,8 @@ class Analysis(NamedTuple):
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Noise through the network to maps, their tests and figures."""
     responses.check_names(settings.response)  # before any training
-    dataset, stimulus, trained = shared.set_up(settings, report)
+    dataset, stimulus, trained = shared.set_up(settings, report, partial(_region, settings))
+    roi = _region(settings, dataset)
     names = tuple(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
     watch = Stopwatch(report)
     respond = responses.of_classifier(trained.network, names)
@@ -67,15 +75,15 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     overlaps: dict[str, Any] = dict.fromkeys(names)
     if moments["decision"].field_sums is not None:
         overlaps = fields.overlap(stimulus, respond, seed=(settings.seed + 2**30) % 2**32)
-    tests = {"permutations": settings.permutations, "seed": settings.seed}
-    reliability = {name: statistics.split_half(parts.first[name], parts.second[name], stimulus) for name in names}
+    tests: dict[str, Any] = {"permutations": settings.permutations, "seed": settings.seed, "roi": roi}
+    reliability = {name: statistics.split_half(parts.first[name], parts.second[name], stimulus, roi) for name in names}
     found = Analysis(
         moments,
         images,
         {name: templates.feed_back(trained.network, images[name].images) for name in names},
         reliability,
         {name: statistics.findings(images[name], overlap=overlaps[name], **tests) for name in names},
-        _convergence(settings, stimulus, trained.network, parts, reliability, report),
+        _convergence(settings, stimulus, trained.network, parts, reliability, roi, report),
     )
     counts = moments["decision"].count
     metrics = {
@@ -115,6 +123,7 @@ def _convergence(
     network: Network,
     parts: correlation.Parts,
     reliability: Mapping[str, statistics.SplitHalf],
+    roi: np.ndarray | None,
     report: launch.Report,
 ) -> dict[str, tuple[str, statistics.Convergence]]:
     """Maps of more and more samples of the first half, against the second half and the mean gradient of probability.
@@ -139,12 +148,23 @@ def _convergence(
             reference = maps.regression_images(held_out, stimulus).images
             known = 1 / (1 + n0 / held_out.num_samples)
             against = f"{name} maps against the other half of the samples"
-            curves[against] = name, statistics.convergence(cumulative, stimulus, reference, n0, known)
+            curves[against] = name, statistics.convergence(cumulative, stimulus, reference, n0, known, roi)
         if name == "probability" and gradients is not None:
-            known = statistics.known_noise_reliability(gradients)
+            known = statistics.known_noise_reliability(gradients, roi)
             against = f"{name} maps against the mean gradient of {settings.gradient_samples:,} samples"
-            curves[against] = name, statistics.convergence(cumulative, stimulus, gradients.images, n0, known)
+            curves[against] = name, statistics.convergence(cumulative, stimulus, gradients.images, n0, known, roi)
     return curves
+
+
+def _region(settings: Settings, dataset: data.Dataset) -> np.ndarray | None:
+    """The region of interest, bool [H, W]."""
+    if settings.roi is None:
+        return None
+    if len(settings.roi) != 4:
+        given = f"roi is {','.join(map(str, settings.roi))}"
+        raise InputError(f"{given}: expected ROW,COLUMN,HEIGHT,WIDTH, such as --roi=8,8,12,12")
+    row, column, height, width = settings.roi
+    return statistics.rectangle(dataset.image_shape, row, column, height, width)
 
 
 def _arrays(found: Analysis) -> dict[str, Any]:
@@ -175,15 +195,15 @@ def _draw(
     shown = {name: found.images[name] for name in settings.response}
     findings = {name: found.findings[name] for name in settings.response}
 
-    pixels = {name: of.significant["pixels"] for name, of in findings.items()}
+    roi, pixels = _region(settings, dataset), {name: of.significant["pixels"] for name, of in findings.items()}
     significant = {name: inside for name, inside in pixels.items() if inside is not None}
     title = f"Classification images of {what}: {dose}"
     figure = figures.classification_images(
-        shown, found.feedback, found.reliability, significant, names, dataset.class_means, title
+        shown, found.feedback, found.reliability, significant, names, dataset.class_means, title, roi
     )
     yield "classification_images.png", figure
     title = f"Significance in the maps of {what}: {dose}"
-    yield "significance.png", figures.significance(findings, names, title)
+    yield "significance.png", figures.significance(findings, names, title, roi)
     if found.convergence:
         n0, title = {name: found.reliability[name].n0 for name in shown}, f"Convergence of the maps of {what}: {dose}"
         yield "convergence.png", figures.convergence(found.convergence, n0, names, title)

@@ -1,6 +1,6 @@
 """What experiments share: their data set, their trained network, noisy images, layers that were asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,9 +75,12 @@ def create_noise(settings: NoiseSettings, dataset: data.Dataset, report: Report)
     return noise.create(settings.noise, dataset, Path(settings.checkpoint_dir).expanduser(), settings.retrain, report)
 
 
-def set_up(settings: NoiseSettings, report: Report) -> tuple[data.Dataset, noise.Noise, TrainedNetwork]:
-    """Data set, noise and network; a name of no noise is refused before the training."""
+def set_up(
+    settings: NoiseSettings, report: Report, check: Callable[[data.Dataset], Any] = lambda dataset: None
+) -> tuple[data.Dataset, noise.Noise, TrainedNetwork]:
+    """Data set, noise and network; a name of no noise is refused before the training, and what `check` refuses."""
     dataset = load_classes(settings, report)
+    check(dataset)
     stimulus = create_noise(settings, dataset, report)
     return dataset, stimulus, trained_network(settings, dataset, report)
 

@@ -103,9 +103,10 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
             for signal, moments in enumerate(at.moments):
                 heading = f"“{names[answer]}” to {names[signal]}\n{moments.count[answer]:,}"
                 yield figures.Panel(maps.mean_images(moments)[answer, ..., channels:], heading)
-        yield figures.Panel(at.contrast.z[0, ..., channels:], "of the stimulus", True)
+        drawn = (at.contrast.difference / at.contrast.standard_error)[0]
+        yield figures.Panel(drawn[..., channels:], "of the stimulus", True)
         outlined = significant[gamma].max(axis=-1)
-        yield figures.Panel(at.contrast.z[0, ..., :channels], "of the noise alone", True, outlined)
+        yield figures.Panel(drawn[..., :channels], "of the noise alone", True, outlined)
 
     def draw() -> launch.Drawn:
         what = f"{settings.model} on {dataset.title} choosing between {names[0]} and {names[1]}"

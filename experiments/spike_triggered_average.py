@@ -21,7 +21,7 @@ import numpy as np
 
 from experiments import launch, shared
 from experiments.settings import SamplingSettings, choice, setting
-from wna_jax import figures, statistics
+from wna_jax import figures
 from wna_jax.networks import units
 from wna_jax.runs.files import as_file_name
 from wna_jax.studies import spike_triggered
@@ -96,7 +96,7 @@ def _arrays(layer: spike_triggered.Layer) -> dict[str, Any]:
 
 
 def _draw(settings: Settings, file: str, what: str, layer: spike_triggered.Layer) -> launch.Drawn:
-    z, by_rate = layer.z, np.argsort(-layer.rates, kind="stable")
+    z, by_rate = layer.averages.in_standard_errors, np.argsort(-layer.rates, kind="stable")
 
     def heading(unit: int) -> str:
         rate = layer.rates[unit]
@@ -129,7 +129,7 @@ def _draw(settings: Settings, file: str, what: str, layer: spike_triggered.Layer
         title = f"Learned weights and spike-triggered averages of {what}, with their correlation"
         yield f"{file}_weights.png", figures.panels(rows, title, units=scales)
     if layer.natural is not None and layer.whitened is not None:
-        rows, of_images, whitened = {}, statistics.z_map(layer.natural), statistics.z_map(layer.whitened)
+        rows, of_images, whitened = {}, layer.natural.in_standard_errors, layer.whitened.in_standard_errors
         for label, some in _lines(by_rate[:_SHOWN_NATURAL]):
             rows[f"noise\n{label}"] = plain(z, some, "unit")
             rows[f"images\n{label}"] = plain(of_images, some)

@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments import launch, shared
 from experiments.settings import LoopSettings, choice, setting
-from wna_jax import figures, statistics
+from wna_jax import figures
 from wna_jax.studies import spike_triggered
 
 _SHOWN = 4  # features of a kind in the figure
@@ -70,7 +70,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     def draw() -> launch.Drawn:
         if not found.covariances:
             return
-        z = dict(zip(found.units, statistics.z_map(found.averages), strict=True))
+        z = dict(zip(found.units, found.averages.in_standard_errors, strict=True))
         spectra = {f"unit {unit}, fires {rates[unit]:.1%}": of for unit, of in found.covariances.items()}
         note = "In units of the noise's variance, the average's direction taken out. The band: extreme eigenvalues of "
         note += "as many samples of mere noise."

@@ -65,8 +65,8 @@ def runs_of(logits: Network, how: Sampling, runs: int = RUNS) -> dict[str, list[
     program = Program.of(WHITE, respond, geometry, SAMPLES[how] // geometry.windows)
     maps: dict[str, list[ClassificationImages]] = {name: [] for name in respond.names}
     for seed in range(runs):
-        sums = program(np.uint32(seed), np.uint32(0), np.uint32(0), np.int32(SAMPLES[how]))
-        moments: Any = jax.tree.map(widened, sums)
+        sums: Any = jax.device_get(program(np.uint32(seed), np.uint32(0), np.uint32(0), np.int32(SAMPLES[how])))
+        moments = jax.tree.map(widened, sums.moments())
         k = len(moments.count) // len(maps)
         for i, name in enumerate(maps):
             maps[name].append(classification_images(moments.of_responses(slice(i * k, (i + 1) * k)), WHITE))
@@ -127,12 +127,40 @@ def test_tests_at_05_reject_in_05_of_runs_where_there_is_nothing(logits: Network
     assert stats.kstest(np.ravel(pixels), "uniform").statistic < 1.7 / np.sqrt(RUNS)
 
 
+def hardly_ever_1(images: jax.Array) -> jax.Array:
+    """Blind too: calls .99 of all noise 0."""
+    rare = sees_no_pixel(images)[..., :1] / jnp.square(FILTERS[..., 0]).sum() - stats.chi2.isf(0.01, 1)
+    return jnp.concatenate([jnp.zeros_like(rare), rare], axis=-1)
+
+
+def hardly_ever_1_permuted(images: jax.Array) -> jax.Array:
+    return jnp.roll(hardly_ever_1(images), 1, axis=0)
+
+
 @pytest.mark.slow
-def test_findings_as_a_whole_reject_in_05_of_runs() -> None:
+@pytest.mark.parametrize(("logits", "how"), [(hardly_ever_1_permuted, "independent"), (hardly_ever_1, "field")])
+def test_the_info_val_of_a_class_with_nearly_all_noise_is_calibrated(logits: Network, how: Sampling) -> None:
+    maps = runs_of(logits, how)["decision"]
+    assert np.mean([m.share[0] for m in maps]) == pytest.approx(0.99, abs=0.001)
+    z = np.ma.stack([statistics.z_map(m) for m in maps])
+    np.testing.assert_allclose(z[:, 1], -z[:, 0], rtol=1e-4, atol=1e-4)
+    nulls = None
+    if how == "field":
+        shared = overlap(WHITE, responses.of_classifier(logits))["decision"]
+        nulls = list(statistics.null_z_maps((2, *WHITE.shape), 999, dependence=shared))
+    info = statistics.info_val(z, nulls)[:, 0]
+    assert (info > 1.96).mean() == pytest.approx(0.026, abs=3 * np.sqrt(0.026 * 0.974 / RUNS))
+    assert info.mean() == pytest.approx(0, abs=3 / np.sqrt(RUNS) + 0.05)  # .05: of 999 nulls
+    assert info.std() == pytest.approx(1, abs=3 / np.sqrt(2 * RUNS) + 0.04)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("roi", [None, statistics.rectangle(WHITE.shape, 1, 2, 5, 4)])
+def test_findings_as_a_whole_reject_in_05_of_runs(roi: np.ndarray | None) -> None:
     """Each test over all three maps together, in fields; 150 runs of 59 nulls, margin 2.8 standard errors."""
     shared = overlap(WHITE, responses.of_classifier(sees_no_pixel), seed=2**30)["decision"]
     found = [
-        statistics.findings(maps, permutations=59, seed=seed, overlap=shared)
+        statistics.findings(maps, permutations=59, seed=seed, overlap=shared, roi=roi)
         for seed, maps in enumerate(runs_of(sees_no_pixel, "field")["decision"][:150])
     ]
     for test in found[0].significant:

@@ -7,6 +7,7 @@ the same distribution.
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,8 +68,8 @@ def runs_of(stimulus: Noise, response: Callable, runs: int) -> list[Classificati
     """Maps of many seeds; a run is one batch of the loop's program."""
     program = Program.of(stimulus, response, independent(stimulus), SAMPLES)
     batch = np.uint32(0), np.uint32(0), np.int32(SAMPLES)
-    sums = [jax.tree.map(widened, program(np.uint32(seed), *batch)) for seed in range(runs)]
-    return [classification_images(moments, stimulus) for moments in sums]
+    sums: list[Any] = [jax.device_get(program(np.uint32(seed), *batch)) for seed in range(runs)]
+    return [classification_images(jax.tree.map(widened, of_run.moments()), stimulus) for of_run in sums]
 
 
 def small(digits: data.Dataset) -> data.Dataset:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from wna_jax import classification_images, noise, responses, reverse_correlate, statistics
-from wna_jax.correlation.fields import Geometry, _autocorrelation, find_field, window_sums
+from wna_jax.correlation import reverse_correlate_in_parts
+from wna_jax.correlation.fields import Geometry, _autocorrelation, _windows, draw, find_field, window_sums
 from wna_jax.correlation.loop import Sampling
-from wna_jax.maps import share_standard_error
+from wna_jax.correlation.moments import over_pixels
+from wna_jax.maps import regression_images, share_standard_error
 from wna_jax.networks import untrained
 
 WHITE = noise.uniform((28, 28, 1))
@@ -262,9 +264,66 @@ def test_errors_of_a_rare_class_and_of_nearly_all_samples_hold_in_fields() -> No
     counts = np.array([run.count[0] for run in runs])
     spread = counts / (1 + (counts - 1) / 20) - 1  # n windows fall into 20 fields at random
     assert df[:, 0].mean() == pytest.approx(spread.mean(), rel=0.1)
-    assert (df[:, 0] < df[:, 1]).all()  # the same few windows, about a mean that is well known
-    assert (df[:, 1] < df[:, 0] + 1).all()
+    np.testing.assert_allclose(df[:, 1], df[:, 0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(z[:, 1], -z[:, 0], rtol=1e-4, atol=1e-4)
     assert z[:, 0].std() == pytest.approx(1, abs=4 / np.sqrt(2 * z[:, 0].count()))
-    assert 0.85 < z[:, 1].std() < 1.05  # somewhat cautious
     p = statistics.p_values(np.ma.masked_array(z.reshape(-1, 1, 1, 1)))
     assert 0.001 < (p < 0.01).mean() < 0.013
+
+
+def rare_and_mirrored(images: jax.Array) -> dict[str, jax.Array]:
+    """Weights that are nearly always 0 and see pixel (0, 0) of 6x6, and one less these weights."""
+    value = images[:, ::3, ::3, 0][:, : (images.shape[1] - 3) // 3, : (images.shape[2] - 3) // 3]
+    decided, graded = (value > 0.9).astype(jnp.float32), jax.nn.sigmoid(40 * (value - 0.9))
+    weights = jnp.stack([decided, graded], axis=-1)
+    both = {"own": weights, "mirrored": 1 - weights}
+    return {name: w[:, 0, 0] if w.shape[1:3] == (1, 1) else w for name, w in both.items()}
+
+
+@pytest.mark.parametrize("how", ["independent", "field"])
+def test_a_map_and_its_mirror_have_the_same_errors(how: Sampling) -> None:
+    """A class with 2.3% of the samples and one with 97.7%: the same z, reliability and error of the share."""
+    white = noise.gaussian((6, 6, 1), 0.5, 0.2)
+    parts = reverse_correlate_in_parts(white, rare_and_mirrored, 20 * 1024 + 300, sampling=how, batch_size=4096)
+    moments = {name: parts.first[name] + parts.second[name] for name in parts.first}
+    own, mirrored = moments["own"], moments["mirrored"]
+    np.testing.assert_allclose(own.count[0] + mirrored.count[0], own.num_samples)
+    for mapped in (classification_images, regression_images):
+        a, b = mapped(own, white), mapped(mirrored, white)
+        factor = own.weight_sum / (own.num_samples - own.weight_sum) if mapped is classification_images else np.ones(2)
+        np.testing.assert_allclose(b.images, -over_pixels(factor) * a.images, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(b.standard_error, over_pixels(factor) * a.standard_error, rtol=1e-5)
+        np.testing.assert_allclose(statistics.z_map(b), -statistics.z_map(a), rtol=1e-5, atol=1e-4)
+        if a.degrees_of_freedom is not None and b.degrees_of_freedom is not None:
+            np.testing.assert_allclose(b.degrees_of_freedom, a.degrees_of_freedom, rtol=1e-5)
+    np.testing.assert_allclose(share_standard_error(mirrored), share_standard_error(own), rtol=1e-5)
+    halves = (statistics.split_half(parts.first[name], parts.second[name], white) for name in moments)
+    one, other = (half.reliability for half in halves)
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_errors_in_fields_are_those_of_a_float64_oracle() -> None:
+    """From the drawn fields, window by window; the last field is cut."""
+    white, n = noise.gaussian((6, 6, 1), 0.5, 0.2), 12 * 1024 - 300
+    moments = reverse_correlate(white, rare_and_mirrored, n, seed=3, sampling="field", batch_size=4096)
+    geometry = find_field(white, rare_and_mirrored)
+    assert isinstance(geometry, Geometry)
+    fields = np.asarray(draw(white.resized(geometry.field), jax.random.key(3), 0, 0, 12))
+    windows = _windows(fields, geometry).reshape(-1, *white.shape)[:n].astype(np.float64)
+    answers = rare_and_mirrored(jnp.asarray(fields))
+    for name, m in moments.items():
+        weights = np.asarray(answers[name], np.float64).reshape(-1, 2)[:n]
+        share, field = weights.mean(axis=0), np.arange(n) // 1024
+        own = (weights - share)[..., None, None, None]
+        residuals, q = own * (windows - windows.mean(axis=0))[:, None], own[..., 0, 0, 0] ** 2
+        r_f, q_f = (np.stack([each[field == f].sum(axis=0) for f in range(12)]) for each in (residuals, q))
+        slope = r_f.sum(axis=0) / over_pixels(q_f.sum(axis=0))
+        effective = q_f.sum(axis=0) ** 2 / (q_f**2).sum(axis=0)
+        left = ((r_f - slope * q_f[..., None, None, None]) ** 2).sum(axis=0) / over_pixels(1 - 1 / effective)
+        images, slopes = classification_images(m, white), regression_images(m, white)
+        np.testing.assert_allclose(np.array(images.degrees_of_freedom), effective - 1, rtol=1e-4)
+        np.testing.assert_allclose(images.standard_error, np.sqrt(left) / over_pixels(n * share), rtol=1e-4)
+        np.testing.assert_allclose(images.images, r_f.sum(axis=0) / over_pixels(n * share), rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(slopes.standard_error, np.sqrt(left) / n / 0.2**2, rtol=1e-4)
+        s_f = np.stack([(weights - share)[field == f].sum(axis=0) for f in range(12)])
+        np.testing.assert_allclose(share_standard_error(m), np.sqrt((s_f**2).sum(axis=0) * 12 / 11) / n, rtol=1e-4)

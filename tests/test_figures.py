@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,36 @@ def test_the_figure_of_significance_counts_what_each_test_found_and_says_what_wa
     assert said.count("no map") == 8
     assert said.count("not tested") == 3 * 3
     assert f"infoVal {found.info_val[0]:.0f}" in said  # type: ignore[index]
+
+
+def test_maps_of_fields_are_drawn_in_standard_errors_not_as_normal_deviates() -> None:
+    """Of 19 degrees of freedom 123 and 56 standard errors are normal deviates of 12.6 and 10.2: the picture keeps the
+    ratio, the test takes the deviates. The colour bar says what is drawn."""
+    maps = replace(maps_of(2, 1, empty=1), degrees_of_freedom=np.full(2, 19.0), independent=False)
+    maps.images[0, 0, 0], maps.images[0, 0, 1] = 123.0, 56.0
+    found = statistics.findings(maps)
+    assert found.z[0, 0, 0, 0] < 13
+    figure = figures.significance({"decision": found}, ["a", "b"], "title")
+    pictures: list[Any] = [image.get_array() for ax in figure.axes for image in ax.images]
+    pixels, *_, clusters, tfce = (picture for picture in pictures if picture.shape[:2] == (6, 6))
+    for picture in (pixels, clusters, tfce):
+        np.testing.assert_allclose(picture.reshape(6, 6), maps.images[0, ..., 0])
+    assert texts(figure).count("standard errors") == 3
+    assert texts(figure).count("deviations of noise") == 1
+
+
+def test_what_is_outside_of_a_region_is_pale_and_the_tested_pixels_are_counted() -> None:
+    maps, roi = maps_of(2, 1, empty=1), np.zeros((6, 6), bool)
+    roi[1:4, 2:4] = True
+    found = statistics.findings(maps, permutations=39, roi=roi)
+    figure = figures.significance({"decision": found}, ["a", "b"], "title", roi)
+    pictures: list[Any] = [image.get_array() for ax in figure.axes for image in ax.images]
+    veils = [picture for picture in pictures if picture.shape == (6, 6, 4)]
+    assert len(veils) == 4  # one for each test of the one map
+    for veil in veils:
+        np.testing.assert_array_equal(veil[..., 3] > 0, ~roi)
+    assert texts(figure).count("0 of 6") == 4
+    assert "outside of the region that tests" in texts(figure).replace("\n", " ")
 
 
 def test_convergence_is_drawn_for_every_class_with_its_n0() -> None:

@@ -76,10 +76,14 @@ def test_moments_are_those_of_a_float64_oracle(network: Callable, white: noise.N
             sizes = np.array([float(len(own)) for own, _ in parts])
             expected |= {
                 "field_sums.aa": np.square(a).sum(axis=0),
+                "field_sums.aq": (a * q[..., None]).sum(axis=0),
                 "field_sums.a_s": (a * s[..., None]).sum(axis=0),
+                "field_sums.an": np.tensordot(sizes, a, 1),
                 "field_sums.at": (a * t[:, None]).sum(axis=0),
                 "field_sums.st": s.T @ t,
                 "field_sums.tt": np.square(t).sum(axis=0),
+                "field_sums.tq": q.T @ t,
+                "field_sums.tn": sizes @ t,
                 "field_sums.qq": np.square(q).sum(axis=0),
                 "field_sums.qs": (q * s).sum(axis=0),
                 "field_sums.qn": (q * sizes[:, None]).sum(axis=0),

@@ -124,6 +124,26 @@ def test_a_folder_of_one_class_is_refused(settings: Settings, tmp_path: Path) ->
         noise_maps.run(replace(settings, dataset=f"folder:{tmp_path}", out_dir=str(tmp_path / "out")))
 
 
+def test_a_region_of_interest_changes_the_tests_and_not_the_sums(
+    first: Path, settings: Settings, tmp_path: Path
+) -> None:
+    result = launch.execute(noise_maps.run, replace(settings, roi=(8, 8, 12, 12), out_dir=str(tmp_path / "out")))
+    whole = read(first, "metrics.json")
+    assert result.metrics["counts"] == whole["counts"]
+    assert read(tmp_path / "out", "config.json")["roi"] == [8, 8, 12, 12]
+    for name, of_region in result.metrics["significant_pixels"].items():
+        assert max(of_region["pixels"]) <= 144
+        assert np.sum(of_region["pixels"]) > 0
+        assert result.metrics["info_val"][name] != whole["info_val"][name]
+        assert result.metrics["reliability"][name] != whole["reliability"][name]
+    for roi, said in [
+        ((8, 8, 12), "roi is 8,8,12: expected ROW,COLUMN,HEIGHT,WIDTH"),
+        ((20, 8, 12, 12), "12x12 pixels at row 20, column 8: expected one inside images of 28x28"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            noise_maps.run(replace(settings, roi=roi, out_dir=str(tmp_path / "none")))
+
+
 def test_any_number_of_samples_gives_maps(settings: Settings, tmp_path: Path) -> None:
     """One batch has no second half: its reliability is not known, and nothing else is lost."""
     few = replace(settings, num_samples=100, out_dir=str(tmp_path))

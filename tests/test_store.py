@@ -246,6 +246,26 @@ def test_a_state_of_an_earlier_version_is_refused_with_the_way_out(tmp_path: Pat
         run(1000, tmp_path / "state")
 
 
+def test_a_state_with_other_sums_of_fields_is_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_field() -> None:
+        white, kernel = noise.uniform((3, 3, 1)), jnp.arange(9.0).reshape(3, 3, 1, 1)
+
+        def slide(images: jax.Array) -> jax.Array:
+            layout = ("NHWC", "HWIO", "NHWC")
+            out = jax.lax.conv_general_dilated(images, kernel, (1, 1), "VALID", dimension_numbers=layout)
+            return out[:, 0, 0] if out.shape[1:3] == (1, 1) else out
+
+        reverse_correlate(white, slide, 3000, sampling="field", state_dir=tmp_path / "state")
+
+    monkeypatch.setattr("wna_jax.correlation.loop._FIELD_SUMS", 1)
+    of_field()
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"field_sums_version 1 \(now 2\): give another output directory"):
+        of_field()
+
+
 def test_big_counts_and_sums_stay_exact(tmp_path: Path) -> None:
     """Past 2^31 counts and 2^53 / 10^9 sums: the accumulator and its state on disk are int64 and float64."""
     counts, sums = np.array([2**31 + 1, 2**53 + 1]), np.array([1e9 + 2**-20, 5e8])

@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy import linalg
 
-from wna_jax.correlation.moments import Moments
+from wna_jax.correlation.moments import Moments, over_pixels
 from wna_jax.noise import Noise
 from wna_jax.runs.errors import InputError
 
-_ALIKE = 1e-6
-"""Relative spread of weights below which they are equal, as far as float32 sums can tell."""
+_ALIKE = 1e-12
+"""Relative variance of weights below which they are equal, as far as the float32 numbers of a network can tell."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +33,26 @@ class ClassificationImages:
     independent: bool = True
     noise: Noise | None = None
 
+    @property
+    def in_standard_errors(self) -> np.ma.MaskedArray:
+        """The maps divided by their standard errors, [K, H, W, C]: what figures show.
+
+        For tests take `statistics.z_map`, which knows how many degrees of freedom an estimated error has.
+        """
+        return self.images / self.standard_error
+
 
 def mean_images(moments: Moments) -> np.ma.MaskedArray:
     """The weighted mean of the noise, b_k = sum w_k x / sum w_k, [K, H, W, C]; masked where sum w_k = 0.
 
     For decisions this is the bias map of arXiv 1912.12106: the mean of the N_k samples called k.
     """
-    return moments.sum / _over_pixels(np.ma.masked_equal(moments.weight_sum, 0))
+    return moments.sum / over_pixels(np.ma.masked_equal(moments.weight_sum, 0))
 
 
 def rms_images(moments: Moments) -> np.ma.MaskedArray:
     """The weighted RMS of the noise, sqrt(sum w_k x^2 / sum w_k), [K, H, W, C]; masked where sum w_k = 0."""
-    return np.ma.sqrt(moments.square_sum / _over_pixels(np.ma.masked_equal(moments.weight_sum, 0)))
+    return np.ma.sqrt(moments.square_sum / over_pixels(np.ma.masked_equal(moments.weight_sum, 0)))
 
 
 def classification_images(moments: Moments, noise: Noise) -> ClassificationImages:
@@ -55,8 +62,9 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     deviation s, and a response that does not depend on the pixel, the standard error is
     s sqrt(sum w^2 - (sum w)^2 / N) / sum w; for decisions that is s sqrt(1/N_k - 1/N) (Ahumada 2002; Murray 2011,
     Journal of Vision 11(5):2). For the overlapping windows of fields it is estimated, pixel by pixel, from the spread
-    of sum w x between the fields, about the value that b_k and xbar predict from each field's sum w and sum x. A
-    response that got no sample, or that gave every sample the same weight (nothing to compare with), is masked.
+    of sum (w - p) (x - xbar) between the fields, p the mean weight, about what the map itself adds to it. The weights
+    1 - w have the map -C_k sum w / sum (1 - w), and the same number of standard errors. A response that got no sample,
+    or that gave every sample the same weight (nothing to compare with), is masked.
 
     Raises:
         InputError: weights that add up to less than 0.
@@ -67,20 +75,19 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
             f"the weights of response {int(weight_sum.argmin())} sum up to {weight_sum.min():g}: a mean needs weights "
             "that are not negative, use maps.regression_images for graded responses"
         )
-    spread = moments.weight_square_sum - weight_sum**2 / n
+    centred = moments.about(weight_sum / n)
+    spread = centred.weight_square_sum
     flat = (weight_sum == 0) | (spread <= _ALIKE * moments.weight_square_sum)
-    weight_k = np.ma.masked_array(weight_sum, flat)
-    means = moments.sum / _over_pixels(weight_k)
-    centred, share = means - moments.total_sum / n, weight_sum / n
+    weight = over_pixels(np.ma.masked_array(weight_sum, flat))
+    images, share = centred.sum / weight, weight_sum / n
     if moments.field_sums is None:
-        error_k = np.ma.sqrt(np.ma.masked_array(spread, flat)) / weight_k
-        error = _over_pixels(error_k) * np.broadcast_to(noise.deviation, noise.shape)
+        error = over_pixels(np.ma.sqrt(np.ma.masked_array(spread, flat))) / weight
+        error = error * np.broadcast_to(noise.deviation, noise.shape)
         coloured = None if noise.white else noise
-        return ClassificationImages(centred, error, moments.count, share, None, noise.white, coloured)
-    weighing = (moments.draw_square_sum / weight_k**2).filled(1)
-    power, degrees = _variance_between_fields(moments, noise, means.filled(0) - noise.mean, weighing)
-    error = np.ma.masked_equal(np.sqrt(power), 0) / _over_pixels(weight_k)
-    return ClassificationImages(centred, error, moments.count, share, degrees, independent=False)
+        return ClassificationImages(images, error, moments.count, share, None, noise.white, coloured)
+    power, degrees = _variance_between_fields(centred, noise)
+    error = np.ma.masked_equal(np.sqrt(power), 0) / weight
+    return ClassificationImages(images, error, moments.count, share, degrees, independent=False)
 
 
 def whitened_images(
@@ -136,19 +143,18 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     the response does not depend on the pixel, the standard error is sd(w) / (s sqrt(N)).
     """
     n = moments.num_samples
-    spread = np.maximum(moments.weight_square_sum - moments.weight_sum**2 / n, 0)
+    centred = moments.about(moments.weight_sum / n)
+    spread = np.maximum(centred.weight_square_sum, 0)
     flat = spread <= _ALIKE * moments.weight_square_sum
-    covariance = moments.sum - _over_pixels(moments.weight_sum / n) * moments.total_sum
     still = np.broadcast_to(noise.deviation == 0, noise.shape)  # no evidence about pixels that do not vary
     deviation = np.where(still, 1, np.broadcast_to(noise.deviation, noise.shape))
-    constant = _over_pixels(flat) | still
-    error, degrees, independent = _over_pixels(np.sqrt(spread)) * deviation, None, noise.white
+    constant = over_pixels(flat) | still
+    error, degrees, independent = over_pixels(np.sqrt(spread)) * deviation, None, noise.white
     coloured = None if noise.white or moments.field_sums else noise
     if moments.field_sums is not None:
-        grand_mean = np.broadcast_to(moments.total_sum / n - noise.mean, moments.sum.shape)
-        power, degrees = _variance_between_fields(moments, noise, grand_mean, np.zeros(len(moments.sum)))
+        power, degrees = _variance_between_fields(centred, noise)
         error, constant, independent = np.sqrt(power), constant | (power == 0), False
-    images, error = (np.ma.masked_array(value / n / deviation**2, constant) for value in (covariance, error))
+    images, error = (np.ma.masked_array(value / n / deviation**2, constant) for value in (centred.sum, error))
     return ClassificationImages(images, error, moments.count, moments.weight_sum / n, degrees, independent, coloured)
 
 
@@ -175,7 +181,7 @@ def variants(
     """
     centred = classification_images(moments, noise)
     found = {"mean": mean_images(moments), "centred": centred.images, "RMS": rms_images(moments)}
-    found["z-scored"] = centred.images / centred.standard_error
+    found["z-scored"] = centred.in_standard_errors
     if covariance is not None:
         for ridge in ridges:
             found[f"whitened, ridge {ridge:g}"] = whitened_images(moments, noise, covariance, ridge).images
@@ -197,17 +203,15 @@ def share_standard_error(moments: Moments) -> np.ma.MaskedArray:
     sqrt(sum (S_f - p n_f)^2 F / (F - 1)) / N. For decisions on independent samples that is the binomial
     sqrt(p (1 - p) / N); for the windows of fields it allows for their dependence. Masked if there is only one draw.
     """
-    draws, n, sums = moments.num_draws, moments.num_samples, moments.field_sums
-    share = moments.weight_sum / n
-    products, sizes = (moments.weight_sum, n) if sums is None else (sums.sn, sums.nn)
-    power = np.maximum(moments.draw_square_sum - 2 * share * products + share**2 * sizes, 0)
+    draws, n = moments.num_draws, moments.num_samples
+    power = np.maximum(moments.about(moments.weight_sum / n).draw_square_sum, 0)
     error = np.sqrt(power * draws / max(draws - 1, 1)) / n
     return np.ma.masked_array(error, np.full(error.shape, draws < 2))
 
 
 def min_max(images_khwc: np.ma.MaskedArray) -> np.ma.MaskedArray:
     """Each map as an image: stretched to [0, 1] by its own minimum and maximum; a constant map is masked."""
-    low, high = (_over_pixels(extreme(axis=(1, 2, 3))) for extreme in (images_khwc.min, images_khwc.max))
+    low, high = (over_pixels(extreme(axis=(1, 2, 3))) for extreme in (images_khwc.min, images_khwc.max))
     return (images_khwc - low) / np.ma.masked_equal(high - low, 0)
 
 
@@ -219,48 +223,30 @@ def named(prefix: str, images_khwc: np.ma.MaskedArray) -> dict[str, np.ndarray]:
     return {f"{prefix}_{k}": image.filled() for k, image in enumerate(images_khwc) if image.count()}
 
 
-def _variance_between_fields(
-    moments: Moments, noise: Noise, mean_khwc: np.ndarray, h_k: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Variance of sum (w (x - mean) - share x) over all samples, from the spread between fields.
+def _variance_between_fields(centred: Moments, noise: Noise) -> tuple[np.ndarray, np.ndarray]:
+    """Variance [K, H, W, C] of sum (w - p) x over all windows, from the spread between fields, and its degrees [K].
 
-    With R_f that sum in field f it is (sum R_f^2 - (sum R_f)^2 / F) / (1 - h), with n (1 - h) degrees of freedom.
-    h is what estimating the mean costs: 1 / F, or sum S_f^2 / (sum S_f)^2 where the mean weights fields by S_f = sum w.
-    n is the effective number of fields, (sum q_f)^2 / sum q_f^2 with q_f the sum of (w - share)^2 in field f
-    (Satterthwaite 1946): all fields for a common class, about N_k for a rare one, and for its complement. The variance
-    [K, H, W, C] is 0 where it is unknown.
+    With R_f = sum (w - p) (x - xbar) and q_f = sum (w - p)^2 over the windows of field f, p and xbar the means over all
+    samples, it is sum (R_f - B q_f)^2 / (1 - 1/n): B = sum R_f / sum q_f is the slope of the pixel on the weight, so
+    that B q_f is what a map adds to R_f and the rest is noise (the variance of a slope for clustered samples, Liang &
+    Zeger 1986, Biometrika 73:13). n = (sum q_f)^2 / sum q_f^2 is the effective number of fields (Satterthwaite 1946):
+    all of them for a common class, about N_k for a rare one; n - 1 are the degrees of freedom. All of this is the same
+    for the weights w and 1 - w. The variance is 0 where n < 2, and it is unknown.
+
+    Args:
+        centred: moments about the mean weights, `Moments.about`, with the sums of fields.
+        noise: what was shown.
     """
-    sums, fields, n = moments.field_sums, moments.num_draws, moments.num_samples
+    sums = centred.field_sums
     assert sums is not None
-    share_k = moments.weight_sum / n
-    share = _over_pixels(share_k)
-    squares = (
-        sums.aa
-        + mean_khwc**2 * _over_pixels(moments.draw_square_sum)
-        + share**2 * sums.tt
-        - 2 * mean_khwc * sums.a_s
-        - 2 * share * sums.at
-        + 2 * mean_khwc * share * sums.st
-    )
-    weight = _over_pixels(moments.weight_sum)
-    total = moments.sum - (noise.mean + mean_khwc) * weight - share * (moments.total_sum - noise.mean * n)
-    q = moments.weight_square_sum - moments.weight_sum * share_k
-    q_squared = (
-        sums.qq
-        - 4 * share_k * sums.qs
-        + 4 * share_k**2 * moments.draw_square_sum
-        + 2 * share_k**2 * sums.qn
-        - 4 * share_k**3 * sums.sn
-        + share_k**4 * sums.nn
-    )
+    mean = centred.total_sum / centred.num_samples - noise.mean
     with np.errstate(divide="ignore", invalid="ignore"):
-        effective = np.where((q > 0) & (q_squared > 0), np.minimum(q**2 / q_squared, fields), 0)
-    left = 1 - np.maximum(h_k, 1 / fields)
-    known = (effective >= 2) & (left > 0)
-    power = np.maximum(squares - total**2 / fields, 0) * _over_pixels(known / np.where(known, left, 1))
-    return power, effective * left
-
-
-def _over_pixels(value_k: Any) -> Any:
-    """[K] -> [K, 1, 1, 1], masked or not."""
-    return value_k[:, None, None, None]
+        fields = np.where(sums.qq > 0, centred.weight_square_sum**2 / sums.qq, 0)
+        slope = centred.sum / over_pixels(centred.weight_square_sum)
+    known = fields >= 2
+    r_squared = sums.aa - 2 * mean * sums.a_s + mean**2 * over_pixels(centred.draw_square_sum)
+    r_q = sums.aq - mean * over_pixels(sums.qs)
+    squares = r_squared - 2 * slope * r_q + slope**2 * over_pixels(sums.qq)
+    left = np.where(known, 1 - 1 / np.maximum(fields, 1), 1)
+    power = np.where(over_pixels(known), np.maximum(squares, 0) / over_pixels(left), 0)
+    return power, np.maximum(fields - 1, 0)

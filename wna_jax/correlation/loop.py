@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wna_jax.correlation.fields import FIELD_GRID, Geometry, draw_and_present, find_field, independent, two_words
-from wna_jax.correlation.moments import Moments
+from wna_jax.correlation.moments import Batch, Moments
 from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
 from wna_jax.noise.checks import check
@@ -45,6 +45,7 @@ _SECONDS_BETWEEN_REPORTS = 0.5
 _SECONDS_PER_DISPATCH = 0.1
 _BYTES_PER_BATCH = 2**28  # of noise on an accelerator
 _BYTES_PER_DISPATCH = 2**28  # of moments, which wait on the device for the host
+_FIELD_SUMS = 2  # the version of `FieldSums` in a state
 _FEWEST_FIELDS = 20  # below that, "auto" stays with independent samples: too few draws to tell the error of anything
 
 
@@ -147,6 +148,7 @@ def reverse_correlate_in_parts(
     what |= {"response_fingerprint": fingerprint(response)}
     sampled = "independent" if geometry.grid == 1 else f"field of {geometry.windows} windows"
     how = {"shape": list(noise.shape), "widths": widths, "sampling": sampled, "batch": batch}
+    how |= {} if geometry.grid == 1 else {"field_sums_version": _FIELD_SUMS}
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(state_dir, what | how | dict(identity or {}))) if state_dir else None
         if store and (state := store.load(lambda points: ((zero, zero), [zero] * points))):
@@ -290,7 +292,7 @@ def _in_order(program: Program, seed: int, batches: range, size: int, at_once: i
 
     One dispatch takes twice as many batches as the last, up to `at_once`, until the device works long enough on it.
     """
-    waiting: tuple[range, Moments] | None = None
+    waiting: tuple[range, Batch] | None = None
     count = 1
     while batches or waiting:
         following = None
@@ -303,5 +305,6 @@ def _in_order(program: Program, seed: int, batches: range, size: int, at_once: i
             if time.monotonic() - started < _SECONDS_PER_DISPATCH or jax.process_count() > 1:
                 count = min(2 * count, at_once)
             for i, index in enumerate(waiting[0]):
-                yield index, found if at_once == 1 else jax.tree.map(lambda leaf, i=i: leaf[i], found)
+                batch: Batch = found if at_once == 1 else jax.tree.map(lambda leaf, i=i: leaf[i], found)
+                yield index, batch.moments()
         waiting = following

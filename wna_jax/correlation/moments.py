@@ -2,7 +2,7 @@
 
 import operator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -25,10 +25,17 @@ class _Sums:
             raise InputError("moments of independent samples and of windows of fields do not add up: use one sampling")
         return jax.tree.map(operator.add, self, other)
 
-    def of_responses(self, own: slice) -> Self:
+    def of_responses(self, own: slice | np.ndarray) -> Self:
         """The sums of some of the responses."""
-        each = [name for name in self.__dataclass_fields__ if name not in self._SHARED]  # type: ignore[attr-defined]
-        return replace(self, **{name: getattr(self, name)[own] for name in each})  # type: ignore[type-var]
+        return replace(self, **{name: getattr(self, name)[own] for name in self._each()})  # type: ignore[type-var]
+
+    def put(self, rows: np.ndarray, part: Self) -> None:
+        """Replaces the sums of some responses, in place."""
+        for name in self._each():
+            getattr(self, name)[rows] = getattr(part, name)
+
+    def _each(self) -> list[str]:
+        return [name for name in self.__dataclass_fields__ if name not in self._SHARED]  # type: ignore[attr-defined]
 
 
 @register_dataclass
@@ -36,32 +43,58 @@ class _Sums:
 class FieldSums(_Sums):
     """Sums over fields of products of each field's own sums, for errors where the samples in a field overlap.
 
-    With A = sum w (x - mean of the noise), S = sum w and T = sum (x - mean of the noise), each over the windows of one
-    field.
+    These are, over the windows of one field, A = sum w (x - mean of the noise), T = sum (x - mean of the noise),
+    S = sum w, Q = sum w^2, and n, the windows that count.
     """
 
-    _SHARED = ("tt", "nn")
+    _SHARED = ("tt", "tn", "nn")
 
     aa: Float[np.ndarray, "K H W C"]
     """sum A^2."""
-    a_s: Float[np.ndarray, "K H W C"]
-    """sum A S."""
     at: Float[np.ndarray, "K H W C"]
     """sum A T."""
-    st: Float[np.ndarray, "K H W C"]
-    """sum S T."""
+    aq: Float[np.ndarray, "K H W C"]
+    """sum A Q."""
+    a_s: Float[np.ndarray, "K H W C"]
+    """sum A S."""
+    an: Float[np.ndarray, "K H W C"]
+    """sum A n."""
     tt: Float[np.ndarray, "H W C"]
     """sum T^2."""
+    tq: Float[np.ndarray, "K H W C"]
+    """sum T Q."""
+    st: Float[np.ndarray, "K H W C"]
+    """sum S T."""
+    tn: Float[np.ndarray, "H W C"]
+    """sum T n."""
     qq: Float[np.ndarray, " K"]
-    """sum Q^2, Q = sum w^2 over the windows of one field."""
+    """sum Q^2."""
     qs: Float[np.ndarray, " K"]
     """sum Q S."""
     qn: Float[np.ndarray, " K"]
-    """sum Q n, n the windows of one field that count."""
+    """sum Q n."""
     sn: Float[np.ndarray, " K"]
     """sum S n."""
     nn: Float[np.ndarray, ""]
     """sum n^2."""
+
+    def about(self, reference_k: np.ndarray, ss_k: np.ndarray) -> Self:
+        """The sums of the weights w - r; `ss_k` is sum S^2. A becomes A - r T, S - r n, and Q - 2 r S + r^2 n."""
+        r, r_khwc = reference_k, over_pixels(reference_k)
+        return replace(
+            self,
+            aa=self.aa - 2 * r_khwc * self.at + r_khwc**2 * self.tt,
+            at=self.at - r_khwc * self.tt,
+            aq=self.aq - r_khwc * (2 * self.a_s + self.tq) + r_khwc**2 * (self.an + 2 * self.st) - r_khwc**3 * self.tn,
+            a_s=self.a_s - r_khwc * (self.an + self.st) + r_khwc**2 * self.tn,
+            an=self.an - r_khwc * self.tn,
+            tq=self.tq - 2 * r_khwc * self.st + r_khwc**2 * self.tn,
+            st=self.st - r_khwc * self.tn,
+            qq=self.qq + 4 * r**2 * ss_k + r**4 * self.nn - 4 * r * self.qs + 2 * r**2 * self.qn - 4 * r**3 * self.sn,
+            qs=self.qs - r * (self.qn + 2 * ss_k) + 3 * r**2 * self.sn - r**3 * self.nn,
+            qn=self.qn - 2 * r * self.sn + r**2 * self.nn,
+            sn=self.sn - r * self.nn,
+        )
 
 
 @register_dataclass
@@ -98,7 +131,62 @@ class Moments(_Sums):
     field_sums: FieldSums | None = None
     """None where samples are independent."""
 
-    def of_responses(self, own: slice) -> Self:
+    def of_responses(self, own: slice | np.ndarray) -> Self:
         """The moments of some of the responses, with the same samples."""
         chosen = super().of_responses(own)
         return replace(chosen, field_sums=self.field_sums and self.field_sums.of_responses(own))
+
+    def put(self, rows: np.ndarray, part: Self) -> None:
+        """Replaces the moments of some responses, in place."""
+        super().put(rows, part)
+        if self.field_sums and part.field_sums:
+            self.field_sums.put(rows, part.field_sums)
+
+    def about(self, reference_k: np.ndarray) -> Self:
+        """The moments of the weights w - r, with a reference r for each response; `count` stays that of w.
+
+        About the mean weights p = sum w / N, the sums are those of a covariance: sum (w - p) x, sum (w - p)^2.
+        """
+        r, r_khwc, sums = reference_k, over_pixels(reference_k), self.field_sums
+        sn, nn = (self.weight_sum, self.num_samples) if sums is None else (sums.sn, sums.nn)
+        return replace(
+            self,
+            weight_sum=self.weight_sum - r * self.num_samples,
+            weight_square_sum=self.weight_square_sum - 2 * r * self.weight_sum + r**2 * self.num_samples,
+            draw_square_sum=self.draw_square_sum - 2 * r * sn + r**2 * nn,
+            sum=self.sum - r_khwc * self.total_sum,
+            square_sum=self.square_sum - r_khwc * self.total_square_sum,
+            field_sums=sums and sums.about(r, self.draw_square_sum),
+        )
+
+
+class Batch(NamedTuple):
+    """The sums of one batch as a device computes them, in float32 and int32: of the weights less a reference each.
+
+    The reference is 0, the smallest or the largest weight of the batch, whichever is nearest to the mean. In float32 a
+    class with nearly all samples would leave nothing of what tells its map from that of all samples; about 1 its sums
+    are those of the few other samples.
+    """
+
+    reference: Float[np.ndarray, " K"]
+    centred: Moments
+
+    def moments(self) -> Moments:
+        """The sums of the weights themselves, in float64. Only responses with a reference cost anything: of decisions
+        at most one has.
+        """
+        rows = np.flatnonzero(self.reference)  # NaN is one, too
+        if not rows.size:
+            return self.centred
+        moments: Moments = jax.tree.map(_writeable, self.centred)
+        moments.put(rows, moments.of_responses(rows).about(-self.reference[rows].astype(np.float64)))
+        return moments
+
+
+def over_pixels(value_k: Any) -> Any:
+    """[K] -> [K, 1, 1, 1], masked or not."""
+    return value_k[:, None, None, None]
+
+
+def _writeable(leaf: Any) -> np.ndarray:
+    return np.array(leaf, np.int64 if np.issubdtype(leaf.dtype, np.integer) else np.float64)

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
 from wna_jax.correlation.fields import Geometry, draw_and_present, two_words, window_sums
-from wna_jax.correlation.moments import FieldSums, Moments
+from wna_jax.correlation.moments import Batch, FieldSums, Moments, over_pixels
 from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Gradient
 from wna_jax.runs import compilation
@@ -44,16 +44,16 @@ class Program:
         arrays = [_on_all_devices(array) for array in arrays]  # once, not with every batch
         return cls(_compile(structure, geometry, draws), arrays, stimulus, box, geometry, draws)
 
-    def __call__(self, seed: np.uint32, high: np.uint32, low: np.uint32, size: np.int32) -> Moments:
-        """The moments, in float32 and int32, of the first `size` samples of the batch from draw 2^32 high + low on."""
+    def __call__(self, seed: np.uint32, high: np.uint32, low: np.uint32, size: np.int32) -> Batch:
+        """The sums, in float32 and int32, of the first `size` samples of the batch from draw 2^32 high + low on."""
         if self.box is None:
             return self.compiled.moments(self.arrays, seed, high, low, size)
         drawn, shown = self.compiled.draw(self.arrays, seed, high, low)
         answers = self.box.ask(np.asarray(shown))
         return self.compiled.sum_up(self.arrays, answers, drawn, size)
 
-    def dispatch(self, seed: int, batches: range, size: int, at_once: int) -> Moments:
-        """Starts to compute the moments of the first `size` samples of each of some batches.
+    def dispatch(self, seed: int, batches: range, size: int, at_once: int) -> Batch:
+        """Starts to compute the sums of the first `size` samples of each of some batches.
 
         Where there may be more than one at once, each leaf is [at_once, ...]. Their number does not change a bit.
         """
@@ -78,14 +78,15 @@ def _shapes(
     arrays = [
         jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (mean, (draws, *grid, num_responses), (draws, *field))
     ]
-    return jax.eval_shape(functools.partial(moments_of_batch, geometry), *arrays, jax.ShapeDtypeStruct((), jnp.int32))
+    sums_of = functools.partial(sums_of_batch, geometry)
+    return jax.eval_shape(sums_of, *arrays, jax.ShapeDtypeStruct((), jnp.int32)).centred
 
 
 class _Compiled(NamedTuple):
-    moments: Callable[..., Moments]
-    several: Callable[..., Moments]
+    moments: Callable[..., Batch]
+    several: Callable[..., Batch]
     draw: Callable[..., tuple[jax.Array, jax.Array]]
-    sum_up: Callable[..., Moments]
+    sum_up: Callable[..., Batch]
 
 
 _square: Callable[[Any], Any] = jnp.square  # Any: moments hold NumPy arrays on the host, JAX's in a program
@@ -120,26 +121,26 @@ def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -
         drawn = draw_and_present(stimulus, key_of(seed), high, low, draws)
         return jax.lax.with_sharding_constraint(drawn, spread)
 
-    def moments(arrays: list, seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> Moments:
+    def moments(arrays: list, seed: jax.Array, high: jax.Array, low: jax.Array, size: jax.Array) -> Batch:
         stimulus, response = structure.with_arrays(arrays)
         drawn, shown = draw(arrays, seed, high, low)
         if isinstance(response, Gradient):
-            return _moments_of_gradients(response.weights, geometry, stimulus.mean, drawn, size)
-        return moments_of_batch(geometry, stimulus.mean, response(shown), drawn, size)
+            return _sums_of_gradients(response.weights, geometry, stimulus.mean, drawn, size)
+        return sums_of_batch(geometry, stimulus.mean, response(shown), drawn, size)
 
-    def sum_up(arrays: list, answers: jax.Array, drawn: jax.Array, size: jax.Array) -> Moments:
+    def sum_up(arrays: list, answers: jax.Array, drawn: jax.Array, size: jax.Array) -> Batch:
         stimulus, weigh = structure.with_arrays(arrays)
-        return moments_of_batch(geometry, stimulus.mean, weigh(answers), drawn, size)
+        return sums_of_batch(geometry, stimulus.mean, weigh(answers), drawn, size)
 
     def several(
         arrays: list, seed: jax.Array, highs: jax.Array, lows: jax.Array, size: jax.Array, count: jax.Array
-    ) -> Moments:
-        """The moments of each batch, not their sum: float32 sums are added in float64, on the host."""
+    ) -> Batch:
+        """The sums of each batch, not those of all: float32 sums are added in float64, on the host."""
 
-        def one(i: Any) -> Moments:
+        def one(i: Any) -> Batch:
             return moments(arrays, seed, highs[i], lows[i], size)
 
-        def put(i: Any, filled: Moments) -> Moments:
+        def put(i: Any, filled: Batch) -> Batch:
             return jax.tree.map(lambda leaf, new: leaf.at[i].set(new), filled, one(i))
 
         room = jax.tree.map(lambda leaf: jnp.zeros((len(highs), *leaf.shape), leaf.dtype), jax.eval_shape(one, 0))
@@ -148,10 +149,16 @@ def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -
     return _Compiled(jit(moments), jit(several), jax.jit(draw), jit(sum_up))
 
 
-def moments_of_batch(
-    geometry: Geometry, mean: jax.Array, answers: Any, fields: Float[jax.Array, "n h w c"], size: Int[jax.Array, ""]
-) -> Moments:
-    """The moments of one batch.
+def sums_of_batch(
+    geometry: Geometry,
+    mean: jax.Array,
+    answers: Any,
+    fields: Float[jax.Array, "n h w c"],
+    size: Int[jax.Array, ""],
+    *,
+    centre: bool = True,
+) -> Batch:
+    """The sums of one batch.
 
     Args:
         geometry: of the windows in a field.
@@ -159,15 +166,18 @@ def moments_of_batch(
         answers: weights, a pytree of [draws, K] or [draws, grid, grid, K].
         fields: what is averaged.
         size: how many of the batch's samples count.
+        centre: whether the weights have a reference other than 0.
     """
     grid = (len(fields), geometry.grid, geometry.grid)
     leaves = [leaf.astype(jnp.float32).reshape(*grid, -1) for leaf in jax.tree.leaves(answers)]
     inside = jnp.arange(math.prod(grid)).reshape(*grid, 1) < size
+    raw = jnp.concatenate(leaves, axis=-1)
+    reference = _reference(raw, inside, size) if centre else jnp.zeros((1, 1, 1, raw.shape[-1]))
     # The last "response" is that of all samples, of weight 1: its sums come out of the same products.
-    weights = jnp.where(inside, jnp.concatenate([*leaves, jnp.ones((*grid, 1))], axis=-1), 0)
+    weights = jnp.where(inside, jnp.concatenate([raw - reference, jnp.ones((*grid, 1))], axis=-1), 0)
     weight_nk: Any = weights.sum(axis=(1, 2))
     square_nk = _square(weights).sum(axis=(1, 2))
-    count: Any = jnp.sum(weights != 0, axis=(0, 1, 2), dtype=jnp.int32)
+    count: Any = jnp.sum(inside & (raw != 0), axis=(0, 1, 2), dtype=jnp.int32)
     weight_sum = weight_nk.sum(axis=0)
     if geometry.grid == 1:
         sums: Any = window_sums(weights, jnp.concatenate([fields, jnp.square(fields)], axis=-1), geometry)
@@ -176,12 +186,12 @@ def moments_of_batch(
     else:
         sum_, square_sum, field_sums = _sums_of_fields(geometry, mean, weights, weight_nk, square_nk, fields)
     own = slice(None, -1)
-    return Moments(
+    centred = Moments(
         num_samples=size,  # type: ignore[arg-type]
         num_draws=-(-size // geometry.windows),  # type: ignore[arg-type]
         total_sum=sum_[-1],
         total_square_sum=square_sum[-1],
-        count=count[own],
+        count=count,
         weight_sum=weight_sum[own],
         weight_square_sum=square_nk.sum(axis=0)[own],
         draw_square_sum=_square(weight_nk).sum(axis=0)[own],
@@ -189,6 +199,16 @@ def moments_of_batch(
         square_sum=square_sum[own],
         field_sums=field_sums,
     )
+    return Batch(reference.reshape(-1), centred)  # type: ignore[arg-type]
+
+
+def _reference(weights_nggk: Any, inside_ngg1: jax.Array, size: jax.Array) -> jax.Array:
+    """0, the smallest or the largest weight, whichever is nearest to the mean: [1, 1, 1, K]."""
+    over: dict[str, Any] = {"axis": (0, 1, 2), "keepdims": True, "where": inside_ngg1}
+    mean = weights_nggk.sum(**over) / size.astype(jnp.float32)
+    smallest, largest = weights_nggk.min(initial=jnp.inf, **over), weights_nggk.max(initial=-jnp.inf, **over)
+    near = jnp.where(abs(mean - largest) < abs(mean - smallest), largest, smallest)
+    return jnp.where(abs(mean - near) < abs(mean), near, 0)
 
 
 def _sums_of_fields(
@@ -213,14 +233,21 @@ def _sums_of_fields(
         jnp.einsum, precision="highest"
     )  # on a CPU 1.5 times as fast as (a * b).sum(axis=0)
     aa = product("nkhwc,nkhwc->khwc", a_nkhwc, a_nkhwc)
-    sn = (weight_nk * n_n1).sum(axis=0)
     own = slice(None, -1)
+    by_weights = jnp.stack([square_nk, weight_nk, jnp.broadcast_to(n_n1, weight_nk.shape)], axis=-1)
+    aq, a_s, an = product("nkhwc,nkj->jkhwc", a_nkhwc, by_weights)
+    tq, st, tn = product("nhwc,nkj->jkhwc", t_nhwc, by_weights)
+    sn = (weight_nk * n_n1).sum(axis=0)
     field_sums = FieldSums(
         aa=aa[own],
-        a_s=product("nkhwc,nk->khwc", a_nkhwc, weight_nk)[own],
         at=product("nkhwc,nhwc->khwc", a_nkhwc, t_nhwc)[own],
-        st=product("nk,nhwc->khwc", weight_nk, t_nhwc)[own],
+        aq=aq[own],
+        a_s=a_s[own],
+        an=an[own],
         tt=aa[-1],
+        tq=tq[own],
+        st=st[own],
+        tn=tn[-1],
         qq=_square(square_nk).sum(axis=0)[own],
         qs=(square_nk * weight_nk).sum(axis=0)[own],
         qn=(square_nk * n_n1).sum(axis=0)[own],
@@ -228,17 +255,18 @@ def _sums_of_fields(
         nn=sn[-1],
     )
     return (
-        a_nkhwc.sum(axis=0) + mean * weight_nk.sum(axis=0)[:, None, None, None],
+        a_nkhwc.sum(axis=0) + mean * over_pixels(weight_nk.sum(axis=0)),
         squares_nkhwc.sum(axis=0),
         field_sums,
     )
 
 
-def _moments_of_gradients(
+def _sums_of_gradients(
     weights: Callable[[jax.Array], jax.Array], geometry: Geometry, mean: jax.Array, images: jax.Array, size: jax.Array
-) -> Moments:
-    """Moments in which gradients, and their squares, stand in the place of the weighted images."""
+) -> Batch:
+    """Sums in which gradients, and their squares, stand in the place of the weighted images."""
     gradients: Any = jax.vmap(jax.jacrev(lambda image: weights(image[None])[0]))(images)
     gradients = jnp.where((jnp.arange(len(images)) < size).reshape(-1, 1, 1, 1, 1), gradients, 0)
-    moments = moments_of_batch(geometry, mean, weights(images), images, size)
-    return replace(moments, sum=gradients.sum(axis=0), square_sum=_square(gradients).sum(axis=0))
+    batch = sums_of_batch(geometry, mean, weights(images), images, size, centre=False)
+    of_gradients = replace(batch.centred, sum=gradients.sum(axis=0), square_sum=_square(gradients).sum(axis=0))
+    return batch._replace(centred=of_gradients)

@@ -19,6 +19,7 @@ from wna_jax.templates import Feedback
 _COLUMNS = 10
 _NAME: dict[str, Any] = {"fontsize": 9, "fontweight": "bold"}
 _HEADED, _CAPTIONED = 0.28, 0.19  # inches above a map with two lines, and below one
+_ABOUT_REGION = " Pale, beyond the yellow line: outside of the region that tests, infoVal and reliability are about."
 RELIABLE = 0.9
 """The split-half reliability below which a map is marked."""
 
@@ -31,13 +32,15 @@ def classification_images(
     class_names: Sequence[str],
     class_means: np.ndarray,
     title: str,
+    roi: np.ndarray | None = None,
 ) -> Figure:
     """The maps of every class under its mean training image on the [0, 1] scale, one row per response.
 
     All maps of a row share one scale in standard errors, with zero in the middle, so that a map that is still noise
     looks pale. Significant pixels, bool [K, H, W, C], are outlined, where a response has them. Above each map are its
     count and share (for graded responses the mean weight) and its reliability; below .9 it is marked, with the number
-    of samples that would bring it there. Below the map is what the network calls it, with the confidence.
+    of samples that would bring it there. Below the map is what the network calls it, with the confidence. Outside of a
+    region of interest, bool [H, W] or [H, W, C], maps are pale.
     """
     blocks = math.ceil(len(class_names) / _COLUMNS)
     columns = math.ceil(len(class_names) / blocks)
@@ -48,6 +51,7 @@ def classification_images(
     )
     if significant:
         legend += " Outlined: p < .05 over all maps of the row."
+    legend += _ABOUT_REGION if roi is not None else ""
     block = [Row("training\nmean", 0.22), *(Row(f"{response}\nmap", _HEADED, _CAPTIONED) for response in maps)]
     tiles = Tiles(block * blocks, columns, class_means.shape[1:], title, legend, right=0.6)
     for k, (mean, name) in enumerate(zip(class_means, class_names, strict=True)):
@@ -55,11 +59,12 @@ def classification_images(
         tiles.image(row, column, mean)
         tiles.above(row, column, name, **_NAME)
     for i, (response, images) in enumerate(maps.items(), start=1):
-        z_khwc = images.images / images.standard_error
+        z_khwc = images.in_standard_errors
         limit = limit_of(z_khwc)
         for k in range(len(class_names)):
             row, column = k // columns * len(block) + i, k % columns
             tiles.map(row, column, z_khwc[k], limit, _why_empty(images, k))
+            _fade(tiles, row, column, z_khwc[k], roi)
             if response in significant:
                 tiles.outline(row, column, significant[response][k].any(axis=-1))
             tiles.above(row, column, _amount(response, images, k))
@@ -87,7 +92,7 @@ def across_networks(
     The networks' maps share one scale, in standard errors of each map. The mean map is in standard errors across
     networks, the root mean square over the pixels of the map: the error of a single pixel rests on few networks.
     """
-    z_skhwc = np.ma.stack([own.images / own.standard_error for own in agreed.maps])
+    z_skhwc = np.ma.stack([own.in_standard_errors for own in agreed.maps])
     mean = agreed.mean / agreed.error_across_networks[:, None, None, None]
     limit, mean_limit = limit_of(z_skhwc), limit_of(mean)
     legend = (
@@ -113,8 +118,13 @@ def across_networks(
     return tiles.figure
 
 
-def significance(findings: Mapping[str, Findings], class_names: Sequence[str], title: str) -> Figure:
-    """What each test finds in the maps of every class: one row per response and test, significant pixels outlined."""
+def significance(
+    findings: Mapping[str, Findings], class_names: Sequence[str], title: str, roi: np.ndarray | None = None
+) -> Figure:
+    """What each test finds in the maps of every class: one row per response and test, significant pixels outlined.
+
+    Outside of the region of interest in which the maps were tested, bool [H, W] or [H, W, C], they are pale.
+    """
     labels = {
         "pixels": "single\npixels",
         "smoothed": f"smoothed\nby {SMOOTHING:g} px",
@@ -127,6 +137,7 @@ def significance(findings: Mapping[str, Findings], class_names: Sequence[str], t
         "values. A cluster is significant as a whole, not each pixel of it. infoVal: distance of the whole map from "
         "noise, about N(0, 1) for a map of noise only."
     )
+    legend += _ABOUT_REGION if roi is not None else ""
     labelled: list[Row] = []
     for response, test in rows:
         above = (_HEADED - 0.1 if test == "pixels" else 0.05) + (0.0 if labelled else 0.2)
@@ -137,10 +148,13 @@ def significance(findings: Mapping[str, Findings], class_names: Sequence[str], t
         tiles.above(0, k, name, 1, **_NAME)
     for row, (response, test) in enumerate(rows):
         found = findings[response]
-        maps, inside = found.smoothed if test == "smoothed" else found.z, found.significant[test]
+        inside, maps, unit = found.significant[test], found.in_standard_errors, "standard errors"
+        if test == "smoothed":
+            maps, unit = found.smoothed, "deviations of noise"
         limit = limit_of(maps)
         for k in range(len(class_names)):
             tiles.map(row, k, maps[k], limit, "no map")
+            _fade(tiles, row, k, maps[k], roi)
             if test == "pixels" and found.info_val is not None and found.info_val[k] is not np.ma.masked:
                 info = f"infoVal {found.info_val[k]:.{1 if abs(found.info_val[k]) < 10 else 0}f}"
                 tiles.above(row, k, info, fontsize=6.5, color=QUIET)
@@ -148,8 +162,8 @@ def significance(findings: Mapping[str, Findings], class_names: Sequence[str], t
                 tiles.below(row, k, "not tested", color=QUIET)
             elif maps[k].count():
                 tiles.outline(row, k, inside[k].any(axis=-1))
-                tiles.below(row, k, f"{inside[k].sum()} of {inside[k].size}")
-        tiles.scale([row], len(class_names), limit, maps.shape[-1])
+                tiles.below(row, k, f"{inside[k].sum()} of {found.z[k].count()}")
+        tiles.scale([row], len(class_names), limit, maps.shape[-1], unit)
     return tiles.figure
 
 
@@ -197,6 +211,11 @@ def _reliability(halves: SplitHalf, k: int) -> tuple[str, bool]:
         # Spearman-Brown: reliability N / (N + N0) reaches R at N = N0 R / (1 - R).
         text += f", .9 at {_short(halves.n0[k] * RELIABLE / (1 - RELIABLE))}"
     return text, bool(reliability >= RELIABLE)
+
+
+def _fade(tiles: Tiles, row: int, column: int, map_hwc: np.ma.MaskedArray, roi: np.ndarray | None) -> None:
+    if roi is not None and map_hwc.count():
+        tiles.fade(row, column, roi.reshape(*roi.shape[:2], -1).max(axis=-1))
 
 
 def _short(number: float) -> str:

@@ -18,6 +18,7 @@ from wna_jax.figures.parts import DIVERGING, QUIET
 
 _MARGIN = 0.1
 _SCALE_WIDTH = 0.09
+_VEIL, _REGION = 0.65, "#b98a1f"
 
 
 class Row(NamedTuple):
@@ -98,13 +99,20 @@ class Tiles:
             x, y = np.array([left, top]) + (np.array([j, i]) + 0.5) * side
             self.text(x, y, text, ha="center", va="center", fontsize=min(7, 21 / len(values)))
 
-    def outline(self, row: int, column: int, inside_hw: np.ndarray) -> None:
+    def outline(self, row: int, column: int, inside_hw: np.ndarray, colour: str = "#222222") -> None:
         """A line around the pixels inside, along their edges."""
         left, right, bottom, top = self._extent(row, column)
         height, width = inside_hw.shape
         scale = np.array([(right - left) / width, (bottom - top) / height])
         lines = edges(inside_hw) * scale + np.array([left, top])
-        self.axes.add_collection(LineCollection(lines, colors="#222222", linewidths=0.4), autolim=False)
+        self.axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.4), autolim=False)
+
+    def fade(self, row: int, column: int, region_hw: np.ndarray) -> None:
+        """Draws what is outside of a region of interest pale, with a yellow line around the region."""
+        veil = np.ones((*region_hw.shape, 4)) * np.where(region_hw, 0, _VEIL)[..., None]
+        veil[..., :3] = 1
+        self._draw(row, column, veil)
+        self.outline(row, column, region_hw, _REGION)
 
     def above(self, row: int, column: int, text: str, line: float = 0, **style: Any) -> None:
         """A heading; `line` counts upwards from the picture."""

@@ -8,6 +8,7 @@ masked where there is no map.
 """
 
 # ruff: noqa: I001 - the names of a module stand on several lines, by subject
+from wna_jax.statistics.checks import rectangle
 from wna_jax.statistics.classification import ClassificationReport, classification_report, confusion_matrix, log_odds
 from wna_jax.statistics.clusters import cluster_mass, permutation_max, permutation_test, smooth, tfce
 from wna_jax.statistics.clusters import random_field_cluster_size, random_field_threshold
@@ -23,7 +24,7 @@ from wna_jax.statistics.significance import p_values, signal_contrast, significa
 __all__ = ["ClassificationReport", "classification_report", "confusion_matrix", "log_odds"]
 __all__ += ["cluster_mass", "permutation_max", "permutation_test", "smooth", "tfce"]
 __all__ += ["random_field_cluster_size", "random_field_threshold"]
-__all__ += ["Findings", "findings"]
+__all__ += ["Findings", "findings", "rectangle"]
 __all__ += ["null_z_maps"]
 __all__ += ["BlockAverage", "Convergence", "Interval", "SeedMean", "SplitHalf", "Threshold"]
 __all__ += ["batch_means", "seed_mean", "threshold", "wilson_interval"]

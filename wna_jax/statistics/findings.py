@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from wna_jax.correlation.fields import Overlap
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import clusters
+from wna_jax.statistics.checks import as_maps, in_region, region_of
 from wna_jax.statistics.nulls import null_z_maps
 from wna_jax.statistics.significance import info_val, significant_pixels, z_map
 
@@ -22,13 +24,15 @@ class Findings(NamedTuple):
     """Test results for K maps, which form one family. None where no valid test is known.
 
     z-maps [K, H, W, C], the same smoothed by `SMOOTHING`, in standard deviations of noise-only maps, significant pixels
-    by test ("pixels", "smoothed", "clusters", "TFCE"), bool [K, H, W, C], and infoVal [K].
+    by test ("pixels", "smoothed", "clusters", "TFCE"), bool [K, H, W, C], infoVal [K], and the maps as they are drawn,
+    divided by their standard errors [K, H, W, C].
     """
 
     z: np.ma.MaskedArray
     smoothed: np.ma.MaskedArray
     significant: dict[str, np.ndarray | None]
     info_val: np.ma.MaskedArray | None
+    in_standard_errors: np.ma.MaskedArray
 
 
 def findings(
@@ -38,6 +42,7 @@ def findings(
     permutations: int = 199,
     seed: int = 0,
     overlap: Overlap | None = None,
+    roi: ArrayLike | None = None,
 ) -> Findings:
     """Tests maps for signal: single pixels, smoothed maps, cluster mass and TFCE; computes infoVal.
 
@@ -49,14 +54,18 @@ def findings(
     as well: Sidak's bound holds there, but wastes power. Maps whose errors depend on each other otherwise (gradients,
     whitened maps) are tested for single pixels alone. `alpha` is the family-wise error rate of each test, over all
     maps; the smallest p of B permutations is 1 / (B + 1).
+
+    Only pixels in a region of interest `roi`, bool [H, W] or [H, W, C], are tested, if there is one. There, and where
+    single pixels are masked, smoothed maps are tested against null maps too.
     """
-    z, num_maps = z_map(maps), len(maps.images)
+    z, drawn, num_maps = as_maps("the z-map", z_map(maps), roi), maps.in_standard_errors, len(maps.images)
+    whole = bool(region_of(z).all())
     height, width, channels = z.shape[1:]
     smoothed = clusters.smooth(z, SMOOTHING)
     significant: dict[str, np.ndarray | None] = {"pixels": significant_pixels(z, alpha, num_maps)}
     dependence = maps.noise if overlap is None else overlap
     if not maps.independent and dependence is None:
-        return Findings(z, smoothed, significant | dict.fromkeys(("smoothed", "clusters", "TFCE")), None)
+        return Findings(z, smoothed, significant | dict.fromkeys(("smoothed", "clusters", "TFCE")), None, drawn)
 
     def nulls() -> Iterator[np.ndarray]:
         """The same for every test, and made anew: they may not fit into the memory."""
@@ -64,24 +73,22 @@ def findings(
 
     def others() -> Iterator[np.ndarray]:
         """A null's own peak would inflate the deviation by which it is divided."""
-        return null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, dependence)
+        return in_region(null_z_maps(z.shape, _FOR_DEVIATIONS, seed + 1, dependence), z)
 
     def passes(statistic: clusters.Statistic) -> np.ndarray:
         return (clusters.permutation_test(z, nulls(), statistic, over_maps=True) <= alpha).filled(False)
 
     if maps.noise is not None:
         significant["pixels"] = passes(np.abs)
-    if dependence is None and min(height, width) > 3 * SMOOTHING * np.sqrt(8 * np.log(2)):
+    if dependence is None and whole and min(height, width) > 3 * SMOOTHING * np.sqrt(8 * np.log(2)):
         threshold = clusters.random_field_threshold(height * width, SMOOTHING, alpha / 2 / channels / num_maps)
         significant["smoothed"] = (np.abs(smoothed) > threshold).filled(False)
     else:
-        powers = (
-            np.square(clusters.smooth(some, SMOOTHING).filled()).sum(axis=0) for some in clusters.stacked(others())
-        )
-        deviation = np.sqrt(sum(powers) / _FOR_DEVIATIONS)
+        powers = (np.square(clusters.smooth(some, SMOOTHING)).sum(axis=0) for some in clusters.stacked(others()))
+        deviation = np.ma.sqrt(sum(powers) / _FOR_DEVIATIONS)
         smoothed = smoothed / deviation
         significant["smoothed"] = passes(lambda maps: clusters.smooth(maps, SMOOTHING) / deviation)
     significant["clusters"] = passes(functools.partial(clusters.cluster_mass, threshold=CLUSTER_THRESHOLD))
     significant["TFCE"] = passes(clusters.tfce)
     # The median and spread of infoVal's null need more maps than a rank does.
-    return Findings(z, smoothed, significant, info_val(z, None if dependence is None else others()))
+    return Findings(z, smoothed, significant, info_val(z, None if dependence is None else others()), drawn)

@@ -3,6 +3,7 @@
 A map of N samples is the infinite-sample map plus noise of power proportional to 1/N. Its reliability (the fraction of
 its power that is signal) is therefore 1 / (1 + N0 / N), and its expected correlation with the infinite-sample map is
 the square root of that. N0, the number of samples at which half of the power is signal, depends on response and noise.
+Maps are compared in the pixels that are masked in neither, and in a region of interest `roi`, bool [H, W] or [H, W, C].
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from wna_jax.correlation.moments import Moments
 from wna_jax.maps import ClassificationImages, regression_images
 from wna_jax.noise import Noise
 from wna_jax.runs.errors import InputError
-from wna_jax.statistics.checks import as_maps, check_confidence
+from wna_jax.statistics.checks import as_maps, check_confidence, region_of
 
 _FEWEST_BLOCKS = 20
 
@@ -35,7 +36,7 @@ class SplitHalf(NamedTuple):
     n0: np.ma.MaskedArray
 
 
-def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
+def split_half(first: Moments, second: Moments, noise: Noise, roi: ArrayLike | None = None) -> SplitHalf:
     """Reliability of maps, from two independent halves of the samples, ideally of one size; masked if one is empty.
 
     The expected correlation of maps of n_1 and n_2 samples, 1 / sqrt((1 + N0 / n_1) (1 + N0 / n_2)), is solved for N0:
@@ -43,8 +44,8 @@ def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
     (Spearman-Brown).
 
     Reading the result: a reliability near 1 means that more samples would not change the map, not that the map
-    resembles anything. The standard error of r_h is about (1 - r_h^2) / sqrt(H W C). Below two standard errors r_h is
-    no evidence of a map, and N0 is only a lower bound. Where r_h <= 0 the samples do not determine N0, which is
+    resembles anything. The standard error of r_h is about (1 - r_h^2) / sqrt(n), of n pixels. Below two of them r_h
+    is no evidence of a map, and N0 is only a lower bound. Where r_h <= 0 the samples do not determine N0, which is
     masked: add samples.
     Common mistakes: halves that share samples or a seed; reporting r_h as the reliability of the map of all samples
     (it is the reliability of half of them).
@@ -58,7 +59,8 @@ def split_half(first: Moments, second: Moments, noise: Noise) -> SplitHalf:
     if not all(sizes):
         unknown = np.ma.masked_all(len(first.sum))
         return SplitHalf(unknown, unknown, unknown, unknown)
-    correlation = map_correlation(*(_covariance_images(half, noise) for half in (first, second)))
+    a, b = (_covariance_images(half, noise) for half in (first, second))
+    correlation = map_correlation(a, b, roi)
     positive = np.ma.masked_less_equal(correlation, 0)
     total = sum(sizes)
     n0 = (np.ma.sqrt(total**2 + 4 * sizes[0] * sizes[1] * np.ma.maximum(1 / positive**2 - 1, 0)) - total) / 2
@@ -105,6 +107,7 @@ def convergence(
     reference_khwc: ArrayLike,
     n0: ArrayLike,
     reference_reliability: ArrayLike = 1.0,
+    roi: ArrayLike | None = None,
 ) -> Convergence:
     """Convergence curve r(N) of every response, with the predicted curve.
 
@@ -123,28 +126,33 @@ def convergence(
     moments = list(cumulative)
     if not moments:
         raise InputError("no moments given: expected at least one, each of more samples than the one before")
-    correlation = np.ma.stack([map_correlation(_covariance_images(m, noise), reference_khwc) for m in moments])
+    correlation = np.ma.stack([map_correlation(_covariance_images(m, noise), reference_khwc, roi) for m in moments])
     num_samples = np.array([m.num_samples for m in moments])
     predicted = predicted_correlation(num_samples[:, None], n0)
     return Convergence(num_samples, disattenuate(correlation, reference_reliability), predicted)
 
 
-def map_correlation(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
+def map_correlation(a: ArrayLike, b: ArrayLike, roi: ArrayLike | None = None) -> np.ma.MaskedArray:
     """Pearson correlation of each map of `a` with the same map of `b`, [K]; masked where one is masked or constant.
+
+    Of maps that are masked in part, it is that of the pixels that both have.
 
     Common mistakes: reading a low r of noisy maps as a difference: noise lowers r, see `disattenuate`.
 
     Raises:
         InputError: maps of different shapes, or of another rank than [K, H, W, C].
     """
-    a, b = as_maps("the first maps", a), as_maps("the second maps", b)
+    a, b = as_maps("the first maps", a, roi), as_maps("the second maps", b, roi)
     if a.shape != b.shape or a.ndim != 4:
         raise InputError(f"maps {a.shape} and {b.shape}: expected the same shape, [K, H, W, C]")
-    return (_standardised(a) * _standardised(b)).sum(axis=1)
+    shared = ~(np.ma.getmaskarray(a) | np.ma.getmaskarray(b))
+    return (_standardised(a, shared) * _standardised(b, shared)).sum(axis=1)
 
 
-def correlation_matrix(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
+def correlation_matrix(a: ArrayLike, b: ArrayLike, roi: ArrayLike | None = None) -> np.ma.MaskedArray:
     """Pearson correlation of every map of `a` [K, H, W, C] with every map of `b` [K', H, W, C]: [K, K'].
+
+    Of maps that are masked in part, all are compared in the pixels that every map has.
 
     Reading the result: maps of one run share their noise. Without any signal, the maps of two classes with proportions
     p and q have the correlation -sqrt(p q / ((1 - p) (1 - q))).
@@ -152,13 +160,16 @@ def correlation_matrix(a: ArrayLike, b: ArrayLike) -> np.ma.MaskedArray:
     Raises:
         InputError: maps of different pixels.
     """
-    a, b = as_maps("the first maps", a), as_maps("the second maps", b)
+    a, b = as_maps("the first maps", a, roi), as_maps("the second maps", b, roi)
     if a.shape[1:] != b.shape[1:] or a.ndim != 4:
         raise InputError(f"maps {a.shape} and {b.shape}: expected [K, H, W, C] and the same pixels")
-    return np.ma.dot(_standardised(a), _standardised(b).T, strict=True)
+    shared = np.concatenate([region_of(a), region_of(b)]).all(axis=0)
+    of_a, of_b = (_standardised(maps, np.broadcast_to(shared, maps.shape)) for maps in (a, b))
+    missing = (of_a.count(axis=1) == 0)[:, None] | (of_b.count(axis=1) == 0)
+    return np.ma.masked_array(of_a.filled(0) @ of_b.filled(0).T, missing)
 
 
-def known_noise_reliability(maps: ClassificationImages) -> np.ma.MaskedArray:
+def known_noise_reliability(maps: ClassificationImages, roi: ArrayLike | None = None) -> np.ma.MaskedArray:
     """Fraction of each map's power that is signal, from one run, 1 - sum_v Var(c_v) / |c|^2.
 
     The variance of each pixel is known for white noise, so no second half is needed (Murray, Bennett & Sekuler 2005,
@@ -168,9 +179,10 @@ def known_noise_reliability(maps: ClassificationImages) -> np.ma.MaskedArray:
     Reading the result: as a split-half reliability. For a noise-only map its standard error is sqrt(2 / (H W C)),
     slightly more for windows of fields.
     """
-    images = as_maps("the maps", maps.images)
-    num_pixels = int(np.prod(images.shape[1:]))
-    noise_power = (maps.standard_error**2).mean(axis=(1, 2, 3)) * (num_pixels - 1)
+    images = as_maps("the maps", np.ma.masked_array(maps.images, maps.standard_error.mask), roi)
+    num_pixels = images.count(axis=(1, 2, 3))
+    errors = np.ma.masked_array(maps.standard_error, images.mask)
+    noise_power = (errors**2).mean(axis=(1, 2, 3)) * (num_pixels - 1)
     return _above_zero(1 - noise_power / (images.var(axis=(1, 2, 3)) * num_pixels))
 
 
@@ -314,14 +326,14 @@ def _covariance_images(moments: Moments, noise: Noise) -> np.ma.MaskedArray:
     return regression_images(moments, noise).images * np.broadcast_to(noise.deviation, noise.shape) ** 2
 
 
-def _standardised(maps: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    """Maps [K, ...] as rows of mean 0 and length 1; a row is masked if a pixel is masked or all are equal."""
-    flat = maps.reshape(len(maps), -1)
+def _standardised(maps: np.ma.MaskedArray, shared: np.ndarray) -> np.ma.MaskedArray:
+    """Maps [K, ...] as rows of mean 0 and length 1 over the shared pixels; a row is masked if these are equal."""
+    flat = np.ma.masked_array(maps, maps.mask | ~shared).reshape(len(maps), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
     length = np.ma.sqrt((centred**2).sum(axis=1, keepdims=True))
     rounding = 1e-12 * np.abs(flat).max(axis=1, keepdims=True)
-    unusable = np.ma.getmaskarray(flat).any(axis=1, keepdims=True) | (length <= rounding).filled(True)
-    return np.ma.masked_array(centred, np.broadcast_to(unusable, flat.shape)) / length
+    unusable = (length <= rounding).filled(True)
+    return np.ma.masked_array(centred, centred.mask | unusable) / length
 
 
 def _above_zero(reliability: np.ma.MaskedArray) -> np.ma.MaskedArray:

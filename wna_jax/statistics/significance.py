@@ -1,6 +1,6 @@
 """Tests of whether a map holds anything but noise: z-maps, thresholds for pixels, contrasts, and infoVal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,22 +11,24 @@ from wna_jax.correlation.moments import Moments
 from wna_jax.maps import ClassificationImages, mean_images
 from wna_jax.noise import Noise
 from wna_jax.runs.errors import InputError
-from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least
+from wna_jax.statistics.checks import as_maps, check_alpha, check_at_least, in_region
 
 
 def z_map(maps: ClassificationImages) -> np.ma.MaskedArray:
-    """Every pixel in units of its standard error, Z = C / se, masked [K, H, W, C].
+    """The normal deviate of every pixel, Z = C / se where the standard error is known, masked [K, H, W, C].
 
     Where the response does not depend on a pixel, Z is N(0, 1): exactly in Gaussian noise, asymptotically in other
     noise. The deviation of the noise is known, so nothing is estimated (Ahumada 2002; Murray 2011, Journal of Vision
     11(5):2). Where standard errors are estimated (overlapping windows of fields), C / se follows Student's t with the
-    degrees of freedom of the maps, and Z is the normal deviate of the same tail probability (Wallace 1959, to .1%).
+    degrees of freedom of the maps, and Z is the normal deviate of the same tail probability (Wallace 1959, to .1%):
+    nearer to 0, the more so for strong pixels and few fields.
 
     Reading the result: |Z| is the evidence that a pixel matters, not how much it matters; it grows with the square root
     of the number of samples. See `significant_pixels`.
-    Common mistakes: dividing a map by the deviation over its own pixels, which hides how much of it is signal; reading
-    |Z| > 1.96 as significant in a map of hundreds of pixels; a class with a handful of samples of noise that is not
-    Gaussian, whose tails are not those of N(0, 1).
+    Common mistakes: drawing it as a map in standard errors, which flattens strong pixels of fields (take
+    `maps.in_standard_errors`); dividing a map by the deviation over its own pixels, which hides how much of it is
+    signal; reading |Z| > 1.96 as significant in a map of hundreds of pixels; a class with a handful of samples of noise
+    that is not Gaussian, whose tails are not those of N(0, 1).
     """
     return _normal(as_maps("the map", maps.images) / maps.standard_error, maps.degrees_of_freedom)
 
@@ -37,15 +39,19 @@ def _normal(t: np.ma.MaskedArray, degrees_of_freedom: np.ndarray | None) -> np.m
         return t
     df = np.maximum(degrees_of_freedom, 1)
     df = df.reshape(df.shape + (1,) * (t.ndim - df.ndim))
-    return np.sign(t) * (8 * df + 1) / (8 * df + 3) * np.ma.sqrt(df * np.log1p(t**2 / df))
+    values = t.filled(0)
+    normal = np.sign(values) * (8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(values**2 / df))
+    return np.ma.masked_array(normal, t.mask)
 
 
-def p_values(z: ArrayLike) -> np.ma.MaskedArray:
+def p_values(z: ArrayLike, roi: ArrayLike | None = None) -> np.ma.MaskedArray:
     """Uncorrected two-sided p value of every pixel, P(|N(0, 1)| >= |z|), masked as `z` [..., H, W, C] is.
+
+    Pixels outside of a region of interest `roi`, bool [H, W] or [H, W, C], are masked too.
 
     Common mistakes: thresholding these at .05, which marks one in twenty pixels of a noise-only map.
     """
-    z = as_maps("the z-map", z)
+    z = as_maps("the z-map", z, roi)
     return np.ma.masked_array(2 * special.ndtr(-np.abs(z.filled(0))), z.mask)
 
 
@@ -70,15 +76,28 @@ def max_statistic_threshold(num_pixels: int, alpha: float = 0.05, num_maps: int 
     return float(-special.ndtri(-np.expm1(np.log1p(-alpha / num_maps) / num_pixels) / 2))
 
 
-def significant_pixels(z: ArrayLike, alpha: float = 0.05, num_maps: int = 1) -> np.ndarray:
+def significant_pixels(
+    z: ArrayLike, alpha: float = 0.05, num_maps: int = 1, roi: ArrayLike | None = None
+) -> np.ndarray:
     """Which pixels of `z` [..., H, W, C] exceed `max_statistic_threshold`: bool, same shape, False where masked.
+
+    The threshold of a map is that of its pixels that are not masked, of those in a region of interest `roi`, bool
+    [H, W] or [H, W, C], alone.
 
     Reading the result: with probability 1 - alpha there is no false positive in a map (in `num_maps` maps together).
     Common mistakes: reading False as "does not matter". A weak pixel needs more samples: it is detected with
-    probability Phi(|E z| - threshold), and E z grows with the square root of their number.
+    probability Phi(|E z| - threshold), and E z grows with the square root of their number. Choosing the region after
+    the map is seen.
     """
-    z = as_maps("the z-map", z)
-    return np.abs(z).filled(0) > max_statistic_threshold(int(np.prod(z.shape[-3:])), alpha, num_maps)
+    z = as_maps("the z-map", z, roi)
+    thresholds = _by_size(z, lambda num_pixels: max_statistic_threshold(num_pixels, alpha, num_maps))
+    return np.abs(z).filled(0) > thresholds[..., None, None, None]
+
+
+def _by_size(z: np.ma.MaskedArray, of_size: Callable[[int], Any]) -> np.ndarray:
+    """What a function says of the number of pixels of each map [...] that are not masked, or of 1 where all are."""
+    sizes, own = np.unique(np.maximum(z.count(axis=(-3, -2, -1)), 1), return_inverse=True)
+    return np.array([of_size(int(size)) for size in sizes])[own.reshape(z.shape[:-3])]
 
 
 class Contrast(NamedTuple):
@@ -149,10 +168,13 @@ def signal_contrast(by_signal: Sequence[tuple[Moments, Noise]]) -> Contrast:
     return Contrast(difference[None], error[None], (difference / error)[None])
 
 
-def info_val(z: ArrayLike, nulls: Iterable[np.ndarray] | None = None) -> np.ma.MaskedArray:
+def info_val(
+    z: ArrayLike, nulls: Iterable[np.ndarray] | None = None, roi: ArrayLike | None = None
+) -> np.ma.MaskedArray:
     """Informational value (infoVal) of each map: the deviation of its length from that of noise-only maps.
 
-    (||Z|| - median) / (1.4826 MAD), over the H W C values of a map, with `info_val_null` in place of 10,000 simulated
+    (||Z|| - median) / (1.4826 MAD), over the H W C values of a map (those that are not masked, and lie in a region of
+    interest `roi`, bool [H, W] or [H, W, C]), with `info_val_null` in place of 10,000 simulated
     random responders (Brinkman et al. 2019, Behavior Research Methods 51:2059; erratum 52:1800). The z-maps must not be
     smoothed; where pixels depend on each other, give nulls of the shape of z (`null_z_maps` with a dependence). Without
     them the closed form for independent pixels is used. With them the spread is (97.5th percentile - median) / 1.96,
@@ -163,13 +185,16 @@ def info_val(z: ArrayLike, nulls: Iterable[np.ndarray] | None = None) -> np.ma.M
     samples are added.
     Common mistakes: pixels with dependent errors, without nulls of the same dependence; reading it as similarity to the
     target. It is a magnitude: any departure from noise raises it.
+
+    Raises:
+        InputError: nulls of another shape.
     """
-    z = as_maps("the z-map", z)
+    z = as_maps("the z-map", z, roi)
     length = np.ma.sqrt((z**2).sum(axis=(-3, -2, -1)))
     if nulls is None:
-        median, deviation = info_val_null(int(np.prod(z.shape[-3:])))
+        median, deviation = np.moveaxis(_by_size(z, info_val_null), -1, 0)
         return (length - median) / deviation
-    of_nulls = np.sqrt([(np.asarray(null) ** 2).sum(axis=(-3, -2, -1)) for null in nulls])
+    of_nulls = np.sqrt([(np.ma.filled(null, 0) ** 2).sum(axis=(-3, -2, -1)) for null in in_region(nulls, z)])
     median, high = np.quantile(of_nulls, [0.5, 0.975], axis=0)
     return (length - median) * special.ndtri(0.975) / (high - median)
 

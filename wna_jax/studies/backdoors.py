@@ -76,7 +76,7 @@ class Examined(NamedTuple):
 
     def z_maps(self) -> dict[str, np.ma.MaskedArray]:
         """All maps in standard errors [K, H, W, C], by `RESPONSES` and `GRADIENTS`."""
-        return {name: statistics.z_map(images) for name, images in self.course[-1][1].items()} | self.gradients
+        return {name: images.in_standard_errors for name, images in self.course[-1][1].items()} | self.gradients
 
 
 def examine(
@@ -128,7 +128,7 @@ def findings(examined: Mapping[str, Sequence[Examined]], backdoor: Backdoor) -> 
 
     def tests(name: str, point: int) -> dict[str, dict[str, int]]:
         mapped = {kind: [each.course[point][1][name] for each in networks] for kind, networks in examined.items()}
-        z = {kind: list(map(statistics.z_map, images)) for kind, images in mapped.items()}
+        z = {kind: [images.in_standard_errors for images in of_kind] for kind, of_kind in mapped.items()}
         return {
             "pixels anywhere": pixel_rejections(mapped, backdoor.target, np.ones_like(backdoor.patch)),
             "pixels in the patch": pixel_rejections(mapped, backdoor.target, backdoor.patch),

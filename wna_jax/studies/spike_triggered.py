@@ -54,14 +54,9 @@ class Layer(NamedTuple):
     whitened: ClassificationImages | None
 
     @property
-    def z(self) -> np.ma.MaskedArray:
-        """The averages in standard errors."""
-        return statistics.z_map(self.averages)
-
-    @property
     def significant(self) -> np.ndarray:
         """Pixels of the averages with p < .05 over all units, bool [units, h, w, C]."""
-        return statistics.significant_pixels(self.z, num_maps=len(self.rates))
+        return statistics.significant_pixels(statistics.z_map(self.averages), num_maps=len(self.rates))
 
     @property
     def dead(self) -> np.ndarray:
