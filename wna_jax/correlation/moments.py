@@ -163,9 +163,9 @@ class Moments(_Sums):
 class Batch(NamedTuple):
     """The sums of one batch as a device computes them, in float32 and int32: of the weights less a reference each.
 
-    The reference is 0, the smallest or the largest weight of the batch, whichever is nearest to the mean. In float32 a
-    class with nearly all samples would leave nothing of what tells its map from that of all samples; about 1 its sums
-    are those of the few other samples.
+    The reference is the smallest or the largest weight of the batch, where the mean is at least twice as near to it as
+    to 0; else it is 0. In float32 a class with nearly all samples would leave nothing of what tells its map from that
+    of all samples; about 1 its sums are those of the few other samples.
     """
 
     reference: Float[np.ndarray, " K"]

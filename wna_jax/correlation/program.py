@@ -203,12 +203,12 @@ def sums_of_batch(
 
 
 def _reference(weights_nggk: Any, inside_ngg1: jax.Array, size: jax.Array) -> jax.Array:
-    """0, the smallest or the largest weight, whichever is nearest to the mean: [1, 1, 1, K]."""
+    """The smallest or largest weight where the mean is twice as near to it as to 0, else 0: [1, 1, 1, K]."""
     over: dict[str, Any] = {"axis": (0, 1, 2), "keepdims": True, "where": inside_ngg1}
     mean = weights_nggk.sum(**over) / size.astype(jnp.float32)
     smallest, largest = weights_nggk.min(initial=jnp.inf, **over), weights_nggk.max(initial=-jnp.inf, **over)
     near = jnp.where(abs(mean - largest) < abs(mean - smallest), largest, smallest)
-    return jnp.where(abs(mean - near) < abs(mean), near, 0)
+    return jnp.where(2 * abs(mean - near) < abs(mean), near, 0)
 
 
 def _sums_of_fields(
