@@ -145,14 +145,14 @@ def _convergence(
         cumulative = [*(point[name] for point in parts.course), parts.first[name]]
         n0, held_out = reliability[name].n0, parts.second[name]
         if held_out.num_samples:
-            reference = maps.regression_images(held_out, stimulus).images
+            reference = maps.regression_images(held_out, stimulus)
             known = 1 / (1 + n0 / held_out.num_samples)
             against = f"{name} maps against the other half of the samples"
             curves[against] = name, statistics.convergence(cumulative, stimulus, reference, n0, known, roi)
         if name == "probability" and gradients is not None:
             known = statistics.known_noise_reliability(gradients, roi)
             against = f"{name} maps against the mean gradient of {settings.gradient_samples:,} samples"
-            curves[against] = name, statistics.convergence(cumulative, stimulus, gradients.images, n0, known, roi)
+            curves[against] = name, statistics.convergence(cumulative, stimulus, gradients, n0, known, roi)
     return curves
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import linalg
 
 from wna_jax.correlation.moments import Moments, over_pixels
+from wna_jax.correlation.origin import Origin
 from wna_jax.noise import Noise
 from wna_jax.runs.errors import InputError
 
@@ -23,6 +24,7 @@ class ClassificationImages:
     N_k / N. `degrees_of_freedom` [K] are those of standard errors that are estimated (windows of fields), None where
     these are known. `independent` are the errors of any two pixels: white noise, and samples that do not overlap. In
     other `noise` they are correlated as its pixels are; it is None where they depend on each other in another way.
+    `origin` is that of the moments.
     """
 
     images: np.ma.MaskedArray
@@ -32,6 +34,7 @@ class ClassificationImages:
     degrees_of_freedom: np.ndarray | None = None
     independent: bool = True
     noise: Noise | None = None
+    origin: Origin | None = None
 
     @property
     def in_standard_errors(self) -> np.ma.MaskedArray:
@@ -84,10 +87,12 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
         error = over_pixels(np.ma.sqrt(np.ma.masked_array(spread, flat))) / weight
         error = error * np.broadcast_to(noise.deviation, noise.shape)
         coloured = None if noise.white else noise
-        return ClassificationImages(images, error, moments.count, share, None, noise.white, coloured)
+        return ClassificationImages(
+            images, error, moments.count, share, None, noise.white, coloured, origin=moments.origin
+        )
     power, degrees = _variance_between_fields(centred, noise)
     error = np.ma.masked_equal(np.sqrt(power), 0) / weight
-    return ClassificationImages(images, error, moments.count, share, degrees, independent=False)
+    return ClassificationImages(images, error, moments.count, share, degrees, False, origin=moments.origin)
 
 
 def whitened_images(
@@ -155,7 +160,10 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
         power, degrees = _variance_between_fields(centred, noise)
         error, constant, independent = np.sqrt(power), constant | (power == 0), False
     images, error = (np.ma.masked_array(value / n / deviation**2, constant) for value in (centred.sum, error))
-    return ClassificationImages(images, error, moments.count, moments.weight_sum / n, degrees, independent, coloured)
+    share = moments.weight_sum / n
+    return ClassificationImages(
+        images, error, moments.count, share, degrees, independent, coloured, origin=moments.origin
+    )
 
 
 def gradient_images(moments: Moments) -> ClassificationImages:
@@ -168,7 +176,8 @@ def gradient_images(moments: Moments) -> ClassificationImages:
     n = moments.num_samples
     mean = np.ma.masked_array(moments.sum / n)
     error = np.ma.sqrt(np.maximum(moments.square_sum / n - mean**2, 0) / n)
-    return ClassificationImages(mean, error, moments.count, moments.weight_sum / n, independent=False)
+    share = moments.weight_sum / n
+    return ClassificationImages(mean, error, moments.count, share, independent=False, origin=moments.origin)
 
 
 def variants(

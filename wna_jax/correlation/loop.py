@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from wna_jax.correlation.fields import FIELD_GRID, Geometry, draw_and_present, find_field, independent, two_words
 from wna_jax.correlation.moments import Batch, Moments
+from wna_jax.correlation.origin import Half, Origin, Samples
 from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
 from wna_jax.noise.checks import check
@@ -71,7 +72,8 @@ def reverse_correlate(
         `Moments`, in the structure of the response's weights.
     """
     parts = reverse_correlate_in_parts(noise, response, num_samples, **options)
-    return jax.tree.map(lambda first, second: first + second, parts.first, parts.second)
+    is_one = {"is_leaf": lambda part: isinstance(part, Moments)}
+    return jax.tree.map(lambda first, second: first + second, parts.first, parts.second, **is_one)
 
 
 def reverse_correlate_in_parts(
@@ -144,8 +146,8 @@ def reverse_correlate_in_parts(
     run = _Run(0, (zero, zero), [])
     # Names are for those who read a refusal; what decides the sums is all that noise and response are made of.
     names = {"noise": noise.name, "responses": list(getattr(response, "names", ())), "seed": seed}
-    what = names | {"noise_fingerprint": fingerprint(noise)}
-    what |= {"response_fingerprint": fingerprint(response)}
+    noise_fingerprint = fingerprint(noise)
+    what = names | {"noise_fingerprint": noise_fingerprint, "response_fingerprint": fingerprint(response)}
     sampled = "independent" if geometry.grid == 1 else f"field of {geometry.windows} windows"
     how = {"shape": list(noise.shape), "widths": widths, "sampling": sampled, "batch": batch}
     how |= {} if geometry.grid == 1 else {"field_sums_version": _FIELD_SUMS}
@@ -176,14 +178,33 @@ def reverse_correlate_in_parts(
             whole = added(run, index, of_batch)
     report(Progress("noise", num_samples, num_samples, "samples"))
 
-    def by_response(moments: Moments) -> Any:
-        """The moments of all responses side by side, in the structure of the response's weights."""
-        counted = replace(moments, num_samples=int(moments.num_samples), num_draws=int(moments.num_draws))
-        own = [slice(a, b) for a, b in itertools.pairwise(np.cumsum([0, *widths]))]
-        return jax.tree.unflatten(jax.tree.structure(weights), [counted.of_responses(each) for each in own])
+    answering = fingerprint(_answering(response))
+    own = [slice(a, b) for a, b in itertools.pairwise(np.cumsum([0, *widths]))]
+    paths = [jax.tree_util.keystr(path, simple=True) for path, _ in jax.tree.leaves_with_path(weights)]
 
+    def by_response(moments: Moments, half: Half, batches: int) -> Any:
+        """The moments of all responses side by side, in the structure of the response's weights."""
+        ends = min(batches * draws, math.ceil(num_samples / geometry.windows))
+        samples = (Samples(seed, sampled, ends, draws, half),) if moments.num_samples else ()
+        counted = replace(moments, num_samples=int(moments.num_samples), num_draws=int(moments.num_draws))
+        each = [
+            replace(
+                counted.of_responses(columns), origin=Origin(noise.name, noise_fingerprint, path, answering, samples)
+            )
+            for columns, path in zip(own, paths, strict=True)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(weights), each)
+
+    course = [by_response(moments, "even", 2 ** (i + 1) - 1) for i, moments in enumerate(run.course)]
     first, second = whole.halves
-    return Parts(by_response(first), by_response(second), list(map(by_response, run.course)))
+    return Parts(by_response(first, "even", whole.batches), by_response(second, "odd", whole.batches), course)
+
+
+def _answering(response: Any) -> Any:
+    """What a response is made of, but for which of a classifier's responses were asked for: their names tell those."""
+    if isinstance(response, Classifier):
+        return response.network, response.outputs
+    return (response.function, response.outputs) if isinstance(response, BlackBox) and response.names else response
 
 
 class _Run(NamedTuple):

@@ -1,7 +1,7 @@
 """Additive sums over noise samples, from which maps, their errors and all tests are made."""
 
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 from jax.tree_util import register_dataclass
 from jaxtyping import Float, Int
 
+from wna_jax.correlation.origin import Origin
 from wna_jax.runs.errors import InputError
 
 
@@ -97,16 +98,16 @@ class FieldSums(_Sums):
         )
 
 
-@register_dataclass
 @dataclass(frozen=True, eq=False)
 class Moments(_Sums):
     """Sums over noise samples x with weights w, of each of K responses and of all samples.
 
     Moments are a pytree of sums: those of two sets of samples add up to those of both. One type serves a batch, a
     device, a resumed run and half of a run. Counts are exact integers; sums are float64, of float32 sums per batch.
+    Their `origin` is no part of the pytree: what comes out of `jax.tree.map` or a compiled program has none.
     """
 
-    _SHARED = ("num_samples", "num_draws", "total_sum", "total_square_sum", "field_sums")
+    _SHARED = ("num_samples", "num_draws", "total_sum", "total_square_sum", "field_sums", "origin")
 
     num_samples: int
     """N, all samples."""
@@ -130,6 +131,17 @@ class Moments(_Sums):
     """sum w x^2."""
     field_sums: FieldSums | None = None
     """None where samples are independent."""
+    origin: Origin | None = None
+    """Of which samples, noise and response they are; None if they were not made by the loop."""
+
+    def __add__(self, other: Self) -> Self:
+        """The moments of both sets of samples together.
+
+        Raises:
+            InputError: they are of the same samples, of two noises, responses or kinds of sampling.
+        """
+        origin = self.origin + other.origin if self.origin and other.origin else None
+        return replace(super().__add__(other), origin=origin)
 
     def of_responses(self, own: slice | np.ndarray) -> Self:
         """The moments of some of the responses, with the same samples."""
@@ -158,6 +170,14 @@ class Moments(_Sums):
             square_sum=self.square_sum - r_khwc * self.total_square_sum,
             field_sums=sums and sums.about(r, self.draw_square_sum),
         )
+
+
+register_dataclass(
+    Moments,
+    data_fields=[each.name for each in fields(Moments) if each.name != "origin"],
+    meta_fields=[],
+    drop_fields=["origin"],
+)
 
 
 class Batch(NamedTuple):

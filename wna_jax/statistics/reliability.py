@@ -7,13 +7,14 @@ Maps are compared in the pixels that are masked in neither, and in a region of i
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
 from wna_jax.correlation.moments import Moments
+from wna_jax.correlation.origin import check_independent
 from wna_jax.maps import ClassificationImages, regression_images
 from wna_jax.noise import Noise
 from wna_jax.runs.errors import InputError
@@ -47,12 +48,13 @@ def split_half(first: Moments, second: Moments, noise: Noise, roi: ArrayLike | N
     resembles anything. The standard error of r_h is about (1 - r_h^2) / sqrt(n), of n pixels. Below two of them r_h
     is no evidence of a map, and N0 is only a lower bound. Where r_h <= 0 the samples do not determine N0, which is
     masked: add samples.
-    Common mistakes: halves that share samples or a seed; reporting r_h as the reliability of the map of all samples
-    (it is the reliability of half of them).
+    Common mistakes: reporting r_h as the reliability of the map of all samples (it is the reliability of half of them).
 
     Raises:
-        InputError: halves of different responses or pixels.
+        InputError: halves of different responses, noises or pixels, or that share samples.
     """
+    if first.origin and second.origin:
+        first.origin + second.origin  # halves of one whole, or it says what is wrong
     if first.sum.shape != second.sum.shape:
         raise InputError(f"halves with sums {first.sum.shape} and {second.sum.shape}: expected the same responses")
     sizes = first.num_samples, second.num_samples
@@ -104,7 +106,7 @@ class Convergence(NamedTuple):
 def convergence(
     cumulative: Iterable[Moments],
     noise: Noise,
-    reference_khwc: ArrayLike,
+    reference: ClassificationImages | ArrayLike,
     n0: ArrayLike,
     reference_reliability: ArrayLike = 1.0,
     roi: ArrayLike | None = None,
@@ -112,21 +114,26 @@ def convergence(
     """Convergence curve r(N) of every response, with the predicted curve.
 
     The moments are of increasing numbers of samples, ideally log-spaced; from blocks, `itertools.accumulate(blocks)`.
-    The reference is made of other samples, or of a gradient. A noisy one lowers every r by the square root of its
-    reliability ([K] or one number), which is divided out. For a held-out map of M samples that is 1 / (1 + N0 / M), for
-    a gradient 1. N0 [K] is that of `split_half`.
+    The reference, maps [K, H, W, C], is made of other samples, or of a gradient. A noisy one lowers every r by the
+    square root of its reliability ([K] or one number), which is divided out. For a held-out map of M samples that is
+    1 / (1 + N0 / M), for a gradient 1. N0 [K] is that of `split_half`.
 
     Reading the result: r on the predicted curve means that N0 is right and the map converges to the reference; r below
     it by a constant factor, that it converges to a different map; a bend, that samples are not independent.
-    Common mistakes: the final map as the reference: r ends at 1 by construction, whatever the map.
+    Common mistakes: images of the final map as the reference: r ends at 1 by construction, whatever the map.
 
     Raises:
-        InputError: no moments, or maps and reference of different shapes.
+        InputError: no moments, maps and reference of different shapes, or reference maps of the same samples.
     """
     moments = list(cumulative)
+    images: Any = reference
+    if isinstance(reference, ClassificationImages):
+        images = reference.images
+        for each in moments:
+            check_independent("the moments and the reference of a convergence", each.origin, reference.origin)
     if not moments:
         raise InputError("no moments given: expected at least one, each of more samples than the one before")
-    correlation = np.ma.stack([map_correlation(_covariance_images(m, noise), reference_khwc, roi) for m in moments])
+    correlation = np.ma.stack([map_correlation(_covariance_images(m, noise), images, roi) for m in moments])
     num_samples = np.array([m.num_samples for m in moments])
     predicted = predicted_correlation(num_samples[:, None], n0)
     return Convergence(num_samples, disattenuate(correlation, reference_reliability), predicted)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 from wna_jax.correlation.moments import Moments
+from wna_jax.correlation.origin import check_independent
 from wna_jax.maps import ClassificationImages, mean_images
 from wna_jax.noise import Noise
 from wna_jax.runs.errors import InputError
@@ -118,13 +119,14 @@ def contrast(first: ClassificationImages, second: ClassificationImages) -> Contr
     The standard error is sqrt(se_1^2 + se_2^2).
 
     Reading the result: `significant_pixels(contrast(a, b).z)` are the pixels that differ, family-wise.
-    Common mistakes: the same noise seed for both, whose errors are then correlated and mostly cancel, so that z is not
-    N(0, 1) (it is narrower where the networks agree): use different seeds. Comparing which pixels are significant in
-    one map and in the other: a difference in significance is not a significant difference.
+    Common mistakes: the same noise samples for both, whose errors are then correlated and mostly cancel, so that z is
+    not N(0, 1) (it is narrower where the networks agree): use different seeds. Comparing which pixels are significant
+    in one map and in the other: a difference in significance is not a significant difference.
 
     Raises:
-        InputError: maps of different shapes.
+        InputError: maps of different shapes, or that share noise samples.
     """
+    check_independent("the maps to contrast", first.origin, second.origin)
     if first.images.shape != second.images.shape:
         shapes = f"maps {first.images.shape} and {second.images.shape} to contrast"
         raise InputError(f"{shapes}: expected the same responses and pixels")
@@ -149,12 +151,12 @@ def signal_contrast(by_signal: Sequence[tuple[Moments, Noise]]) -> Contrast:
     The one map [1, H, W, C] is masked where an answer was never given to one of the signals.
 
     Reading the result: positive where brightness favours answer 0.
-    Common mistakes: one noise seed for both signals, whose errors are then dependent; omitting an empty n_RS or
-    replacing it by 0, which leaves the difference of the signals in the map.
+    Common mistakes: omitting an empty n_RS or replacing it by 0, which leaves the difference of the signals in the map.
 
     Raises:
-        InputError: the number of responses is not two.
+        InputError: the number of responses is not two, or two signals share noise samples.
     """
+    check_independent("the moments of the signals", *(moments.origin for moments, _ in by_signal))
     difference: Any = 0
     variance: Any = 0
     for moments, noise in by_signal:

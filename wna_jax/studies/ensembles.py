@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from wna_jax import responses, statistics
 from wna_jax.correlation.moments import Moments
+from wna_jax.correlation.origin import check_independent
 from wna_jax.maps import ClassificationImages, classification_images
 from wna_jax.noise import Noise
 from wna_jax.runs.errors import InputError
@@ -56,7 +57,8 @@ def apart(moments: Moments, count: int) -> list[Moments]:
         own = moments.of_responses(slice(network * responses_each, (network + 1) * responses_each))
         pixels = (..., slice(network * channels, (network + 1) * channels))
         images = ("total_sum", "total_square_sum", "sum", "square_sum")
-        return replace(own, **{name: getattr(own, name)[pixels] for name in images})
+        origin = own.origin and own.origin.of_one(network)
+        return replace(own, origin=origin, **{name: getattr(own, name)[pixels] for name in images})
 
     return [of(network) for network in range(count)]
 
@@ -97,7 +99,7 @@ class Agreement(NamedTuple):
 def agreement(maps: Sequence[ClassificationImages], reliability: Sequence[np.ma.MaskedArray]) -> Agreement:
     """Compares the maps of S networks class by class; `reliability` [K] is that of each, as by `statistics.split_half`.
 
-    The maps must be from independent noise, else shared noise counts as agreement.
+    The maps must be from independent noise: shared noise would count as agreement.
 
     Reading the result: `correlation` is lowered by the noise of both maps, `corrected` is not (and can exceed 1 by
     chance); 1 means that the networks have learnt one template, and the distance from 1 is due to the training seed.
@@ -105,10 +107,11 @@ def agreement(maps: Sequence[ClassificationImages], reliability: Sequence[np.ma.
     networks it is itself uncertain (S - 1 degrees of freedom).
 
     Raises:
-        InputError: fewer than two networks.
+        InputError: fewer than two networks, or maps that share noise samples.
     """
     if len(maps) < 2:
         raise InputError(f"maps of {len(maps)} network: agreement needs two or more")
+    check_independent("the maps of the networks", *(own.origin for own in maps))
     images = np.ma.stack([own.images for own in maps], axis=1)  # [K, S, H, W, C]
     reliable = np.ma.stack(reliability)
     num_maps = (images.count(axis=(2, 3, 4)) > 0).sum(axis=1)
