@@ -81,16 +81,21 @@ class Result:
         return names
 
 
-def main(run: Callable[[Any, Report], Result], settings_type: type[Settings]) -> None:
-    """Runs an experiment from the command line: flags to settings, files from its result; an error in one line."""
+def main(run: Callable[[Any, Report], Result], settings_type: type[Settings], positional: Sequence[str] = ()) -> None:
+    """Runs an experiment from the command line: flags to settings, files from its result; an error in one line.
+
+    Arguments without the name of a flag are those of the flags in `positional`, in this order.
+    """
     experiment = Path(sys.modules["__main__"].__file__ or "experiment").stem
 
     def guarded(argv: Sequence[str]) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's way to say Ctrl-C
         logging.set_verbosity(logging.WARNING)  # Orbax and JAX tell much that no user needs
         try:
-            if len(argv) > 1:
-                raise InputError(f"unexpected argument {argv[1]!r}: every setting is a --flag, see --help")
+            if extra := argv[1 + len(positional) :]:
+                raise InputError(f"unexpected argument {extra[0]!r}: every setting is a --flag, see --help")
+            for name, value in zip(positional, argv[1:], strict=False):
+                setattr(flags.FLAGS, name, value)
             settings = settings_of(settings_type, experiment)
             processes.keep_freed_memory()
             processes.keep_compiled_programs()
@@ -196,6 +201,7 @@ def parse(settings_type: type[Settings], argv: Sequence[str]) -> list[str]:
     if {"--help", "-h", "--helpshort", "--helpfull"} & set(argv[1:]):
         print(help_text(settings_type, sys.modules["__main__"].__doc__ or ""))
         sys.exit(0)
+    flags.FLAGS.set_gnu_getopt()  # flags may follow other arguments
     try:
         return flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:

@@ -20,6 +20,7 @@ import numpy as np
 from experiments import launch, shared
 from experiments.settings import SamplingSettings, choice, setting
 from wna_jax import correlation, data, figures, maps, noise, responses, statistics, templates
+from wna_jax.analysis import FILE, Analysis
 from wna_jax.correlation import fields
 from wna_jax.networks import Network
 from wna_jax.runs.errors import InputError
@@ -48,11 +49,10 @@ class Settings(SamplingSettings):
     )
 
 
-class Analysis(NamedTuple):
-    """What one run found, by response, for K classes; the convergence by what a map is compared with."""
+class Found(NamedTuple):
+    """What one run found, and what more is told of it: by response; the convergence by what a map is compared with."""
 
-    moments: dict[str, correlation.Moments]
-    images: dict[str, maps.ClassificationImages]
+    analysis: Analysis
     feedback: dict[str, list[templates.Feedback | None]]
     reliability: dict[str, statistics.SplitHalf]
     findings: dict[str, statistics.Findings]
@@ -69,20 +69,20 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     respond = responses.of_classifier(trained.network, names)
     options = shared.loop_options(settings, dataset, trained.network, watch, responses=list(names))
     parts = correlation.reverse_correlate_in_parts(stimulus, respond, **options)
-    moments = {name: parts.first[name] + parts.second[name] for name in names}
-    mapped = {name: maps.regression_images if name == "logit" else maps.classification_images for name in names}
-    images = {name: mapped[name](moments[name], stimulus) for name in names}
+    first, second = ({name: half[name] for name in names} for half in (parts.first, parts.second))
     overlaps: dict[str, Any] = dict.fromkeys(names)
-    if moments["decision"].field_sums is not None:
+    if first["decision"].field_sums is not None:
         overlaps = fields.overlap(stimulus, respond, seed=(settings.seed + 2**30) % 2**32)
+    said = {name: value for name, value in dataclasses.asdict(settings).items() if name != "out_dir"}
+    analysis = Analysis(first, second, stimulus, dataset.class_names, overlaps, said)
+    moments = analysis.moments
+    reliability = {name: statistics.split_half(first[name], second[name], stimulus, roi) for name in names}
     tests: dict[str, Any] = {"permutations": settings.permutations, "seed": settings.seed, "roi": roi}
-    reliability = {name: statistics.split_half(parts.first[name], parts.second[name], stimulus, roi) for name in names}
-    found = Analysis(
-        moments,
-        images,
-        {name: templates.feed_back(trained.network, images[name].images) for name in names},
+    found = Found(
+        analysis,
+        {name: templates.feed_back(trained.network, analysis.maps[name].images) for name in names},
         reliability,
-        {name: statistics.findings(images[name], overlap=overlaps[name], **tests) for name in names},
+        {name: analysis.findings(name, **tests) for name in names},
         _convergence(settings, stimulus, trained.network, parts, reliability, roi, report),
     )
     counts = moments["decision"].count
@@ -114,7 +114,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         "training": trained.metrics,
     }
     draw = partial(_draw, settings, dataset, stimulus, trained, found)
-    return launch.Result(metrics, list(_summary(dataset, found, metrics)), draw, {"maps.npz": _arrays(found)})
+    return launch.Result(metrics, list(_summary(dataset, found, metrics)), draw, {FILE: analysis.arrays()})
 
 
 def _convergence(
@@ -167,47 +167,30 @@ def _region(settings: Settings, dataset: data.Dataset) -> np.ndarray | None:
     return statistics.rectangle(dataset.image_shape, row, column, height, width)
 
 
-def _arrays(found: Analysis) -> dict[str, Any]:
-    """correlation.Moments for every class, and a map for every class that has one: "decision_map_3"."""
-    arrays: dict[str, Any] = {}
-    for name, m in found.moments.items():
-        whole = ("num_samples", "num_draws", "total_sum", "total_square_sum")
-        each = ("count", "weight_sum", "weight_square_sum", "draw_square_sum", "sum", "square_sum")
-        arrays |= {part: getattr(m, part) for part in whole} | {f"{name}_{part}": getattr(m, part) for part in each}
-        if m.field_sums is not None:
-            sums = dataclasses.asdict(m.field_sums)
-            arrays |= {f"{name}_field_{part}": values for part, values in sums.items()}
-        images = found.images[name]
-        arrays |= maps.named(f"{name}_map", images.images)
-        errors = np.ma.masked_array(images.standard_error.filled(np.inf))
-        errors[images.standard_error.count(axis=(1, 2, 3)) == 0] = np.ma.masked
-        arrays |= maps.named(f"{name}_standard_error", errors)
-    return arrays
-
-
 def _draw(
-    settings: Settings, dataset: data.Dataset, stimulus: noise.Noise, trained: shared.TrainedNetwork, found: Analysis
+    settings: Settings, dataset: data.Dataset, stimulus: noise.Noise, trained: shared.TrainedNetwork, found: Found
 ) -> launch.Drawn:
-    names, decision = dataset.class_names, found.moments["decision"]
+    names, moments, reliability = dataset.class_names, found.analysis.moments, found.reliability
+    decision = moments["decision"]
     what = f"{settings.model} on {dataset.title} (test accuracy {trained.test_accuracy:.2%})"
     shape = "images" if decision.field_sums is None else "overlapping windows"
     dose = f"{settings.num_samples:,} {shape} of {settings.noise} noise"
-    shown = {name: found.images[name] for name in settings.response}
+    shown = {name: found.analysis.maps[name] for name in settings.response}
     findings = {name: found.findings[name] for name in settings.response}
 
     roi, pixels = _region(settings, dataset), {name: of.significant["pixels"] for name, of in findings.items()}
     significant = {name: inside for name, inside in pixels.items() if inside is not None}
     title = f"Classification images of {what}: {dose}"
     figure = figures.classification_images(
-        shown, found.feedback, found.reliability, significant, names, dataset.class_means, title, roi
+        shown, found.feedback, reliability, significant, names, dataset.class_means, title, roi
     )
     yield "classification_images.png", figure
     title = f"Significance in the maps of {what}: {dose}"
     yield "significance.png", figures.significance(findings, names, title, roi)
     if found.convergence:
-        n0, title = {name: found.reliability[name].n0 for name in shown}, f"Convergence of the maps of {what}: {dose}"
+        n0, title = {name: reliability[name].n0 for name in shown}, f"Convergence of the maps of {what}: {dose}"
         yield "convergence.png", figures.convergence(found.convergence, n0, names, title)
-    of_classes, errors = found.moments.get("probability"), maps.share_standard_error(decision)
+    of_classes, errors = moments.get("probability"), maps.share_standard_error(decision)
     p = None if of_classes is None else of_classes.weight_sum / settings.num_samples
     title = f"What {what} answers to {dose}"
     yield "noise_histogram.png", figures.shares(decision.count, errors, p, names, title)
@@ -220,7 +203,7 @@ def _draw(
     yield "class_gallery.png", figures.gallery(np.stack(rows), names, title)
 
 
-def _summary(dataset: data.Dataset, found: Analysis, metrics: Mapping[str, Any]) -> Iterator[str]:
+def _summary(dataset: data.Dataset, found: Found, metrics: Mapping[str, Any]) -> Iterator[str]:
     """The last lines on the terminal: what was found, and where it is."""
     counts = np.array(metrics["counts"])
     most, rate = int(counts.argmax()), metrics["samples_per_second"]

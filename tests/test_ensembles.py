@@ -57,7 +57,8 @@ def two_halves(num_samples: int) -> Parts:
 
 @pytest.fixture(scope="module")
 def images() -> ClassificationImages:
-    return classification_images(ensembles.apart(two_halves(600).first["decision"], NETWORKS)[0], WHITE)
+    maps = classification_images(ensembles.apart(two_halves(600).first["decision"], NETWORKS)[0], WHITE)
+    return replace(maps, origin=None)  # they stand for those of several networks
 
 
 @pytest.mark.parametrize("shown_otherwise", [False, True])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import launch, noise_maps
+from experiments import compare, launch, noise_maps
 from experiments.noise_maps import Settings
-from wna_jax import data
+from wna_jax import data, load, statistics
 from wna_jax.runs.errors import InputError
 
 FIGURES = (
@@ -53,20 +53,61 @@ def test_it_leaves_metrics_that_agree_with_its_arrays(first: Path, digits: data.
     assert sum(metrics["counts"]) == metrics["num_samples"] == 3000
     assert metrics["empty_classes"] == [k for k, count in enumerate(metrics["counts"]) if count == 0]
     assert metrics["samples_per_second"] > 0
-    arrays = np.load(first / "maps.npz")
-    np.testing.assert_array_equal(arrays["decision_count"], metrics["counts"])
+    arrays, saved = np.load(first / "maps.npz"), load(first)
     for name in ("decision", "probability"):
+        moments = saved.moments[name]
+        np.testing.assert_array_equal(arrays[f"{name}_count"], moments.count)
         assert len(metrics["feedback"][name]) == digits.num_classes
         for k, answer in enumerate(metrics["feedback"][name]):
             has_map = f"{name}_map_{k}" in arrays
-            assert has_map == (answer is not None) == (arrays[f"{name}_weight_sum"][k] > 0)
+            assert has_map == (answer is not None) == (moments.weight_sum[k] > 0)
             if answer is not None:
                 assert answer["correct"] == (answer["predicted"] == k)
                 assert 0.1 <= answer["confidence"] <= 1
-                mean = arrays[f"{name}_sum"][k] / arrays[f"{name}_weight_sum"][k]
-                expected = mean - arrays["total_sum"] / arrays["num_samples"]
+                expected = moments.sum[k] / moments.weight_sum[k] - moments.total_sum / 3000
                 np.testing.assert_allclose(arrays[f"{name}_map_{k}"], expected)
                 assert np.isfinite(arrays[f"{name}_standard_error_{k}"]).all()
+    np.testing.assert_array_equal(arrays["decision_count"], metrics["counts"])
+    assert saved.class_names == digits.class_names
+    assert saved.settings["model"] == "logistic"
+
+
+def test_two_runs_add_up_and_are_compared(first: Path, settings: Settings, tmp_path: Path) -> None:
+    """Two seeds of one network: its maps are the same, and their sum is more reliable than either."""
+    second = replace(settings, seed=1, num_samples=4000, gradient_samples=0, out_dir=str(tmp_path / "second"))
+    launch.execute(noise_maps.run, second)
+    one, two = load(first), load(second.folder)
+    both = one + two
+    assert both.moments["decision"].num_samples == 7000
+    assert (both.reliability["probability"].reliability > one.reliability["probability"].reliability).all()
+
+    how: dict[str, Any] = {"first": str(first), "second": str(second.folder), "permutations": 19}
+    result = launch.execute(compare.run, compare.Settings(**how, out_dir=str(tmp_path / "out")))
+    found = result.metrics["probability"]
+    expected = statistics.contrast(one.maps["probability"], two.maps["probability"])
+    pixels = statistics.significant_pixels(expected.z, num_maps=10).sum(axis=(1, 2, 3))
+    assert found["significant_pixels"]["pixels"] == pixels.tolist()
+    assert pixels.sum() <= 2
+    assert np.mean(found["corrected_correlation"]) == pytest.approx(1, abs=0.1)
+    arrays = np.load(tmp_path / "out" / "contrast.npz")
+    np.testing.assert_array_equal(arrays["probability_z_3"], expected.z[3])
+    with Image.open(tmp_path / "out" / "comparison.png") as image:
+        assert min(image.size) > 100
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"second": None}, "two runs are compared: give their folders"),
+        ({}, r"share noise samples \(seed 0\), and must not: give each run a seed of its own"),
+        ({"second": "nowhere"}, "nowhere is not there: give the output folder of a finished run"),
+        ({"response": ("logit",)}, "has no logit maps: it has decision, probability"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_one_line(first: Path, changed: dict[str, Any], said: str) -> None:
+    settings = compare.Settings(**{"first": str(first), "second": str(first)} | changed)
+    with pytest.raises(InputError, match=said):
+        compare.run(settings)
 
 
 def test_it_leaves_its_flags_a_log_and_figures(first: Path, settings: Settings) -> None:
@@ -114,7 +155,7 @@ def test_colour_images_of_a_folder_are_analysed_like_any_other(settings: Setting
     of_folder = replace(settings, dataset=f"folder:{images}", num_samples=500, out_dir=str(tmp_path / "out"))
     result = launch.execute(noise_maps.run, of_folder)
     assert result.metrics["classes"] == ["dark", "light"]
-    assert np.load(tmp_path / "out" / "maps.npz")["probability_sum"].shape == (2, 16, 18, 3)
+    assert load(tmp_path / "out").moments["probability"].sum.shape == (2, 16, 18, 3)
 
 
 def test_a_folder_of_one_class_is_refused(settings: Settings, tmp_path: Path) -> None:

@@ -4,7 +4,11 @@ The main job in four calls: a noise (`wna_jax.noise`), a response (`wna_jax.resp
 (`reverse_correlate`), and the maps that come of them (`classification_images`).
 """
 
-from wna_jax import noise, responses
+import importlib
+from typing import Any
+
+from wna_jax import noise, responses, statistics
+from wna_jax.analysis import Analysis, load
 from wna_jax.correlation import Moments, draw_samples, reverse_correlate
 from wna_jax.maps import ClassificationImages, classification_images
 from wna_jax.runs.errors import InputError
@@ -13,13 +17,23 @@ from wna_jax.templates import feed_back
 __version__ = "0.2.0"
 
 __all__ = [
+    "Analysis",
     "ClassificationImages",
     "InputError",
     "Moments",
     "classification_images",
     "draw_samples",
     "feed_back",
+    "load",
     "noise",
     "responses",
     "reverse_correlate",
+    "statistics",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The other parts of the package, such as `wna_jax.figures`, without an import of their own when they are used."""
+    if name in ("data", "figures", "networks"):
+        return importlib.import_module(f"wna_jax.{name}")
+    raise AttributeError(f"module 'wna_jax' has no attribute {name!r}")

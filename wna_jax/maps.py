@@ -36,6 +36,15 @@ class ClassificationImages:
     noise: Noise | None = None
     origin: Origin | None = None
 
+    def __repr__(self) -> str:
+        """One line; the maps are its attributes."""
+        num, *pixels = self.images.shape
+        there = int((self.images.count(axis=(1, 2, 3)) > 0).sum())
+        of = f"; {self.origin}" if self.origin else ""
+        counts = f"{self.count.min():,} to {self.count.max():,} samples each" if num else "no samples"
+        text = f"<ClassificationImages of {num} responses ({there} have a map), {'x'.join(map(str, pixels))} pixels"
+        return f"{text}, {counts}{of}>"
+
     @property
     def in_standard_errors(self) -> np.ma.MaskedArray:
         """The maps divided by their standard errors, [K, H, W, C]: what figures show.

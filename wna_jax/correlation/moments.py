@@ -16,7 +16,7 @@ from wna_jax.runs.errors import InputError
 class _Sums:
     """Dataclasses of sums, which are pytrees: they add up leaf by leaf."""
 
-    _SHARED: ClassVar[tuple[str, ...]]
+    SHARED: ClassVar[tuple[str, ...]]
     """The fields that belong to all samples; the others have one entry for each response."""
 
     def __add__(self, other: Self) -> Self:
@@ -36,7 +36,7 @@ class _Sums:
             getattr(self, name)[rows] = getattr(part, name)
 
     def _each(self) -> list[str]:
-        return [name for name in self.__dataclass_fields__ if name not in self._SHARED]  # type: ignore[attr-defined]
+        return [name for name in self.__dataclass_fields__ if name not in self.SHARED]  # type: ignore[attr-defined]
 
 
 @register_dataclass
@@ -48,7 +48,7 @@ class FieldSums(_Sums):
     S = sum w, Q = sum w^2, and n, the windows that count.
     """
 
-    _SHARED = ("tt", "tn", "nn")
+    SHARED = ("tt", "tn", "nn")
 
     aa: Float[np.ndarray, "K H W C"]
     """sum A^2."""
@@ -107,7 +107,7 @@ class Moments(_Sums):
     Their `origin` is no part of the pytree: what comes out of `jax.tree.map` or a compiled program has none.
     """
 
-    _SHARED = ("num_samples", "num_draws", "total_sum", "total_square_sum", "field_sums", "origin")
+    SHARED = ("num_samples", "num_draws", "total_sum", "total_square_sum", "field_sums", "origin")
 
     num_samples: int
     """N, all samples."""
@@ -142,6 +142,13 @@ class Moments(_Sums):
         """
         origin = self.origin + other.origin if self.origin and other.origin else None
         return replace(super().__add__(other), origin=origin)
+
+    def __repr__(self) -> str:
+        """One line; the sums are its attributes."""
+        count, (num, *pixels) = self.num_samples, np.shape(self.sum)
+        text = f"{count:,}" if isinstance(count, int | np.integer) else str(count)
+        of = f"; {self.origin}" if self.origin else ""
+        return f"<Moments of {text} samples: {num} responses, {'x'.join(map(str, pixels))} pixels{of}>"
 
     def of_responses(self, own: slice | np.ndarray) -> Self:
         """The moments of some of the responses, with the same samples."""

@@ -76,6 +76,11 @@ class Origin:
         samples = tuple(replace(each, copy=number + 1) for each in self.samples)
         return replace(self, response=f"{self.response} of network {number}", samples=samples)
 
+    def __str__(self) -> str:
+        """Such as "decision in uniform noise, seed 0"."""
+        seeds = ", ".join(dict.fromkeys(str(each.seed) for each in self.samples))
+        return f"{self.response or 'weights'} in {self.noise} noise, seed {seeds}"
+
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Origin":
         """Undoes `dataclasses.asdict`."""

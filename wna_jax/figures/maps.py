@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from wna_jax.figures.parts import BAD, GOOD, QUIET, head, limit_of, panel_sheet
 from wna_jax.figures.tiles import Row, Tiles
 from wna_jax.maps import ClassificationImages
-from wna_jax.statistics import Convergence, Findings, SplitHalf
+from wna_jax.statistics import Contrast, Convergence, Findings, SplitHalf
 from wna_jax.statistics.findings import CLUSTER_THRESHOLD, SMOOTHING
 from wna_jax.studies.ensembles import Agreement
 from wna_jax.templates import Feedback
@@ -76,6 +76,55 @@ def classification_images(
                 tiles.below(row, column, answer.caption(k, class_names), fontsize=7.5, color=color)
         for start in range(i, blocks * len(block), len(block)):
             tiles.scale([start], columns, limit, z_khwc.shape[-1])
+    return tiles.figure
+
+
+def comparison(
+    maps: Mapping[str, tuple[ClassificationImages, ClassificationImages]],
+    found: Mapping[str, tuple[Contrast, Findings]],
+    corrected: Mapping[str, Sequence[float | None]],
+    class_names: Sequence[str],
+    title: str,
+) -> Figure:
+    """The maps of two runs by response, on one scale in standard errors, and their difference in its own.
+
+    `found` are the difference and its tests, of which significant pixels are outlined; `corrected` the correlations of
+    the maps of each class without the noise in them.
+    """
+    blocks = math.ceil(len(class_names) / _COLUMNS)
+    columns = math.ceil(len(class_names) / blocks)
+    legend = (
+        "In standard errors. r: correlation of the two maps, corrected for the noise in both; 1 means one template. "
+        "Outlined: single pixels of the difference with p < .05 over all maps of the row; below it, their number."
+    )
+    block = [
+        Row(f"{response}\n{which}", above, below)
+        for response in maps
+        for which, above, below in (("first", 0.34, 0.05), ("second", 0.05, 0.05), ("difference", 0.05, _CAPTIONED))
+    ]
+    (some, _), *_ = maps.values()
+    tiles = Tiles(block * blocks, columns, some.images.shape[1:], title, legend, right=0.6)
+    for i, (response, both) in enumerate(maps.items()):
+        z_maps = [own.images / own.standard_error for own in both]
+        difference, tests = found[response]
+        shown = [*z_maps, difference.difference / difference.standard_error]
+        limits = [limit_of(np.ma.stack(z_maps))] * 2 + [limit_of(shown[2])]
+        inside = tests.significant["pixels"]
+        assert inside is not None
+        for k, name in enumerate(class_names):
+            top, column = k // columns * len(block) + 3 * i, k % columns
+            r = corrected[response][k]
+            tiles.above(top, column, name, 1, **_NAME)
+            tiles.above(top, column, "r unknown" if r is None else f"r {r:.2f}")
+            for row, (z_khwc, limit) in enumerate(zip(shown, limits, strict=True)):
+                why = _why_empty(both[row], k) if row < 2 else "one map\nis missing"
+                tiles.map(top + row, column, z_khwc[k], limit, why)
+            if shown[2][k].count():
+                tiles.outline(top + 2, column, inside[k].any(axis=-1))
+                tiles.below(top + 2, column, f"{inside[k].sum()} of {inside[k].size}")
+        for start in range(3 * i, blocks * len(block), len(block)):
+            tiles.scale([start, start + 1], columns, limits[0], some.images.shape[-1])
+            tiles.scale([start + 2], columns, limits[2], some.images.shape[-1])
     return tiles.figure
 
 

@@ -36,6 +36,13 @@ class Network:
         logits = self.module.apply({"params": held}, images.astype(self.precision))
         return logits.astype(jnp.float32)
 
+    def __repr__(self) -> str:
+        """One line."""
+        shape = getattr(self.module, "image_shape", None)
+        images = f", images {'x'.join(map(str, shape))}" if shape else ""
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves(self.parameters))
+        return f"<Network {type(self.module).__name__}{images}, {size:,} parameters, {self.precision}>"
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of one image."""

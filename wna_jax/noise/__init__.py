@@ -20,9 +20,12 @@ covariance; `maps.whitened_images` removes that as far as the noise varies at al
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from wna_jax.noise.base import Noise, covariance, of_dependent_pixels
 from wna_jax.noise.decoded import NAMES as DECODED
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from wna_jax.data import Dataset
 
 __all__ = ["NAMES", "Decoder", "Noise", "codes", "covariance", "create", "decoded", "decoder", "of_dependent_pixels"]
+__all__ += ["recreate"]
 __all__ += ["binary", "blocks", "gabor_filtered", "gabor_pca", "gaussian", "matched", "natural", "stripes", "uniform"]
 
 _OF_SHAPE: dict[str, Callable[..., Noise]] = {
@@ -83,3 +87,11 @@ def create(
     except ValueError:
         raise InputError(f"noise {text!r}: expected gaussian:MEAN,DEVIATION, such as gaussian:0.5,0.2") from None
     return gaussian(dataset.image_shape, mean, deviation)
+
+
+def recreate(name: str, shape: tuple[int, int, int], mean: np.ndarray, deviation: np.ndarray) -> Noise | None:
+    """The noise of this package that its name, shape and moments decide; None if data decide it too."""
+    if name in ("gaussian", "matched"):
+        alike = mean.shape == deviation.shape == (shape[-1],) and (deviation > 0).all()
+        return replace(gaussian(shape, mean, deviation), name=name) if alike else None
+    return _OF_SHAPE[name](shape) if name in _OF_SHAPE else None

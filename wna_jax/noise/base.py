@@ -51,6 +51,13 @@ class Noise:
     gaussian: bool = field(default=False, metadata=_STATIC)
     present: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
+    def __repr__(self) -> str:
+        """One line."""
+        known = isinstance(self.mean, np.ndarray) and isinstance(self.deviation, np.ndarray)  # within jit they are not
+        numbers = f", mean {self.mean.mean():.3g}, deviation {self.deviation.mean():.3g}" if known else ""
+        kind = f"{'white' if self.white else 'not white'}{', gaussian' if self.gaussian else ''}"
+        return f"<Noise {self.name!r} of {'x'.join(map(str, self.shape))} pixels{numbers}, {kind}>"
+
     def resized(self, size: tuple[int, int]) -> "Noise":
         """The same distribution over images of another height and width; an InputError if it has one size only."""
         if self.draw is None:

@@ -12,7 +12,7 @@ from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import clusters
 from wna_jax.statistics.checks import as_maps, in_region, region_of
 from wna_jax.statistics.nulls import null_z_maps
-from wna_jax.statistics.significance import info_val, significant_pixels, z_map
+from wna_jax.statistics.significance import Contrast, info_val, significant_pixels, z_map
 
 CLUSTER_THRESHOLD = 2.3
 SMOOTHING = 2.0
@@ -34,9 +34,15 @@ class Findings(NamedTuple):
     info_val: np.ma.MaskedArray | None
     in_standard_errors: np.ma.MaskedArray
 
+    def __repr__(self) -> str:
+        """Two lines: the number of significant values, over all maps, by test."""
+        num, *pixels = self.z.shape
+        sums = (f"{test} {'not tested' if of is None else f'{of.sum():,}'}" for test, of in self.significant.items())
+        return f"<Findings in {num} maps of {'x'.join(map(str, pixels))} pixels; significant:\n  {', '.join(sums)}>"
+
 
 def findings(
-    maps: ClassificationImages,
+    maps: ClassificationImages | Contrast,
     *,
     alpha: float = 0.05,
     permutations: int = 199,
@@ -44,7 +50,7 @@ def findings(
     overlap: Overlap | None = None,
     roi: ArrayLike | None = None,
 ) -> Findings:
-    """Tests maps for signal: single pixels, smoothed maps, cluster mass and TFCE; computes infoVal.
+    """Tests maps, or a contrast, for signal: single pixels, smoothed maps, cluster mass and TFCE; computes infoVal.
 
     Single pixels are tested by `significant_pixels`, smoothed maps by `random_field_threshold`, clusters above 2.3 and
     TFCE by `permutation_test` against `null_z_maps`. For overlapping windows the null maps have the correlation of the
@@ -58,8 +64,8 @@ def findings(
     Only pixels in a region of interest `roi`, bool [H, W] or [H, W, C], are tested, if there is one. There, and where
     single pixels are masked, smoothed maps are tested against null maps too.
     """
-    z, drawn, num_maps = as_maps("the z-map", z_map(maps), roi), maps.in_standard_errors, len(maps.images)
-    whole = bool(region_of(z).all())
+    z, drawn = as_maps("the z-map", maps.z if isinstance(maps, Contrast) else z_map(maps), roi), maps.in_standard_errors
+    num_maps, whole = len(z), bool(region_of(z).all())
     height, width, channels = z.shape[1:]
     smoothed = clusters.smooth(z, SMOOTHING)
     significant: dict[str, np.ndarray | None] = {"pixels": significant_pixels(z, alpha, num_maps)}

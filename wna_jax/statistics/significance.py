@@ -105,12 +105,25 @@ class Contrast(NamedTuple):
     """Difference of two independent sets of maps, first - second, [K, H, W, C]; masked where one of them has no map.
 
     Difference and standard error are in units of pixel intensity; z, their ratio, is N(0, 1) where the expected maps
-    are equal.
+    are equal. `independent` and `noise` say how the errors of pixels depend on each other, as in both sets of maps.
     """
 
     difference: np.ma.MaskedArray
     standard_error: np.ma.MaskedArray
     z: np.ma.MaskedArray
+    independent: bool = True
+    noise: Noise | None = None
+
+    @property
+    def in_standard_errors(self) -> np.ma.MaskedArray:
+        """The difference divided by its standard error, as `ClassificationImages.in_standard_errors`."""
+        return self.difference / self.standard_error
+
+    def __repr__(self) -> str:
+        """One line."""
+        num, *pixels = self.z.shape
+        largest = f"{np.abs(self.z).max():.3g}" if self.z.count() else "unknown"
+        return f"<Contrast of {num} maps of {'x'.join(map(str, pixels))} pixels, largest |z| {largest}>"
 
 
 def contrast(first: ClassificationImages, second: ClassificationImages) -> Contrast:
@@ -139,7 +152,13 @@ def contrast(first: ClassificationImages, second: ClassificationImages) -> Contr
             slack = slack + part**2 / np.maximum(maps.degrees_of_freedom, 1)[:, None, None, None]
     error = np.ma.sqrt(variance)
     degrees_of_freedom = 1 / np.maximum(slack, 1e-12) if np.ndim(slack) else None
-    return Contrast(difference, error, _normal(difference / error, degrees_of_freedom))
+    independent, noise = first.independent and second.independent, first.noise if _one_noise(first, second) else None
+    return Contrast(difference, error, _normal(difference / error, degrees_of_freedom), independent, noise)
+
+
+def _one_noise(first: ClassificationImages, second: ClassificationImages) -> bool:
+    prints = {maps.origin.noise_fingerprint for maps in (first, second) if maps.origin}
+    return first.noise is second.noise or bool(first.origin and second.origin and len(prints) == 1)
 
 
 def signal_contrast(by_signal: Sequence[tuple[Moments, Noise]]) -> Contrast:
@@ -167,7 +186,8 @@ def signal_contrast(by_signal: Sequence[tuple[Moments, Noise]]) -> Contrast:
         deviation = np.broadcast_to(noise.deviation, noise.shape)
         variance = variance + deviation**2 * (1 / np.maximum(moments.count, 1)).sum()
     error = np.ma.masked_array(np.sqrt(variance), np.ma.getmaskarray(difference))
-    return Contrast(difference[None], error[None], (difference / error)[None])
+    independent = all(noise.white and moments.field_sums is None for moments, noise in by_signal)
+    return Contrast(difference[None], error[None], (difference / error)[None], independent)
 
 
 def info_val(
