@@ -79,7 +79,8 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
 
 
 def _described(of: analysis.Analysis) -> str:
-    said = " ".join(str(of.settings[name]) for name in ("model", "dataset") if name in of.settings)
+    known = {"model": "{}", "dataset": "on {}", "train_seed": "of training seed {}"}
+    said = " ".join(text.format(of.settings[name]) for name, text in known.items() if name in of.settings)
     moments = next(iter(of.moments.values()))
     seeds = "" if moments.origin is None else f", {str(moments.origin).rpartition(' in ')[2]}"
     return f"{said or 'a network'} ({moments.num_samples:,} samples{seeds})"

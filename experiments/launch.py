@@ -49,7 +49,7 @@ class Result:
     metrics_file: str = "metrics.json"
 
     def write(self, directory: Path, settings: Settings) -> list[str]:
-        """Writes all files, and returns the names of the figures.
+        """Writes all files, figures in each format that is asked for, and returns the names of the figures.
 
         They are drawn last, and each is by itself: nothing else is lost to a figure that cannot be drawn.
 
@@ -66,9 +66,11 @@ class Result:
             name = "the next figure"
             try:
                 name, figure = next(drawn)
-                with files.replacing(directory / name) as temporary:
-                    figures.save(figure, temporary)
-                names.append(name)
+                for kind in dict.fromkeys(settings.figures):
+                    name = str(Path(name).with_suffix(f".{kind}"))
+                    with files.replacing(directory / name) as temporary:
+                        figures.save(figure, temporary)
+                    names.append(name)
             except StopIteration:
                 break
             except (OSError, MemoryError):

@@ -69,6 +69,10 @@ class Settings:
         None, "Where results are written; by default a folder of runs/ named by the settings."
     )
 
+    figures: tuple[str, ...] = setting(
+        ("png",), "The formats of figures: png, pdf, svg, or several of them.", choices=("png", "pdf", "svg")
+    )
+
     def __init_subclass__(cls) -> None:
         """Makes a dataclass of each subclass."""
         dataclass(frozen=True, kw_only=True)(cls)

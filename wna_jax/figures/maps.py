@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from wna_jax.figures.parts import BAD, GOOD, QUIET, head, limit_of, panel_sheet
-from wna_jax.figures.tiles import Row, Tiles
+from wna_jax.figures.tiles import IN_COLOUR, Row, Tiles
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Contrast, Convergence, Findings, SplitHalf
 from wna_jax.statistics.findings import CLUSTER_THRESHOLD, SMOOTHING
@@ -44,10 +44,11 @@ def classification_images(
     """
     blocks = math.ceil(len(class_names) / _COLUMNS)
     columns = math.ceil(len(class_names) / blocks)
-    legend = (
-        "Red: brighter noise there is evidence for the class; blue: darker. Above a map: samples of the class and "
-        "their share, or the mean probability; reliability (split half), and the samples that would bring it to .9. "
-        "Below: what the network calls the map itself, and its confidence."
+    channels = class_means.shape[-1]
+    legend = IN_COLOUR if channels == 3 else "Red: brighter noise there is evidence for the class; blue: darker."
+    legend += (
+        " Above a map: samples of the class and their share, or the mean probability; reliability (split half), and "
+        "the samples that would bring it to .9. Below: what the network calls the map itself, and its confidence."
     )
     if significant:
         legend += " Outlined: p < .05 over all maps of the row."
@@ -66,7 +67,7 @@ def classification_images(
             tiles.map(row, column, z_khwc[k], limit, _why_empty(images, k))
             _fade(tiles, row, column, z_khwc[k], roi)
             if response in significant:
-                tiles.outline(row, column, significant[response][k].any(axis=-1))
+                tiles.outline(row, column, significant[response][k].any(axis=-1), channels)
             tiles.above(row, column, _amount(response, images, k))
             if images.images[k].count():
                 text, good = _reliability(reliability[response], k)
@@ -75,7 +76,7 @@ def classification_images(
                 color = GOOD if answer.predicted == k else BAD
                 tiles.below(row, column, answer.caption(k, class_names), fontsize=7.5, color=color)
         for start in range(i, blocks * len(block), len(block)):
-            tiles.scale([start], columns, limit, z_khwc.shape[-1])
+            tiles.scale([start], columns, limit, channels)
     return tiles.figure
 
 
@@ -103,6 +104,8 @@ def comparison(
         for which, above, below in (("first", 0.34, 0.05), ("second", 0.05, 0.05), ("difference", 0.05, _CAPTIONED))
     ]
     (some, _), *_ = maps.values()
+    channels = some.images.shape[-1]
+    legend += f" {IN_COLOUR}" * (channels == 3)
     tiles = Tiles(block * blocks, columns, some.images.shape[1:], title, legend, right=0.6)
     for i, (response, both) in enumerate(maps.items()):
         z_maps = [own.images / own.standard_error for own in both]
@@ -120,11 +123,11 @@ def comparison(
                 why = _why_empty(both[row], k) if row < 2 else "one map\nis missing"
                 tiles.map(top + row, column, z_khwc[k], limit, why)
             if shown[2][k].count():
-                tiles.outline(top + 2, column, inside[k].any(axis=-1))
+                tiles.outline(top + 2, column, inside[k].any(axis=-1), channels)
                 tiles.below(top + 2, column, f"{inside[k].sum()} of {inside[k].size}")
         for start in range(3 * i, blocks * len(block), len(block)):
-            tiles.scale([start, start + 1], columns, limits[0], some.images.shape[-1])
-            tiles.scale([start + 2], columns, limits[2], some.images.shape[-1])
+            tiles.scale([start, start + 1], columns, limits[0], channels)
+            tiles.scale([start + 2], columns, limits[2], channels)
     return tiles.figure
 
 
@@ -151,6 +154,7 @@ def across_networks(
     )
     own_rows = [Row(f"{response}\nseed {seed}", 0.18) for seed in seeds]
     rows = [Row("training\nmean", 0.22), *own_rows, Row("mean\nmap", 0.18), Row("correlation")]
+    legend += f" {IN_COLOUR}" * (class_means.shape[-1] == 3)
     channels, columns, last = class_means.shape[-1], len(class_names), len(rows) - 1
     tiles = Tiles(rows, columns, class_means.shape[1:], title, legend, right=0.6)
     for k, r in enumerate(agreed.mean_corrected):
@@ -186,12 +190,12 @@ def significance(
         "values. A cluster is significant as a whole, not each pixel of it. infoVal: distance of the whole map from "
         "noise, about N(0, 1) for a map of noise only."
     )
-    legend += _ABOUT_REGION if roi is not None else ""
+    shape = next(iter(findings.values())).z.shape[1:]
+    legend += (_ABOUT_REGION if roi is not None else "") + f" {IN_COLOUR}" * (shape[-1] == 3)
     labelled: list[Row] = []
     for response, test in rows:
         above = (_HEADED - 0.1 if test == "pixels" else 0.05) + (0.0 if labelled else 0.2)
         labelled.append(Row(f"{response}\n{labels[test]}", above, _CAPTIONED))
-    shape = next(iter(findings.values())).z.shape[1:]
     tiles = Tiles(labelled, len(class_names), shape, title, legend, right=0.6)
     for k, name in enumerate(class_names):
         tiles.above(0, k, name, 1, **_NAME)
@@ -210,7 +214,7 @@ def significance(
             if inside is None:
                 tiles.below(row, k, "not tested", color=QUIET)
             elif maps[k].count():
-                tiles.outline(row, k, inside[k].any(axis=-1))
+                tiles.outline(row, k, inside[k].any(axis=-1), shape[-1])
                 tiles.below(row, k, f"{inside[k].sum()} of {found.z[k].count()}")
         tiles.scale([row], len(class_names), limit, maps.shape[-1], unit)
     return tiles.figure
@@ -264,7 +268,7 @@ def _reliability(halves: SplitHalf, k: int) -> tuple[str, bool]:
 
 def _fade(tiles: Tiles, row: int, column: int, map_hwc: np.ma.MaskedArray, roi: np.ndarray | None) -> None:
     if roi is not None and map_hwc.count():
-        tiles.fade(row, column, roi.reshape(*roi.shape[:2], -1).max(axis=-1))
+        tiles.fade(row, column, roi.reshape(*roi.shape[:2], -1).max(axis=-1), map_hwc.shape[-1])
 
 
 def _short(number: float) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -58,9 +59,10 @@ def legend_below(figure: Figure, columns: int, side: str = "left") -> None:
 
 
 def save(figure: Figure, path: Path, **options: Any) -> None:
-    """Writes a figure. Its texts are text, never markup, so that any class may have any name.
+    """Writes a figure in the format of the path's suffix. Its texts are text, never markup: any class has any name.
 
-    Only the numbers at logarithmic axes, which matplotlib writes itself, are formulas.
+    Only the numbers at logarithmic axes, which matplotlib writes itself, are formulas. In a PDF fonts are embedded as
+    TrueType, which journals ask for.
     """
     axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
     ticks = [(axis, axis.get_ticklabels(which="both")) for axis in axes]
@@ -69,7 +71,8 @@ def save(figure: Figure, path: Path, **options: Any) -> None:
     for axis, labels in ticks:
         for label in labels if isinstance(axis.get_major_formatter(), LogFormatter | ScalarFormatter) else ():
             label.set_parse_math(True)
-    figure.savefig(path, **{"dpi": 150} | options)
+    with rc_context({"pdf.fonttype": 42}):
+        figure.savefig(path, **{"dpi": 150} | options)
 
 
 def limit_of(z_khwc: np.ma.MaskedArray, least: float = 6.0) -> float:

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from wna_jax.figures.parts import limit_of
-from wna_jax.figures.tiles import Row, Tiles
+from wna_jax.figures.tiles import IN_COLOUR, Row, Tiles
 
 
 class Panel(NamedTuple):
@@ -45,6 +45,8 @@ def panels(
         heights.append(Row(label, 0.05 + 0.125 * above, 0.06 + 0.125 * below))
     shown = [panel for row in present.values() for panel in row]
     right = 0.6 if any(panel.is_map for panel in shown) else 0.1
+    if any(panel.is_map and panel.image.shape[-1] == 3 for panel in shown):
+        note = f"{note} {IN_COLOUR}".strip()
     tiles = Tiles(heights, columns, shown[0].image.shape, title, note, right=right)
     for i, (label, places) in enumerate(rows.items()):
         unit = (units or {}).get(label, "standard errors")
@@ -58,7 +60,7 @@ def panels(
             else:
                 tiles.image(i, column, np.asarray(panel.image))
             if panel.outline is not None:
-                tiles.outline(i, column, panel.outline)
+                tiles.outline(i, column, panel.outline, panel.image.shape[-1] if panel.is_map else 1)
             tiles.above(i, column, panel.heading)
             tiles.below(i, column, panel.caption)
         if maps:

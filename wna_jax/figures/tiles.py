@@ -19,6 +19,13 @@ from wna_jax.figures.parts import DIVERGING, QUIET
 _MARGIN = 0.1
 _SCALE_WIDTH = 0.09
 _VEIL, _REGION = 0.65, "#b98a1f"
+_BETWEEN = 0.02  # the parts of a map of colours
+IN_COLOUR = (
+    "Each map is in four parts: its colours, which are those of noise that is evidence for it; lightness; red against "
+    "green; yellow against blue."
+)
+"""How to read maps of three channels."""
+_OPPONENTS = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]).astype(float)
 
 
 class Row(NamedTuple):
@@ -78,16 +85,24 @@ class Tiles:
         self._draw(row, column, np.clip(image_hwc, 0, 1), cmap="gray", vmin=0, vmax=1)
 
     def map(self, row: int, column: int, z_hwc: np.ma.MaskedArray, limit: float, why_empty: str) -> None:
-        """A map from -limit (blue) to limit (red), or, where all is masked, why there is none."""
+        """A map from -limit (blue) to limit (red), or, where all is masked, why there is none.
+
+        A map of three channels is drawn in four parts (`colour_parts`) side by side; of other numbers of channels, the
+        sum over them in its own standard errors.
+        """
         if not z_hwc.count():
             left, right, bottom, top = self._extent(row, column)
             dotted: dict[str, Any] = {"fill": False, "edgecolor": QUIET, "linestyle": ":", "linewidth": 0.8}
             self.axes.add_patch(Rectangle((left, top), right - left, bottom - top, **dotted))
             self.text((left + right) / 2, (top + bottom) / 2, why_empty, ha="center", va="center", color=QUIET)
-        elif z_hwc.shape[-1] == 1:
-            self._draw(row, column, z_hwc, cmap=DIVERGING, vmin=-limit, vmax=limit)
+        elif z_hwc.shape[-1] == 3:
+            for part, picture in enumerate(colour_parts(z_hwc.filled(0), limit)):
+                self.axes.imshow(
+                    picture, extent=self._extent(row, column, part), aspect="auto", interpolation="nearest"
+                )
         else:
-            self._draw(row, column, np.clip(0.5 + z_hwc.filled() / (2 * limit), 0, 1))
+            total = z_hwc.sum(axis=-1, keepdims=True) / np.sqrt(z_hwc.shape[-1])
+            self._draw(row, column, total, cmap=DIVERGING, vmin=-limit, vmax=limit)
 
     def matrix(self, row: int, column: int, values: np.ma.MaskedArray, limit: float) -> None:
         """Numbers in coloured squares, such as the correlations of every two networks."""
@@ -99,20 +114,22 @@ class Tiles:
             x, y = np.array([left, top]) + (np.array([j, i]) + 0.5) * side
             self.text(x, y, text, ha="center", va="center", fontsize=min(7, 21 / len(values)))
 
-    def outline(self, row: int, column: int, inside_hw: np.ndarray, colour: str = "#222222") -> None:
-        """A line around the pixels inside, along their edges."""
-        left, right, bottom, top = self._extent(row, column)
+    def outline(self, row: int, column: int, inside_hw: np.ndarray, channels: int = 1, colour: str = "#222222") -> None:
+        """A line around the pixels inside, along their edges; of a map of colours, in its first two parts."""
         height, width = inside_hw.shape
-        scale = np.array([(right - left) / width, (bottom - top) / height])
-        lines = edges(inside_hw) * scale + np.array([left, top])
-        self.axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.4), autolim=False)
+        for part in (0, 1) if channels == 3 else (None,):
+            left, right, bottom, top = self._extent(row, column, part)
+            scale = np.array([(right - left) / width, (bottom - top) / height])
+            lines = edges(inside_hw) * scale + np.array([left, top])
+            self.axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.4), autolim=False)
 
-    def fade(self, row: int, column: int, region_hw: np.ndarray) -> None:
+    def fade(self, row: int, column: int, region_hw: np.ndarray, channels: int = 1) -> None:
         """Draws what is outside of a region of interest pale, with a yellow line around the region."""
         veil = np.ones((*region_hw.shape, 4)) * np.where(region_hw, 0, _VEIL)[..., None]
         veil[..., :3] = 1
-        self._draw(row, column, veil)
-        self.outline(row, column, region_hw, _REGION)
+        for part in range(4) if channels == 3 else (None,):
+            self._draw(row, column, veil, part)
+        self.outline(row, column, region_hw, channels, _REGION)
 
     def above(self, row: int, column: int, text: str, line: float = 0, **style: Any) -> None:
         """A heading; `line` counts upwards from the picture."""
@@ -132,8 +149,8 @@ class Tiles:
         top, bottom = self._tops[rows[0]], self._tops[rows[-1]] + self._height
         left = self._extent(rows[0], columns - 1)[1] + 0.1
         number = f"{limit:.{0 if limit >= 5 else 2 if limit >= 0.1 else 4}f}"
-        if channels > 1:
-            said = f"grey: 0\nblack, white:\n±{number} {'s.e.' if unit == 'standard errors' else unit}"
+        if channels == 3:
+            said = f"grey: 0\nfull: ±{number}\n{'s.e.' if unit == 'standard errors' else unit}"
             self.text(left, (top + bottom) / 2, said, va="center")
             return
         middle, reach = (top + bottom) / 2, min(0.45 * (bottom - top), 0.8)
@@ -144,13 +161,35 @@ class Tiles:
             self.text(left + _SCALE_WIDTH + 0.03, middle - share * reach, text, va="center", fontsize=6.5)
         self.text(left + 0.42, middle, unit, rotation=90, va="center", fontsize=7)
 
-    def _extent(self, row: int, column: int) -> tuple[float, float, float, float]:
-        """(left, right, bottom, top) of a picture, in inches from the upper left corner."""
-        left = self._left + column * (self._width + 0.05)
-        return left, left + self._width, self._tops[row] + self._height, self._tops[row]
+    def _extent(self, row: int, column: int, part: int | None = None) -> tuple[float, float, float, float]:
+        """(left, right, bottom, top) of a picture, or of a quarter of it, in inches from the upper left corner."""
+        left, top, width, height = (
+            self._left + column * (self._width + 0.05),
+            self._tops[row],
+            self._width,
+            self._height,
+        )
+        if part is not None:
+            width, height = (width - _BETWEEN) / 2, (height - _BETWEEN) / 2
+            left, top = left + part % 2 * (width + _BETWEEN), top + part // 2 * (height + _BETWEEN)
+        return left, left + width, top + height, top
 
-    def _draw(self, row: int, column: int, picture: np.ndarray, **colours: Any) -> None:
-        self.axes.imshow(picture, extent=self._extent(row, column), aspect="auto", interpolation="nearest", **colours)
+    def _draw(self, row: int, column: int, picture: np.ndarray, part: int | None = None, **colours: Any) -> None:
+        extent = self._extent(row, column, part)
+        self.axes.imshow(picture, extent=extent, aspect="auto", interpolation="nearest", **colours)
+
+
+def colour_parts(z_hwc: np.ndarray, limit: float) -> list[np.ndarray]:
+    """A map of red, green and blue as pictures: as it is, lightness, red against green, yellow against blue.
+
+    Grey is 0. The last three are (r + g + b) / sqrt 3, (r - g) / sqrt 2 and (r + g - 2 b) / sqrt 6, so that independent
+    channels in standard errors stay independent and in standard errors; their colours are full at the limit.
+    """
+    parts = [z_hwc]
+    for axis in _OPPONENTS:
+        along = z_hwc @ (axis / np.linalg.norm(axis))
+        parts.append(along[..., None] * axis / np.abs(axis).max())
+    return [np.clip(0.5 + part / (2 * limit), 0, 1) for part in parts]
 
 
 def edges(inside_hw: np.ndarray) -> np.ndarray:
