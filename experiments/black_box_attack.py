@@ -120,13 +120,14 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         title += f"{settings.num_samples:,} images of {settings.noise} noise"
         axes = "weight g of the pattern", "called the target, mean over targets"
         yield "success.png", figures.curves(panels, *axes, title, level=1 / len(names))
-        # the first image of each source with the patterns of one class, if possible one that all kinds have
+        # one image of each source, with the patterns of one class, if possible one that all kinds have
         targets = [set(by_target) for by_target in chosen.values()]
         target = min(set.intersection(*targets) or set.union(*targets))
+        first = {source: first_to_attack(network, images, target) for source, images in attacked.items()}
         rows, captions = {}, []
         for source, kind in itertools.product(attacked, (kind for kind in chosen if target in chosen[kind])):
             change = interventions.mixed_with(chosen[kind][target], mix)
-            steps = jnp.stack([change(jnp.asarray(attacked[source][0]), jnp.float32(g)) for g in _STRENGTHS])
+            steps = jnp.stack([change(jnp.asarray(first[source]), jnp.float32(g)) for g in _STRENGTHS])
             answers = [names[k] for k in network(steps).argmax(axis=-1)]
             captions.append([f"g = {g:g}: {answer}" for g, answer in zip(_STRENGTHS, answers, strict=True)])
             rows[f"{source[:-1]},\n{kind}"] = np.asarray(steps)
@@ -157,6 +158,14 @@ def patterns(
     }
     squeezed = {k: figures.colour_mapped(image).astype(np.float32) for k, image in found["probability"].items()}
     return found | {"authors_png": squeezed}
+
+
+def first_to_attack(
+    network: interventions.LogitsFunction, images: np.ndarray, target: int, among: int = 100
+) -> np.ndarray:
+    """The first image that is not called the target already; of many that all are, the first one."""
+    others = np.asarray(network(jnp.asarray(images[:among])).argmax(axis=-1)) != target
+    return images[others.argmax()]
 
 
 if __name__ == "__main__":

@@ -74,3 +74,15 @@ def test_a_pattern_that_no_class_has_is_said(settings: Settings) -> None:
     """All of one constant image are called one class, which so has no contrast."""
     with pytest.raises(InputError, match=r"no class has a map of the pattern decision: add --pattern=probability"):
         black_box_attack.run(replace(settings, pattern=("decision",), num_samples=1, out_dir=f"{settings.folder}/one"))
+
+
+def test_the_example_is_an_image_that_is_not_called_the_target_already() -> None:
+    images = np.zeros((5, 2, 2, 1), np.float32)
+    images[2:] = 1
+
+    def network(images: Any) -> Any:
+        return np.stack([1 - images[:, 0, 0, 0], images[:, 0, 0, 0]], axis=1)
+
+    assert black_box_attack.first_to_attack(network, images, 0).all()
+    assert not black_box_attack.first_to_attack(network, images, 1).any()
+    assert black_box_attack.first_to_attack(network, images[2:], 1).all()  # all are called the target

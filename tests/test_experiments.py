@@ -15,7 +15,7 @@ import pytest
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import launch, noise_maps, noise_robustness
+from experiments import compare, launch, noise_maps, noise_robustness
 from experiments.__main__ import listing
 from experiments.launch import Result
 from experiments.settings import DataSettings, LoopSettings, Settings, rules_of, setting
@@ -173,15 +173,19 @@ def test_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str, run: Any = noise_maps.run) -> Any:
     """What a command ends with; the process itself is left as it is."""
+    short = ["--model=logistic", "--num_samples=100", f"--out_dir={tmp_path / 'out'}", f"--checkpoint_dir={tmp_path}"]
+    return started(monkeypatch, ["noise_maps", *short, *arguments], run, noise_maps.Settings)
+
+
+def started(monkeypatch: pytest.MonkeyPatch, argv: list[str], run: Any, settings: Any, positional: Any = ()) -> Any:
     for change in ("keep_freed_memory", "keep_compiled_programs"):
         monkeypatch.setattr(f"wna_jax.runs.processes.{change}", lambda: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", "noise_maps.py", raising=False)
-    short = ["--model=logistic", "--num_samples=100", f"--out_dir={tmp_path / 'out'}", f"--checkpoint_dir={tmp_path}"]
-    monkeypatch.setattr(sys, "argv", ["noise_maps", *short, *arguments])
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", f"{argv[0]}.py", raising=False)
+    monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit) as stop:
-        launch.main(run, noise_maps.Settings)
-    return stop.value.code
+        launch.main(run, settings, positional)
+    return stop.value.code or 0
 
 
 @pytest.mark.parametrize(
@@ -317,6 +321,37 @@ def test_a_figure_that_fails_takes_nothing_with_it(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"count": 3}
     written = ["config.json", "maps.npz", "metrics.json", "whole.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == written
+
+
+def test_figures_are_written_in_the_formats_that_are_asked_for(tmp_path: Path) -> None:
+    settings = parsed(Toy, "--figures=pdf,png,svg", f"--out_dir={tmp_path}")
+    assert Result({}, draw=lambda: iter([("one.png", Figure())])).write(tmp_path, settings)[0] == "one.pdf"
+    starts = {kind: (tmp_path / f"one.{kind}").read_bytes()[:60] for kind in ("pdf", "png", "svg")}
+    assert starts["pdf"].startswith(b"%PDF")
+    assert starts["png"].startswith(b"\x89PNG")
+    assert starts["svg"].startswith(b"<?xml")
+    with pytest.raises(InputError, match="unknown figures 'jpeg': choose one of png, pdf, svg"):
+        Toy(figures=("jpeg",))
+
+
+@pytest.mark.parametrize(("extra", "status"), [([], 0), (["c"], 2)])
+def test_arguments_without_the_name_of_a_flag_are_those_of_some_flags(
+    extra: list[str],
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen: list[Any] = []
+
+    def run(settings: Any, report: Any) -> Result:
+        seen.append((settings.first, settings.second, settings.seed))
+        return Result({})
+
+    arguments = ["compare", "a", "b", *extra, "--seed=3", f"--out_dir={tmp_path}"]
+    assert started(monkeypatch, arguments, run, compare.Settings, ("first", "second")) == status
+    assert seen == ([] if extra else [("a", "b", 3)])
+    assert ("unexpected argument 'c'" in capsys.readouterr().err) == bool(extra)
 
 
 def test_a_second_job_in_the_output_folder_is_refused_at_once(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from wna_jax import figures, statistics
-from wna_jax.figures.tiles import Row, Tiles, edges
+from wna_jax.figures.tiles import Row, Tiles, colour_parts, edges
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Interval, SplitHalf
 from wna_jax.templates import Feedback
@@ -77,6 +78,68 @@ def test_a_map_is_drawn_on_a_scale_centred_on_zero_that_all_of_its_row_share() -
     assert low == -high
 
 
+def test_a_map_of_colours_is_drawn_in_colours_that_mean_themselves() -> None:
+    """Brighter red is red, less blue is yellow; independent channels stay so: the opponent axes are orthonormal."""
+    limit, z = 8.0, np.random.default_rng(0).normal(size=(5, 7, 3))
+    colours, lightness, red_green, yellow_blue = colour_parts(z, limit)
+    np.testing.assert_allclose(colours, 0.5 + z / 16)
+    np.testing.assert_allclose(lightness[..., 0], 0.5 + z.sum(axis=-1) / np.sqrt(3) / 16)
+    np.testing.assert_allclose(red_green[..., 0], 0.5 + (z[..., 0] - z[..., 1]) / np.sqrt(2) / 16)
+    np.testing.assert_allclose(yellow_blue[..., 2], 0.5 + (2 * z[..., 2] - z[..., 0] - z[..., 1]) / np.sqrt(6) / 16)
+    np.testing.assert_allclose(colour_parts(np.zeros((1, 1, 3)), limit), 0.5)
+    red = [tuple(part[0, 0]) for part in colour_parts(np.array([[[30.0, 0, 0]]]), limit)]
+    assert red[0] == (1, 0.5, 0.5)
+    assert red[1] == (1, 1, 1)
+    assert red[2] == (1, 0, 0.5)
+
+
+@pytest.mark.parametrize(("channels", "said"), [(1, "Red: brighter noise"), (3, "red against green"), (4, "")])
+def test_the_caption_is_true_of_the_colours(channels: int, said: str) -> None:
+    maps = maps_of(2, channels, empty=1)
+    if channels != 4:  # a mean image of four channels is no picture
+        halves, means = {"decision": halves_of(maps, 0.99)}, np.zeros((2, 6, 6, channels))
+        drawn: Any = {"decision": maps}, {"decision": [None] * 2}, halves, {}, ["a", "b"], means, "title"
+        figure = figures.classification_images(*drawn)
+        assert said in texts(figure)
+    figure = figures.panels({"row": [figures.Panel(maps.images[0], "map", True, np.ones((6, 6), bool))]}, "title")
+    figure.draw_without_rendering()
+    assert ("red against green" in texts(figure)) == (channels == 3)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10])
+def test_shares_end_at_one_and_the_title_is_whole(num_classes: int) -> None:
+    counts = np.arange(num_classes) * 1000 + 1
+    title = "What paper_cnn on a folder of pictures (test accuracy 98.22%) answers to 20,000 images of matched noise"
+    figure = figures.shares(counts, np.full(num_classes, 1e-3), None, [f"class {k}" for k in range(num_classes)], title)
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_ylim()[1] == 1
+    (heading,) = (text for text in figure.texts if text.get_text().replace("\n", " ") == title)
+    assert heading.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_the_axis_of_epochs_has_whole_numbers_and_close_strengths_do_not_overlap() -> None:
+    figure = figures.curves({"": {"a": figures.Curve(range(1, 4), np.array([3.0, 2, 1]))}}, "epoch", "error", "title")
+    figure.draw_without_rendering()
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_xticks())
+    strengths = [0, 0.0125, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3]
+    panel = {"": {"a": figures.Curve(strengths, np.linspace(1, 0, 9))}}
+    figure = figures.curves(panel, "epsilon", "accuracy", "title", x_scale="symlog")
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(left.x1 <= right.x0 + 1 for left, right in itertools.pairwise(boxes))
+
+
+def test_the_surest_answers_are_told_in_one_form() -> None:
+    logits = np.array([[9.0, 0], [0.0, 2], [8.0, 1]])
+    for some, said in ((logits, {"1 − p"}), (logits[1:2], {"p = 0.8808"})):
+        images = np.zeros((len(some), 6, 6, 1), np.uint8)
+        labels = some.argmax(axis=1)
+        figure = figures.surest_answers(images, labels, some, ["a", "b"], "a network")
+        found = {line for line in texts(figure).splitlines() if "p = " in line}
+        assert all(any(line.startswith(start) for start in said) for line in found)
+        assert found
+
+
 def test_shares_show_each_count() -> None:
     errors = np.ma.masked_array([0.0, 4e-6, 4e-6], [True, False, False])
     means = np.array([0.01, 0.1, 0.89])
@@ -122,8 +185,9 @@ def test_the_figure_of_significance_counts_what_each_test_found_and_says_what_wa
     figure = figures.significance({"decision": found, "probability": coloured}, ["a", "b", "c"], "title")
     figure.draw_without_rendering()
     said = texts(figure)
-    assert said.count("4 of 36") == 2 * 1 + 2  # single pixels twice, clusters and TFCE where noise is white
-    assert said.count("no map") == 8
+    assert said.count("pixels 4 of 36") == 2  # once per response
+    assert said.count("clusters 4 of 36") == said.count("TFCE 4 of 36") == 1  # where noise is white
+    assert said.count("no map") == 4
     assert said.count("not tested") == 3 * 3
     assert f"infoVal {found.info_val[0]:.0f}" in said  # type: ignore[index]
 
@@ -171,6 +235,17 @@ def test_convergence_is_drawn_for_every_class_with_its_n0() -> None:
     assert labels == ["a (N₀ 100)", "b (N₀ 50k)", "c"]
 
 
+def test_many_classes_are_told_apart_and_an_empty_panel_says_why() -> None:
+    n0, sizes = np.ma.masked_all(30), np.array([100, 1000])
+    curve = statistics.Convergence(sizes, np.ma.masked_all((2, 30)), np.ma.masked_all((2, 30)))
+    names = [f"class {k}" for k in range(30)]
+    figure = figures.convergence(dict.fromkeys("abc", ("decision", curve)), {"decision": n0}, names, "title")
+    looks = [(line.get_color(), line.get_marker()) for line in figure.axes[0].lines if len(line.get_xdata()) == 2]  # type: ignore[arg-type]
+    assert len(set(looks[:30])) == 30
+    assert texts(figure).count("no class has maps to compare") == 3
+    assert len({round(ax.get_position().y0, 3) for ax in figure.axes}) == 1  # side by side, without an empty quarter
+
+
 def test_published_figures_stand_beside_the_curve_in_its_colour() -> None:
     share = np.array([0.1, 0.5, 0.9])
     curve = figures.Curve([0, 1, 2], share, Interval(share - 0.05, share + 0.05), [0.2, np.nan, 0.8])
@@ -212,3 +287,5 @@ def test_the_name_of_a_class_is_text_and_never_markup(tmp_path: Path, name: str)
     for kind, figure in drawn.items():
         figures.save(figure, tmp_path / f"{kind}.png", dpi=40)
         assert name in {text.get_text() for text in figure.findobj(Text)}
+    for form in ("pdf", "svg"):
+        figures.save(drawn["log"], tmp_path / f"log.{form}")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import COLOURS, QUIET, sheet
+from wna_jax.figures.parts import COLOURS, QUIET, legend_below, sheet
 
 
 def shares(
@@ -21,7 +21,7 @@ def shares(
     points, if any are given.
     """
     total = counts.sum()
-    figure = Figure(figsize=(max(5.0, 0.75 * len(class_names) + 1.5), 3.4), layout="constrained")
+    figure = sheet(max(5.0, 0.75 * len(class_names) + 1.5), 3.7, title)
     ax = figure.subplots()
     position, share, high = np.arange(len(class_names)), counts / total, 2 * np.ma.filled(errors, 0)
     ax.bar(position, share, color="#7a9cc6", label="decisions: share ± 2 s.e.")
@@ -29,10 +29,10 @@ def shares(
     if mean_probabilities is not None:
         ax.plot(position, mean_probabilities, "o", color="#222222", markersize=4, label="mean probability")
     floor = 0.3 / total
-    ax.set(yscale="log", ylim=(floor, 20), yticks=[tick for tick in 10.0 ** np.arange(-12, 1) if tick >= floor])
+    ax.set(yscale="log", ylim=(floor, 1), yticks=[tick for tick in 10.0 ** np.arange(-12, 1) if tick >= floor])
     means = np.zeros(len(counts)) if mean_probabilities is None else mean_probabilities
     for k, count in enumerate(counts):
-        height = max(share[k], floor)
+        height = min(max(share[k] + high[k], floor), 1.0)
         if height < means[k] < 4 * height:
             height = means[k]  # the count is written above the point, not over it
         ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
@@ -40,9 +40,8 @@ def shares(
     ax.set_xticks(position, class_names, rotation=30 if max(map(len, class_names)) > 4 else 0, fontsize=8)
     ax.set_ylabel(f"share of {total:,} noise images", fontsize=8)
     ax.tick_params(axis="y", labelsize=8)
-    ax.set_title(title, loc="left", fontsize=10)
-    ax.legend(fontsize=7, frameon=False, ncols=3, loc="upper right")
     ax.spines[["top", "right"]].set_visible(False)
+    legend_below(figure, 3)
     return figure
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from wna_jax.figures.parts import COLOURS, QUIET, head, legend_below, panel_sheet, sheet
 from wna_jax.statistics import Interval, wilson_interval
@@ -64,10 +65,13 @@ def curves(
             ax.set_xscale(x_scale, linthresh=0.1)
             ax.set_xlim(left=-0.01)
             measured = sorted({x for curve in panel.values() for x in curve.x})
-            ax.set_xticks(measured, [f"{x:g}" for x in measured], minor=False)
+            crowded = {"rotation": 90} if len(measured) > 6 else {}
+            ax.set_xticks(measured, [f"{x:g}" for x in measured], minor=False, **crowded)
             ax.set_xticks([], minor=True)
         else:
             ax.set_xscale(x_scale)
+            if x_scale == "linear" and all(isinstance(x, int) for curve in panel.values() for x in curve.x):
+                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel(x_label, fontsize=8)
         head(ax, heading, 9, 8)
     for ax in axes[:, 0]:

@@ -1,14 +1,14 @@
 """Figures of the maps of all classes: with their feed-back, across networks, with their tests, as they converge."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import BAD, GOOD, QUIET, head, limit_of, panel_sheet
+from wna_jax.figures.parts import BAD, COLOURS, GOOD, QUIET, head, limit_of, panel_sheet
 from wna_jax.figures.tiles import IN_COLOUR, Row, Tiles
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Contrast, Convergence, Findings, SplitHalf
@@ -17,6 +17,7 @@ from wna_jax.studies.ensembles import Agreement
 from wna_jax.templates import Feedback
 
 _COLUMNS = 10
+_MARKERS = "os^Dv<>pPX*hd"  # with ten colours, so that 130 classes look different
 _NAME: dict[str, Any] = {"fontsize": 9, "fontweight": "bold"}
 _HEADED, _CAPTIONED = 0.28, 0.19  # inches above a map with two lines, and below one
 _ABOUT_REGION = " Pale, beyond the yellow line: outside of the region that tests, infoVal and reliability are about."
@@ -174,49 +175,49 @@ def across_networks(
 def significance(
     findings: Mapping[str, Findings], class_names: Sequence[str], title: str, roi: np.ndarray | None = None
 ) -> Figure:
-    """What each test finds in the maps of every class: one row per response and test, significant pixels outlined.
+    """What each test finds in the maps of every class, outlined in the map that it tests: two rows per response.
 
     Outside of the region of interest in which the maps were tested, bool [H, W] or [H, W, C], they are pale.
     """
-    labels = {
-        "pixels": "single\npixels",
-        "smoothed": f"smoothed\nby {SMOOTHING:g} px",
-        "clusters": f"clusters\n|z| > {CLUSTER_THRESHOLD:g}",
-        "TFCE": "TFCE",
-    }
-    rows = [(response, test) for response, found in findings.items() for test in found.significant]
+    rows = [(response, smoothed) for response in findings for smoothed in (False, True)]
+    colours = {"pixels": "#222222", "clusters": COLOURS[2], "TFCE": COLOURS[3], "smoothed": "#222222"}
     legend = (
-        "Outlined: p < .05 over all maps of the row, for each test separately. Below a map: the number of significant "
-        "values. A cluster is significant as a whole, not each pixel of it. infoVal: distance of the whole map from "
-        "noise, about N(0, 1) for a map of noise only."
+        "Outlined, and counted below a map: p < .05 over all maps of the row, for each test separately; single pixels "
+        f"black, clusters of |z| > {CLUSTER_THRESHOLD:g} green, TFCE violet. A cluster is significant as a whole, not "
+        "each pixel of it. infoVal: distance of the whole map from noise, about N(0, 1) for a map of noise only."
     )
     shape = next(iter(findings.values())).z.shape[1:]
     legend += (_ABOUT_REGION if roi is not None else "") + f" {IN_COLOUR}" * (shape[-1] == 3)
-    labelled: list[Row] = []
-    for response, test in rows:
-        above = (_HEADED - 0.1 if test == "pixels" else 0.05) + (0.0 if labelled else 0.2)
-        labelled.append(Row(f"{response}\n{labels[test]}", above, _CAPTIONED))
+    labelled = [
+        Row(f"{response}\nsmoothed\nby {SMOOTHING:g} px" if smoothed else f"{response}\nmap", above, below)
+        for i, (response, smoothed) in enumerate(rows)
+        for above, below in [(0.05, _CAPTIONED) if smoothed else (0.2 + 0.18 * (i == 0), 0.45)]
+    ]
     tiles = Tiles(labelled, len(class_names), shape, title, legend, right=0.6)
     for k, name in enumerate(class_names):
         tiles.above(0, k, name, 1, **_NAME)
-    for row, (response, test) in enumerate(rows):
+    for row, (response, smoothed) in enumerate(rows):
         found = findings[response]
-        inside, maps, unit = found.significant[test], found.in_standard_errors, "standard errors"
-        if test == "smoothed":
-            maps, unit = found.smoothed, "deviations of noise"
+        maps, tests, unit = found.in_standard_errors, ["clusters", "TFCE", "pixels"], "standard errors"
+        if smoothed:
+            maps, tests, unit = found.smoothed, ["smoothed"], "deviations of noise"
         limit = limit_of(maps)
         for k in range(len(class_names)):
             tiles.map(row, k, maps[k], limit, "no map")
             _fade(tiles, row, k, maps[k], roi)
-            if test == "pixels" and found.info_val is not None and found.info_val[k] is not np.ma.masked:
+            if not smoothed and found.info_val is not None and found.info_val[k] is not np.ma.masked:
                 info = f"infoVal {found.info_val[k]:.{1 if abs(found.info_val[k]) < 10 else 0}f}"
                 tiles.above(row, k, info, fontsize=6.5, color=QUIET)
-            if inside is None:
-                tiles.below(row, k, "not tested", color=QUIET)
-            elif maps[k].count():
-                tiles.outline(row, k, inside[k].any(axis=-1), shape[-1])
-                tiles.below(row, k, f"{inside[k].sum()} of {found.z[k].count()}")
-        tiles.scale([row], len(class_names), limit, maps.shape[-1], unit)
+            counts = []
+            for test in tests:
+                inside = found.significant[test]
+                if inside is not None and maps[k].count():
+                    tiles.outline(row, k, inside[k].any(axis=-1), shape[-1], colours[test])
+                said = "not tested" if inside is None else f"{inside[k].sum()} of {found.z[k].count()}"
+                counts.append(said if smoothed else f"{test} {said}")
+            if maps[k].count() or any(found.significant[test] is None for test in tests):
+                tiles.below(row, k, "\n".join(counts[::-1]))
+        tiles.scale([row], len(class_names), limit, shape[-1], unit)
     return tiles.figure
 
 
@@ -232,16 +233,21 @@ def convergence(
         "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from split halves."
     )
     shared = {"sharex": True, "sharey": True}
-    figure, axes = panel_sheet(len(curves), min(2, len(curves)), (4.6, 3.1), (1.3, 0.9), title, legend, **shared)
-    colors = colormaps["turbo"](np.linspace(0.08, 0.95, len(class_names)))  # hues keep many classes apart
+    columns = 2 if len(curves) in (2, 4) else min(3, len(curves))
+    figure, axes = panel_sheet(len(curves), columns, (4.6, 3.1), (0.6, 0.9), title, legend, **shared)
+    looks = list(itertools.islice(itertools.product(_MARKERS, COLOURS), len(class_names)))
     for ax, (what, (response, curve)) in zip(axes.flat, curves.items(), strict=False):
         fine = np.geomspace(curve.num_samples[0] / 2, curve.num_samples[-1] * 2, 100)
-        for k, name in enumerate(class_names):
+        for k, (name, (marker, color)) in enumerate(zip(class_names, looks, strict=False)):
             half, label = n0[response][k], name
             if half is not np.ma.masked:
-                ax.plot(fine, 1 / np.sqrt(1 + half / fine), color=colors[k], linewidth=0.8, alpha=0.6)
+                ax.plot(fine, 1 / np.sqrt(1 + half / fine), color=color, linewidth=0.8, alpha=0.6)
                 label += f" (N₀ {_short(half)})"
-            ax.plot(curve.num_samples, curve.correlation[:, k], "o", color=colors[k], markersize=3.5, label=label)
+            ax.plot(curve.num_samples, curve.correlation[:, k], marker, color=color, markersize=3.5, label=label)
+        if not curve.correlation.count():
+            ax.text(
+                0.5, 0.5, "no class has maps to compare", transform=ax.transAxes, ha="center", color=QUIET, fontsize=8
+            )
         ax.set(xscale="log", ylim=(-0.15, 1.05))
         ax.axhline(0, color=QUIET, linewidth=0.5)
         ax.legend(fontsize=6, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -115,13 +115,12 @@ class Tiles:
             self.text(x, y, text, ha="center", va="center", fontsize=min(7, 21 / len(values)))
 
     def outline(self, row: int, column: int, inside_hw: np.ndarray, channels: int = 1, colour: str = "#222222") -> None:
-        """A line around the pixels inside, along their edges; of a map of colours, in its first two parts."""
+        """A line around the pixels inside, along their edges; of a map of colours, in its lightness."""
         height, width = inside_hw.shape
-        for part in (0, 1) if channels == 3 else (None,):
-            left, right, bottom, top = self._extent(row, column, part)
-            scale = np.array([(right - left) / width, (bottom - top) / height])
-            lines = edges(inside_hw) * scale + np.array([left, top])
-            self.axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.4), autolim=False)
+        left, right, bottom, top = self._extent(row, column, 1 if channels == 3 else None)
+        scale = np.array([(right - left) / width, (bottom - top) / height])
+        lines = edges(inside_hw) * scale + np.array([left, top])
+        self.axes.add_collection(LineCollection(lines, colors=colour, linewidths=0.4), autolim=False)
 
     def fade(self, row: int, column: int, region_hw: np.ndarray, channels: int = 1) -> None:
         """Draws what is outside of a region of interest pale, with a yellow line around the region."""

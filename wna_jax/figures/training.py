@@ -48,9 +48,11 @@ def surest_answers(
     is_right = answers[surest] == labels[surest]
     right, wrong = surest[is_right], surest[~is_right]
 
+    as_doubt = special.expit(sure.max()) >= 0.999  # one form for all, in which the surest answers differ
+
     def panel(i: int) -> Panel:
-        called, chance = class_names[answers[i]], special.expit(sure[i])
-        heading = f"p = {chance:.4f}" if chance < 0.999 else f"1 - p = {special.expit(-sure[i]):.0e}"
+        called = class_names[answers[i]]
+        heading = f"1 − p = {special.expit(-sure[i]):.1g}" if as_doubt else f"p = {special.expit(sure[i]):.4f}"
         caption = called if answers[i] == labels[i] else f"called {called}, is {class_names[labels[i]]}"
         return Panel(images_u8[i] / np.float32(255), heading, caption=caption)
 
