@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from wna_jax import InputError, classification_images, noise, responses, reverse_correlate, statistics
+from wna_jax import InputError, classification_images, data, noise, responses, reverse_correlate, statistics
 from wna_jax.maps import ClassificationImages
 from wna_jax.networks import Network, models
 
@@ -38,6 +38,7 @@ def test_values_are_shown_in_a_line_or_two(
         (mapped[0], r"<ClassificationImages of 3 responses (3 have a map), 6x6x1 pixels, "),
         (WHITE, "<Noise 'gaussian' of 6x6x1 pixels, mean 0.5, deviation 0.2, white, gaussian>"),
         (random_network(models.create("logistic", (6, 6, 1), 3)), "images 6x6x1, 111 parameters, float32>"),
+        (data.load("digits"), "<Dataset 'digits' of 10 classes: 1,"),
         (statistics.findings(mapped[0], permutations=19), "<Findings in 3 maps of 6x6x1 pixels; significant:"),
         (statistics.contrast(*mapped), "<Contrast of 3 maps of 6x6x1 pixels, largest |z| "),
     ]:

@@ -59,6 +59,12 @@ class Dataset:
     class_names: tuple[str, ...]
     fingerprint: str
 
+    def __repr__(self) -> str:
+        """One line."""
+        sizes = ", ".join(f"{len(getattr(self, part).labels):,} {part}" for part in ("train", "validation", "test"))
+        pixels = "x".join(map(str, self.image_shape))
+        return f"<Dataset {self.name!r} of {self.num_classes} classes: {sizes} images of {pixels} pixels>"
+
     def altered(self, what: str, train: Split, validation: Split | None = None) -> "Dataset":
         """This data set with other training (and validation) images or labels, a new name and a new fingerprint."""
         validation = self.validation if validation is None else validation

@@ -51,10 +51,14 @@ def curves(
     columns = min(3, len(panels))
     figure, axes = panel_sheet(len(panels), columns, (4.6, 3.4), (0.6, 0.5), title, sharey=True)
     for ax, (heading, panel) in zip(axes.flat, panels.items(), strict=False):
-        for name, curve in panel.items():
+        side_by_side = x_scale == "log" and len(panel) > 2  # or the intervals would cover each other
+        for i, (name, curve) in enumerate(panel.items()):
             colour = COLOURS[names.index(name) % len(COLOURS)]
-            ax.plot(curve.x, curve.y, "o-", markersize=3, linewidth=1.3, color=colour, label=name)
-            if curve.interval is not None:
+            x = np.asarray(curve.x) * 1.05 ** ((i - (len(panel) - 1) / 2) * side_by_side)
+            ax.plot(x, curve.y, "o-", markersize=3, linewidth=1.3, color=colour, label=name)
+            if curve.interval is not None and side_by_side:
+                ax.vlines(x, *curve.interval, color=colour, alpha=0.5, linewidth=1)
+            elif curve.interval is not None:
                 ax.fill_between(curve.x, *curve.interval, color=colour, alpha=0.15, linewidth=0)
             if curve.published is not None:
                 hollow = {"markersize": 4, "markerfacecolor": "white", "linewidth": 0.8, "color": colour}

@@ -34,6 +34,11 @@ class Decoder:
     root: np.ndarray
     image_shape: Shape = field(metadata={"static": True})
 
+    def __repr__(self) -> str:
+        """One line."""
+        pixels = "x".join(map(str, self.image_shape))
+        return f"<Decoder {self.name!r} of codes of {len(self.mean)} numbers to images of {pixels} pixels>"
+
 
 def decoder(
     text: str, dataset: "Dataset", checkpoint_dir: Path | None = None, retrain: bool = False, report: Report = silent
