@@ -157,6 +157,9 @@ def test_two_saved_runs_add_up_to_that_of_all_their_samples(first: Analysis, tmp
         np.testing.assert_array_equal(both.moments[name].count, first.moments[name].count + other.moments[name].count)
         np.testing.assert_allclose(both.moments[name].sum, first.moments[name].sum + other.moments[name].sum)
         assert both.moments[name].num_samples == 1400
+    assert both.settings == {"model": "linear"}
+    assert repr(both).count("\n") == 2
+    assert "1,400 samples: 3 responses, 6x6x1 pixels; decision in uniform noise, seed 0, 1" in repr(both)
     with pytest.raises(InputError, match=r"share noise samples \(seed 0\)"):
         both + saved(first, tmp_path / "0")
     with pytest.raises(InputError, match="two responses"):

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,12 @@ class Analysis:
     second: Mapping[str, Moments]
     noise: Noise
     class_names: Sequence[str]
-    overlaps: Mapping[str, Overlap | None]
-    settings: Mapping[str, Any]
+    overlaps: Mapping[str, Overlap | None] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """A line per response."""
+        return "\n".join(["<Analysis", *(f"  {name}: {moments}" for name, moments in self.moments.items())]) + ">"
 
     @functools.cached_property
     def moments(self) -> dict[str, Moments]:
@@ -70,10 +74,10 @@ class Analysis:
 
     def findings(self, response: str, **options: Any) -> statistics.Findings:
         """All tests of the maps of one response; `options` are those of `statistics.findings`."""
-        return statistics.findings(self.maps[response], overlap=self.overlaps[response], **options)
+        return statistics.findings(self.maps[response], overlap=self.overlaps.get(response), **options)
 
     def __add__(self, other: "Analysis") -> "Analysis":
-        """Of the samples of both.
+        """Of the samples of both, with the settings that both have.
 
         Raises:
             InputError: other classes, responses, noise or network, or samples that both have.
@@ -86,7 +90,8 @@ class Analysis:
             {name: mine[name] + theirs[name] for name in mine}
             for mine, theirs in ((self.first, other.first), (self.second, other.second))
         )
-        return replace(self, first=first, second=second)
+        settings = {name: value for name, value in self.settings.items() if other.settings.get(name) == value}
+        return replace(self, first=first, second=second, settings=settings)
 
     def check_alike(self, other: "Analysis") -> None:
         """Raises an InputError if two analyses are not of the same classes, and of the same noise."""
@@ -115,7 +120,9 @@ class Analysis:
             if response not in each.first:
                 raise InputError(f"one run has no {response} maps: it has {', '.join(each.first)}")
         found = statistics.contrast(self.maps[response], other.maps[response])
-        overlap = _overlap_of_difference(*((each.maps[response], each.overlaps[response]) for each in (self, other)))
+        overlap = _overlap_of_difference(
+            *((each.maps[response], each.overlaps.get(response)) for each in (self, other))
+        )
         return found, statistics.findings(found, overlap=overlap, **options)
 
     def save(self, path: Path) -> None:
