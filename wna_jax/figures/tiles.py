@@ -21,8 +21,8 @@ _SCALE_WIDTH = 0.09
 _VEIL, _REGION = 0.65, "#b98a1f"
 _BETWEEN = 0.02  # the parts of a map of colours
 IN_COLOUR = (
-    "Each map is in four parts: its colours, which are those of noise that is evidence for it; lightness; red against "
-    "green; yellow against blue."
+    "Each map is in four parts: its colours, which are those of noise that is evidence for it; lightness, with the "
+    "outlines of all channels; red against green; yellow against blue."
 )
 """How to read maps of three channels."""
 _OPPONENTS = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]).astype(float)
