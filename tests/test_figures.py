@@ -129,6 +129,16 @@ def test_the_axis_of_epochs_has_whole_numbers_and_close_strengths_do_not_overlap
     assert all(left.x1 <= right.x0 + 1 for left, right in itertools.pairwise(boxes))
 
 
+@pytest.mark.parametrize("with_interval", [True, False])
+def test_wide_intervals_of_several_curves_stand_side_by_side(with_interval: bool) -> None:
+    y = np.array([0.2, 0.5])
+    curve = figures.Curve([10, 1000], y, Interval(y - 0.1, y + 0.1) if with_interval else None)
+    figure = figures.curves({"": dict.fromkeys("abc", curve)}, "samples", "share", "title", x_scale="log")
+    lines = [np.asarray(line.get_xdata()) for line in figure.axes[0].lines]
+    assert len({tuple(x) for x in lines}) == (3 if with_interval else 1)
+    np.testing.assert_allclose(lines[1], [10, 1000])
+
+
 def test_the_surest_answers_are_told_in_one_form() -> None:
     logits = np.array([[9.0, 0], [0.0, 2], [8.0, 1]])
     for some, said in ((logits, {"1 − p"}), (logits[1:2], {"p = 0.8808"})):

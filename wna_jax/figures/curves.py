@@ -51,7 +51,8 @@ def curves(
     columns = min(3, len(panels))
     figure, axes = panel_sheet(len(panels), columns, (4.6, 3.4), (0.6, 0.5), title, sharey=True)
     for ax, (heading, panel) in zip(axes.flat, panels.items(), strict=False):
-        side_by_side = x_scale == "log" and len(panel) > 2  # or the intervals would cover each other
+        with_intervals = sum(curve.interval is not None for curve in panel.values())
+        side_by_side = x_scale == "log" and with_intervals > 2  # or they would cover each other
         for i, (name, curve) in enumerate(panel.items()):
             colour = COLOURS[names.index(name) % len(COLOURS)]
             x = np.asarray(curve.x) * 1.05 ** ((i - (len(panel) - 1) / 2) * side_by_side)
