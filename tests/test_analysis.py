@@ -150,6 +150,29 @@ def test_of_other_noise_the_moments_are_known(first: Analysis, tmp_path: Path) -
         draw_samples(again.noise, 2)
 
 
+def test_in_noise_that_is_not_white_the_tests_are_those_that_can_be_made(first: Analysis, tmp_path: Path) -> None:
+    """All of them where the noise can be drawn again; else those of single pixels, which need no draws."""
+    striped = replace(first, noise=noise.stripes(SHAPE))
+    ours, theirs = (each.findings("decision", permutations=19) for each in (saved(striped, tmp_path), striped))
+    for test, inside in theirs.significant.items():
+        assert inside is not None
+        np.testing.assert_array_equal(ours.significant[test], inside)
+    own = saved(replace(first, noise=replace(noise.stripes(SHAPE), name="own")), tmp_path)
+    found = own.findings("decision", permutations=19)
+    assert found.significant["pixels"] is not None
+    assert found.significant["clusters"] is None
+
+
+def test_a_contrast_in_noise_that_is_not_white_is_tested_in_that_noise() -> None:
+    stripes = noise.stripes(SHAPE)
+    one, two = analysis_of(0, 0, stripes), analysis_of(1, 1, noise.stripes(SHAPE))
+    contrast, found = one.contrast(two, "decision", permutations=19)
+    assert contrast.noise is not None
+    assert all(inside is not None for inside in found.significant.values())
+    other = replace(two.maps["decision"], noise=None)
+    assert statistics.contrast(one.maps["decision"], other).noise is None
+
+
 def test_two_saved_runs_add_up_to_that_of_all_their_samples(first: Analysis, tmp_path: Path) -> None:
     other = analysis_of(seed=1, n=500)
     both = saved(first, tmp_path / "0") + saved(other, tmp_path / "1")

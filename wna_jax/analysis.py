@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.tree_util import Partial
 
 from wna_jax import noise as noises
 from wna_jax import statistics
@@ -54,8 +55,12 @@ class Analysis:
     @functools.cached_property
     def maps(self) -> dict[str, ClassificationImages]:
         """The maps, with their errors and masks: regression maps of logits, else classification images."""
-        mapped = {name: regression_images if name == "logit" else classification_images for name in self.first}
-        return {name: mapped[name](moments, self.noise) for name, moments in self.moments.items()}
+        found = {}
+        for name, moments in self.moments.items():
+            found[name] = (regression_images if name == "logit" else classification_images)(moments, self.noise)
+            if _is_unknown(self.noise):  # tests that need draws of it cannot be made
+                found[name] = replace(found[name], noise=None)
+        return found
 
     @functools.cached_property
     def z(self) -> dict[str, np.ma.MaskedArray]:
@@ -166,7 +171,8 @@ class Analysis:
 def load(path: str | Path) -> Analysis:
     """What a finished run found: its folder, or the `maps.npz` in it.
 
-    The noise can be drawn from where it is white and of this package; of any other one the moments alone are known.
+    The noise can be drawn from where it is one of this package that needs no data. Of any other one mean and deviation
+    are known; if it is not white, its maps are then tested for single pixels alone.
 
     Raises:
         InputError: no such file, one of another kind or of an earlier version, or a damaged one.
@@ -232,15 +238,19 @@ def _names_in_file(kind: type[Moments | FieldSums], of_half: str, of_response: s
 
 def _noise_from(about: Mapping[str, Any], mean: np.ndarray, deviation: np.ndarray, made_of: str) -> Noise:
     """The noise itself, where there is one that is made of the same; else what is known of it."""
-    name, shape = about["name"], tuple(about["shape"])
+    name, shape, kind = about["name"], tuple(about["shape"]), {of: about[of] for of in ("white", "gaussian")}
     noise = noises.recreate(name, shape, mean, deviation)
     if noise and fingerprint(noise) == made_of:
         return noise
+    return Noise(name, shape, mean, deviation, Partial(_sample_unknown, name), **kind)
 
-    def sample(key: Any) -> Any:
-        raise InputError(f"a file of results does not keep how {name} noise is drawn: make the noise anew")
 
-    return Noise(name, shape, mean, deviation, sample, white=about["white"], gaussian=about["gaussian"])
+def _sample_unknown(name: str, key: Any) -> Any:
+    raise InputError(f"a file of results does not keep how {name} noise is drawn: make the noise anew")
+
+
+def _is_unknown(noise: Noise) -> bool:
+    return getattr(noise.sample, "func", None) is _sample_unknown
 
 
 def _overlap_of_difference(*of: tuple[ClassificationImages, Overlap | None]) -> Overlap | None:

@@ -152,13 +152,16 @@ def contrast(first: ClassificationImages, second: ClassificationImages) -> Contr
             slack = slack + part**2 / np.maximum(maps.degrees_of_freedom, 1)[:, None, None, None]
     error = np.ma.sqrt(variance)
     degrees_of_freedom = 1 / np.maximum(slack, 1e-12) if np.ndim(slack) else None
-    independent, noise = first.independent and second.independent, first.noise if _one_noise(first, second) else None
+    independent = first.independent and second.independent
+    noise = first.noise if _in_one_noise(first, second) else None
     return Contrast(difference, error, _normal(difference / error, degrees_of_freedom), independent, noise)
 
 
-def _one_noise(first: ClassificationImages, second: ClassificationImages) -> bool:
-    prints = {maps.origin.noise_fingerprint for maps in (first, second) if maps.origin}
-    return first.noise is second.noise or bool(first.origin and second.origin and len(prints) == 1)
+def _in_one_noise(first: ClassificationImages, second: ClassificationImages) -> bool:
+    if first.noise is None or second.noise is None:
+        return False
+    prints = [maps.origin and maps.origin.noise_fingerprint for maps in (first, second)]
+    return first.noise is second.noise or (prints[0] == prints[1] is not None)
 
 
 def signal_contrast(by_signal: Sequence[tuple[Moments, Noise]]) -> Contrast:
