@@ -109,9 +109,9 @@ def comparison(
     legend += f" {IN_COLOUR}" * (channels == 3)
     tiles = Tiles(block * blocks, columns, some.images.shape[1:], title, legend, right=0.6)
     for i, (response, both) in enumerate(maps.items()):
-        z_maps = [own.images / own.standard_error for own in both]
+        z_maps = [own.in_standard_errors for own in both]
         difference, tests = found[response]
-        shown = [*z_maps, difference.difference / difference.standard_error]
+        shown = [*z_maps, difference.in_standard_errors]
         limits = [limit_of(np.ma.stack(z_maps))] * 2 + [limit_of(shown[2])]
         inside = tests.significant["pixels"]
         assert inside is not None
