@@ -22,7 +22,8 @@ def fingerprint(value: Any) -> str:
 
     Arrays by their bytes; functions by their name, their code, what they close over, and the globals that they name;
     other objects by their type and attributes. Two values of one fingerprint are the same; of a foreign object that
-    hides what it is, only the type is known. The code of installed packages is taken for what its names say.
+    hides what it is, only the type is known. A function of an installed package, or of this one, is what its name says:
+    another version of Python compiles it to another code.
     """
     return _Digest().of(value, ()).hex()[:16]
 
@@ -52,7 +53,10 @@ def _parts(value: Any) -> Iterator[Any]:
     if isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         yield f"{value.__module__}.{value.__qualname__}".encode()
-        parts = [value.__code__, value.__defaults__, value.__kwdefaults__, cells, _globals(value)]
+        parts = [value.__defaults__, value.__kwdefaults__, cells]
+        installed = value.__code__.co_filename.startswith((*_INSTALLED, _OWN))
+        parts += [] if installed else [_globals(value)]
+        parts += [] if installed and value.__name__ != "<lambda>" else [value.__code__]
     elif isinstance(value, types.CodeType):
         yield value.co_code
         parts = [value.co_consts, value.co_names]
@@ -80,8 +84,6 @@ def _parts(value: Any) -> Iterator[Any]:
 
 def _globals(function: types.FunctionType) -> dict[str, Any]:
     """The globals that a function of the user's names: in a notebook they are what elsewhere is closed over."""
-    if function.__code__.co_filename.startswith((*_INSTALLED, _OWN)):
-        return {}
     named: dict[str, Any] = {}
     codes = [function.__code__]
     for code in codes:
