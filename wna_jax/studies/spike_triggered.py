@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Float
@@ -139,7 +140,7 @@ def _mean_and_deviation(noise: Noise) -> list[np.ndarray]:
 
 
 def _with_products(respond: Response, mean: jax.Array, deviation: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
-    w = respond(images)
+    w = respond(images).astype(jnp.float32)
     x = ((images - mean[None]) / deviation[None]).reshape(len(images), -1)
     return {"average": w, "products": (w[:, :, None] * x[:, None, :]).reshape(len(images), -1)}
 
