@@ -20,7 +20,7 @@ from experiments.settings import LoopSettings, choice, setting
 from wna_jax import correlation, figures, maps, responses
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.files import or_none
-from wna_jax.runs.progress import Stopwatch
+from wna_jax.runs.progress import Stopwatch, in_parts
 from wna_jax.studies import ensembles
 
 
@@ -43,7 +43,8 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         raise InputError("logits are not averaged across seeds: choose decision, probability or confident")
     stimulus, count = shared.create_noise(settings, dataset, report), settings.num_train_seeds
     seeds = range(settings.train_seed, settings.train_seed + count)
-    trained = [shared.trained_network(replace(settings, train_seed=seed), dataset, report) for seed in seeds]
+    each = in_parts(report, seeds, f"training {settings.model}")
+    trained = [shared.trained_network(replace(settings, train_seed=seed), dataset, tell) for seed, tell in each]
     networks, watch = [each.network for each in trained], Stopwatch(report)
     fingerprints = [network.fingerprint for network in networks]
     options = shared.loop_options(settings, dataset, None, watch, networks=fingerprints, responses=list(names))

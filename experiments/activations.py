@@ -19,8 +19,9 @@ import numpy as np
 from experiments import launch, shared
 from experiments.settings import NoiseSettings, choice, setting
 from wna_jax import figures
-from wna_jax.networks import Network, augmentation, training, units
+from wna_jax.networks import augmentation, training, units
 from wna_jax.runs.files import as_file_name
+from wna_jax.runs.progress import in_parts
 
 
 class Settings(NoiseSettings):
@@ -49,14 +50,11 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     network = trained[usual].network
     layers = shared.chosen_layers(settings.layers, network, units.spatial_layers(network), with_maps=True)
 
-    def mean(network: Network, layer: str, images: np.ndarray) -> np.ma.MaskedArray:
-        activations = units.layer_activations(network, layer)
-        return units.mean_activations(activations, images, labels, dataset.num_classes, report)
-
-    means = {
-        name: {layer: {c: mean(each.network, layer, shown) for c, shown in conditions.items()} for layer in layers}
-        for name, each in trained.items()
-    }
+    means: dict[str, dict[str, dict[str, np.ma.MaskedArray]]] = {name: {at: {} for at in layers} for name in trained}
+    parts = list(itertools.product(trained, layers, conditions))
+    for (name, layer, condition), tell in in_parts(report, parts, "activations"):
+        shown = units.layer_activations(trained[name].network, layer), conditions[condition], labels
+        means[name][layer][condition] = units.mean_activations(*shown, dataset.num_classes, tell)
     bars = _of_each(lambda maps: maps.mean(axis=(1, 2)), means)
     metrics = {
         "test_accuracy": {name: each.test_accuracy for name, each in trained.items()},

@@ -22,6 +22,7 @@ from experiments import launch, shared
 from experiments.settings import NoiseSettings, choice, setting
 from wna_jax import figures, statistics
 from wna_jax.networks import augmentation, training
+from wna_jax.runs.progress import in_parts
 from wna_jax.runs.seeds import key_of
 
 _NONE = "none"
@@ -56,8 +57,10 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     labels, n = np.tile(dataset.test.labels, (len(seeds), 1)), len(dataset.test.labels)
     values: dict[str, dict[str, list[float]]] = {measure: {} for measure in _MEASURES}
     confusions: dict[str, dict[str, np.ndarray]] = {}
-    for name in (_NONE, *changes):
-        own = [shared.trained_network(replace(settings, train_seed=s), dataset, report, name) for s in seeds]
+    job = f"training {settings.model}"
+    for name, told in in_parts(report, (_NONE, *changes), job):
+        parts = in_parts(told, seeds, job)
+        own = [shared.trained_network(replace(settings, train_seed=s), dataset, tell, name) for s, tell in parts]
         values["validation"][name] = [trained.metrics["validation_accuracy"] for trained in own]
         confusions[name] = {}
         for measure, images in (("test", dataset.test_images), ("noisy test", noisy)):

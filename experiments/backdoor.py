@@ -30,6 +30,7 @@ from experiments import launch, shared
 from experiments.settings import SamplingSettings, setting
 from wna_jax import figures, statistics
 from wna_jax.runs.errors import unknown_name
+from wna_jax.runs.progress import in_parts
 from wna_jax.studies import backdoors, interventions
 from wna_jax.studies.backdoors import GRADIENTS, RESPONSES
 
@@ -64,12 +65,13 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     trained_on = {"clean": dataset, "poisoned": backdoor.poisoned(dataset, settings.num_poisoned)}
     stimulus = shared.create_noise(settings, dataset, report)
     examined: dict[str, list[backdoors.Examined]] = {kind: [] for kind in _KINDS}
-    for seed in range(settings.num_seeds):
+    jobs = f"training {settings.model}", "noise"
+    for seed, told in in_parts(report, range(settings.num_seeds), *jobs):
         of_seed = replace(settings, train_seed=settings.train_seed + seed, epochs=shared.epochs_for(settings, dataset))
-        for i, (kind, own) in enumerate(trained_on.items()):
-            network = shared.trained_network(of_seed, own, report, "none").network  # augmentation would move the patch
+        for (i, (kind, own)), tell in in_parts(told, list(enumerate(trained_on.items())), *jobs):
+            network = shared.trained_network(of_seed, own, tell, "none").network  # augmentation would move the patch
             noise_seed = (settings.seed + 2 * seed + i) % 2**32
-            options = shared.loop_options(replace(settings, seed=noise_seed), dataset, network, report, str(noise_seed))
+            options = shared.loop_options(replace(settings, seed=noise_seed), dataset, network, tell, str(noise_seed))
             examined[kind].append(backdoors.examine(network, backdoor, stimulus, dataset, own.train, **options))
     metrics = {
         "clean_accuracy": {kind: [each.accuracy for each in examined[kind]] for kind in _KINDS},

@@ -26,6 +26,7 @@ from experiments import launch, shared
 from experiments.settings import LoopSettings, choice, setting
 from wna_jax import correlation, data, figures, maps, noise, responses
 from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import in_parts
 from wna_jax.studies import interventions
 
 _PATTERNS = ("decision", "probability", "mean", "authors_png")
@@ -73,18 +74,14 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     }
     mix = interventions.MIXES[settings.mix]
 
-    def share(images: np.ndarray, target: int, pattern: np.ndarray) -> np.ndarray:
-        change, wanted = interventions.mixed_with(pattern, mix), np.full(len(images), target, np.int32)
-        return interventions.hits(network, change, _STRENGTHS, images, wanted, report) / len(images)
-
-    shares = {  # by source and kind: [targets, strengths]
-        source: {
-            kind: np.stack([share(images, target, pattern) for target, pattern in by_target.items()])
-            for kind, by_target in chosen.items()
-            if by_target
-        }
-        for source, images in attacked.items()
-    }
+    attacks = [(s, kind, target) for s in attacked for kind, by_target in chosen.items() for target in by_target]
+    found: dict[str, dict[str, list[np.ndarray]]] = {source: {} for source in attacked}
+    for (source, kind, target), tell in in_parts(report, attacks, "answers"):
+        images, change = attacked[source], interventions.mixed_with(chosen[kind][target], mix)
+        wanted = np.full(len(images), target, np.int32)
+        hits = interventions.hits(network, change, _STRENGTHS, images, wanted, tell)
+        found[source].setdefault(kind, []).append(hits / len(images))
+    shares = {source: {kind: np.stack(of) for kind, of in by_kind.items()} for source, by_kind in found.items()}
     without = {kind: [name for k, name in enumerate(names) if k not in of] for kind, of in chosen.items()}
 
     def as_json(kind: str, share: np.ndarray) -> dict[str, Any]:

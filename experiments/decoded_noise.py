@@ -19,6 +19,7 @@ import numpy as np
 from experiments import launch, shared
 from experiments.settings import LoopSettings, setting
 from wna_jax import figures, maps, noise, responses, reverse_correlate, templates
+from wna_jax.runs.progress import in_parts
 
 
 class Settings(LoopSettings):
@@ -35,8 +36,9 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     trained = shared.trained_network(settings, dataset, report)
     decoder = noise.decoder(settings.noise, dataset, Path(settings.checkpoint_dir), settings.retrain, report)
     respond, moments = responses.of_classifier(trained.network, ["decision"]), []
-    for part, stimulus in (("images", noise.decoded(decoder)), ("codes", noise.codes(decoder))):
-        options = shared.loop_options(settings, dataset, trained.network, report, part)
+    kinds = [("images", noise.decoded(decoder)), ("codes", noise.codes(decoder))]
+    for (part, stimulus), tell in in_parts(report, kinds, "noise"):
+        options = shared.loop_options(settings, dataset, trained.network, tell, part)
         moments.append(reverse_correlate(stimulus, respond, **options)["decision"])
     image, code = moments  # of one seed: the same samples twice
     counts, names = image.count, dataset.class_names

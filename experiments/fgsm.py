@@ -16,6 +16,7 @@ from jax.tree_util import Partial
 from experiments import launch, shared
 from experiments.settings import NetworkSettings, setting
 from wna_jax import figures, maps
+from wna_jax.runs.progress import in_parts
 from wna_jax.studies import interventions
 
 _PUBLISHED = {2.0: 0.0455}
@@ -47,8 +48,8 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         "random signs": (interventions.random_signs, (images, signs)),
     }
     hits = {}
-    for name, (change, inputs) in steps.items():
-        hits[name] = interventions.hits(network, change, epsilons, inputs, labels, report)
+    for (name, (change, inputs)), tell in in_parts(report, list(steps.items()), "answers"):
+        hits[name] = interventions.hits(network, change, epsilons, inputs, labels, tell)
     shown = settings.shown_epsilons
     means = {epsilon: interventions.mean_adversarials(network, images, labels, epsilon) for epsilon in shown}
     what = f"{settings.model} on {dataset.title}"

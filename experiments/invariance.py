@@ -18,6 +18,7 @@ import numpy as np
 from experiments import launch, shared
 from experiments.settings import NetworkSettings, choice
 from wna_jax import figures
+from wna_jax.runs.progress import in_parts, renamed
 from wna_jax.studies import interventions, invariance
 from wna_jax.studies.invariance import PLACES, Place, put_change
 
@@ -59,15 +60,17 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     curves: dict[str, figures.Curve] = {}
     is_published = dataset.name == "cifar10"
     published = {PLACES[place]: accuracy for place, accuracy in _PUBLISHED["original"].items()}
-    for name in dict.fromkeys(settings.trained_on):
+    jobs = f"training {settings.model}", "answers"
+    for name, told in in_parts(report, tuple(dict.fromkeys(settings.trained_on)), *jobs):
         trained_on = dataset if name == "original" else invariance.moved_dataset(dataset, name)
         augmentation = None if name == "original" else "none"  # flips and shifts would move images from their place
-        network = shared.trained_network(replace(settings, epochs=epochs), trained_on, report, augmentation).network
-        at_places = interventions.hits(network, put_change, list(PLACES.values()), images, labels, report)
+        network = shared.trained_network(replace(settings, epochs=epochs), trained_on, told, augmentation).network
+        at_places = interventions.hits(network, put_change, list(PLACES.values()), images, labels, told)
         hits[name] = dict(zip(PLACES, at_places.tolist(), strict=True))
-        for heading, (field, values) in _SWEEPS.items() if name == "original" else ():
+        sweeps = list(_SWEEPS.items()) if name == "original" else []
+        for (heading, (field, values)), tell in in_parts(report, sweeps, "sweeps"):
             places = [Place(**{field: value}) for value in values]
-            counts = interventions.hits(network, put_change, places, images, labels, report)
+            counts = interventions.hits(network, put_change, places, images, labels, renamed(tell, "sweeps"))
             printed = [published.get(place, np.nan) for place in places] if is_published else None
             curves[heading] = figures.Curve.of_counts(values, counts, n, printed)
     what = f"{settings.model} on {dataset.title}"

@@ -87,11 +87,17 @@ def main(run: Callable[[Any, Report], Result], settings_type: type[Settings], po
     """Runs an experiment from the command line: flags to settings, files from its result; an error in one line.
 
     Arguments without the name of a flag are those of the flags in `positional`, in this order.
+
+    The process ends with status 0; 2 where the user can mend what is wrong, 1 where the machine's limits end the run (a
+    full disk, memory); 130 after Ctrl-C and 143 after SIGTERM, as shells count signals.
     """
     experiment = Path(sys.modules["__main__"].__file__ or "experiment").stem
 
     def guarded(argv: Sequence[str]) -> None:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's way to say Ctrl-C
+        for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and a batch system's way to say it
+            signal.signal(number, _interrupt)
+        for stream in (sys.stdout, sys.stderr):  # of a class name that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         logging.set_verbosity(logging.WARNING)  # Orbax and JAX tell much that no user needs
         try:
             if extra := argv[1 + len(positional) :]:
@@ -107,13 +113,16 @@ def main(run: Callable[[Any, Report], Result], settings_type: type[Settings], po
         except InputError as error:
             sys.exit(_complain(str(error), 2))
         except OSError as error:
-            sys.exit(_complain(f"{error.filename or 'a file'} cannot be read or written ({error.strerror})", 1))
+            where = error.filename or "a file"
+            why = error.strerror or type(error).__name__
+            sys.exit(_complain(f"{where} cannot be read or written ({why}): the same command goes on with the rest", 1))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             sys.exit(_complain("out of memory: lower --batch_size", 1))
-        except KeyboardInterrupt:
-            sys.exit(_complain("interrupted: the same command goes on with what is done", 130))
+        except KeyboardInterrupt as error:
+            number = error.args[0] if error.args else signal.SIGINT
+            processes.leave(_complain("interrupted: the same command goes on with what is done", 128 + number))
 
     app.run(guarded, flags_parser=functools.partial(parse, settings_type))
 
@@ -123,18 +132,38 @@ def execute(run: Callable[[Any, Report], Result], settings: Settings) -> Result:
 
     In a job of several processes every process ends with the full result, and only process 0 writes files.
     """
-    files.check_writable("output", settings.folder, "give another --out_dir")
-    alone = files.locked(settings.folder / ".lock") if processes.is_first() else contextlib.nullcontext(True)
-    with alone as is_alone:
-        if not is_alone:
-            raise InputError(f"another job is writing to {settings.folder}: wait for it, or give another --out_dir")
-        with processes.reporting(settings.folder / "log.jsonl") as report:
-            result = run(settings, report)
-        if processes.is_first():
-            names = result.write(settings.folder, settings)
-            for line in (*result.summary, *(f"look at         {settings.folder / name}" for name in names[:1])):
-                print(line)
+    with _made_for_results(settings.folder):
+        files.check_writable("output", settings.folder, "give another --out_dir")
+        alone = files.locked(settings.folder / ".lock") if processes.is_first() else contextlib.nullcontext(True)
+        with alone as is_alone:
+            if not is_alone:
+                raise InputError(f"another job is writing to {settings.folder}: wait for it, or give another --out_dir")
+            with processes.reporting(settings.folder / "log.jsonl") as report:
+                result = run(settings, report)
+            if processes.is_first():
+                names = result.write(settings.folder, settings)
+                for line in (*result.summary, *(f"look at         {settings.folder / name}" for name in names[:1])):
+                    print(line)
     return result
+
+
+@contextlib.contextmanager
+def _made_for_results(folder: Path) -> Iterator[None]:
+    """A folder that is made here, and in which there is nothing but a log when the run is refused, is removed again."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    except InputError:
+        if made and {path.name for path in folder.glob("*")} == {"log.jsonl"}:
+            (folder / "log.jsonl").unlink()
+        with contextlib.suppress(OSError):  # it holds something
+            for each in made:
+                each.rmdir()
+        raise
+
+
+def _interrupt(number: int, _: Any) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def _check_device() -> None:

@@ -22,6 +22,7 @@ from experiments import launch, shared
 from experiments.settings import NetworkSettings, choice, setting
 from wna_jax import figures, maps, noise, responses, reverse_correlate, templates
 from wna_jax.runs.files import as_file_name
+from wna_jax.runs.progress import in_parts
 
 _REFERENCE = "class means"
 
@@ -53,10 +54,10 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     kinds = {(_REFERENCE, "", "mean"): np.ma.masked_array(dataset.class_means)}
     kinds[_REFERENCE, "", "RMS"] = np.ma.sqrt(squares)
     counts: dict[str, dict[str, list[int]]] = {}
-    for name in settings.noises:
-        stimulus = noise.create(name, dataset, Path(settings.checkpoint_dir), settings.retrain, report)
+    for name, tell in in_parts(report, settings.noises, "noise"):
+        stimulus = noise.create(name, dataset, Path(settings.checkpoint_dir), settings.retrain, tell)
         identity = {"noise": name, "responses": list(settings.response)}
-        options = shared.loop_options(settings, dataset, trained.network, report, as_file_name(name), **identity)
+        options = shared.loop_options(settings, dataset, trained.network, tell, as_file_name(name), **identity)
         moments = reverse_correlate(stimulus, respond, sampling="independent", **options)
         covariance = None if stimulus.white else noise.covariance(stimulus)  # maps of white noise are white already
         for response in settings.response:

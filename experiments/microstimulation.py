@@ -28,6 +28,7 @@ from experiments import launch, shared
 from experiments.settings import NoiseSettings, choice, setting
 from wna_jax import correlation, figures, statistics
 from wna_jax.networks import units
+from wna_jax.runs.progress import in_parts
 from wna_jax.studies import interventions, psychometrics
 
 _GAMMAS = np.linspace(0, 1, 21).tolist()
@@ -75,19 +76,20 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     images = {k: dataset.test_members(k)[: settings.images_a_class] for k in np.unique(dataset.test.labels).tolist()}
     names, sizes = [dataset.class_names[k] for k in images], list(map(len, images.values()))
 
-    def stimulate(layer: str, unit: psychometrics.CurrentUnit) -> Stimulated:
+    def stimulate(layer: str, unit: psychometrics.CurrentUnit, report: launch.Report) -> Stimulated:
         activations = units.layer_activations(network, layer)
         means = units.mean_activations(activations, *dataset.train, dataset.num_classes, report)
         currents = np.array(strengths, np.float32)[:, None, None] * unit.currents(means.filled(0))
         curves = [
             psychometrics.curves_under_currents(
-                network, layer, currents[:, k], stimulus, shown, k, _GAMMAS, seed=settings.seed, report=report
+                network, layer, currents[:, k], stimulus, shown, k, _GAMMAS, seed=settings.seed, report=tell
             )
-            for k, shown in images.items()
+            for (k, shown), tell in in_parts(report, list(images.items()), "answers")
         ]
         return Stimulated(unit, curves, [[curve.threshold(rising=True) for curve in of_class] for of_class in curves])
 
-    found = {layer: stimulate(layer, unit) for layer, unit in current_units.items()}
+    parts = in_parts(report, list(current_units.items()), "activations", "answers")
+    found = {layer: stimulate(layer, unit, tell) for (layer, unit), tell in parts}
 
     def of_each_layer(function: Callable[[Stimulated], Any]) -> dict[str, Any]:
         return {layer: function(of) for layer, of in found.items()}

@@ -25,7 +25,7 @@ from wna_jax.correlation import fields
 from wna_jax.networks import Network
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.files import or_none
-from wna_jax.runs.progress import Stopwatch
+from wna_jax.runs.progress import Stopwatch, renamed
 
 
 class Settings(SamplingSettings):
@@ -138,7 +138,7 @@ def _convergence(
             settings.gradient_samples,
             seed=(settings.seed + 2**31) % 2**32,  # other samples than those of the maps
             batch_size=min(100, settings.gradient_samples),
-            report=lambda progress: report(progress._replace(job="gradients")),
+            report=renamed(report, "gradients"),
         )
         gradients = maps.gradient_images(moments)
     for name in settings.response if parts.course else ():

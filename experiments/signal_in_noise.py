@@ -22,6 +22,7 @@ from experiments.settings import LoopSettings, choice, setting
 from wna_jax import figures, maps, statistics
 from wna_jax.networks import units
 from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import in_parts
 from wna_jax.studies import interventions, psychometrics
 
 _CURVE = np.linspace(0, 1, 26).tolist()
@@ -55,18 +56,18 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     trained = shared.trained_network(settings, dataset, report)
     choose, channels = units.only(trained.network, pair), background.shape[2]
     observed: dict[float, psychometrics.Discrimination] = {}
-    for gamma in dict.fromkeys(settings.gammas):
-        options = shared.loop_options(settings, dataset, trained.network, report, f"{gamma:g}", classes=names)
+    for gamma, tell in in_parts(report, tuple(dict.fromkeys(settings.gammas)), "noise"):
+        options = shared.loop_options(settings, dataset, trained.network, tell, f"{gamma:g}", classes=names)
         observed[gamma] = psychometrics.discriminate(choose, background, signals, gamma, **options)
     significant = {  # in the map of the noise, of a family of maps of noise and stimulus
         gamma: statistics.significant_pixels(at.contrast.z, num_maps=len(observed))[0, ..., :channels]
         for gamma, at in observed.items()
     }
-    seeds = settings.seed, (settings.seed + 1) % 2**32
+    each = list(zip(names, signals, (settings.seed, (settings.seed + 1) % 2**32), strict=True))
     curves = {}
-    for name, images, seed in zip(names, signals, seeds, strict=True):
-        how = {"num_stimuli": _CURVE_SAMPLES, "seed": seed}
-        curves[name] = psychometrics.psychometric_curve(choose, background, images, 1, _CURVE, report=report, **how)
+    for (name, images, seed), tell in in_parts(report, each, "answers"):
+        how: dict[str, Any] = {"num_stimuli": _CURVE_SAMPLES, "seed": seed, "report": tell}
+        curves[name] = psychometrics.psychometric_curve(choose, background, images, 1, _CURVE, **how)
     found = {name: curve.threshold() for name, curve in curves.items()}
     texts = {name: f"{of.at:.3f} [{of.low:.3f}, {of.high:.3f}]" if of else "none" for name, of in found.items()}
     labels = np.repeat([0, 1], [len(images) for images in signals])

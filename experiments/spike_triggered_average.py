@@ -24,6 +24,7 @@ from experiments.settings import SamplingSettings, choice, setting
 from wna_jax import figures
 from wna_jax.networks import units
 from wna_jax.runs.files import as_file_name
+from wna_jax.runs.progress import in_parts
 from wna_jax.studies import spike_triggered
 
 _COLUMNS, _SHOWN, _SHOWN_NATURAL = 10, 60, 20
@@ -48,8 +49,8 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     network = trained.network
     names = shared.chosen_layers(settings.layers, network, units.spatial_layers(network))
     layers: dict[str, spike_triggered.Layer] = {}
-    for name in names:
-        options = shared.loop_options(settings, dataset, network, report, as_file_name(name), layer=name)
+    for name, tell in in_parts(report, names, "noise", "natural images"):
+        options = shared.loop_options(settings, dataset, network, tell, as_file_name(name), layer=name)
         options["natural_images"] = dataset if settings.natural_samples else None
         options |= {"natural_samples": settings.natural_samples, "ridge": settings.ridge}
         layers[name] = spike_triggered.look_at(network, name, stimulus, **options)

@@ -15,8 +15,9 @@ from orbax.checkpoint import v1 as ocp
 from wna_jax.data import Dataset
 from wna_jax.networks.network import fingerprint
 from wna_jax.networks.training import Trained, TrainingSpec, default_augmentation, fit
-from wna_jax.runs.errors import InputError, damage_said
+from wna_jax.runs.errors import InputError, damage_said, failure_said
 from wna_jax.runs.files import as_file_name, check_writable, digest_of, locked
+from wna_jax.runs.processes import uninterrupted
 from wna_jax.runs.progress import Report, silent
 
 _WAY_OUT = "pass --retrain to replace it, or another --checkpoint_dir"
@@ -32,7 +33,8 @@ def path_of(spec: TrainingSpec, directory: Path) -> Path:
 def save(path: Path, spec: TrainingSpec, trained: Trained) -> None:
     """Writes parameters, spec and metrics to `path` as one Orbax checkpoint, under a temporary name until complete."""
     metadata = {"spec": asdict(spec), "metrics": trained.metrics, "fingerprint": fingerprint(trained.parameters)}
-    ocp.save(path, trained.parameters, overwrite=True, custom_metadata=metadata)
+    with uninterrupted(), failure_said(path):
+        ocp.save(path, trained.parameters, overwrite=True, custom_metadata=metadata)
 
 
 def restore(path: Path, spec: TrainingSpec) -> Trained:
@@ -41,7 +43,7 @@ def restore(path: Path, spec: TrainingSpec) -> Trained:
     Raises:
         InputError: the checkpoint was made with another spec, or it is damaged; the message says what to do.
     """
-    with damage_said(f"the checkpoint {path}", _WAY_OUT):
+    with uninterrupted(), damage_said(f"the checkpoint {path}", _WAY_OUT):
         metadata: Any = ocp.metadata(path).custom_metadata
         made_by, metrics = metadata["spec"], metadata["metrics"]
     asked = asdict(spec)
@@ -49,7 +51,7 @@ def restore(path: Path, spec: TrainingSpec) -> Trained:
     if different:
         was = ", ".join(f"{name} {made_by.get(name)!r} (asked for: {asked.get(name)!r})" for name in different)
         raise InputError(f"the checkpoint {path} was made with {was}: {_WAY_OUT}")
-    with damage_said(f"the checkpoint {path}", _WAY_OUT):
+    with uninterrupted(), damage_said(f"the checkpoint {path}", _WAY_OUT):
         parameters = jax.tree.map(np.asarray, ocp.load(path))
         if fingerprint(parameters) != metadata["fingerprint"]:
             raise ValueError("the parameters are not those that were saved")

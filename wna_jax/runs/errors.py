@@ -2,10 +2,14 @@
 
 import contextlib
 import difflib
+import errno
 import gc
 import logging
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -24,18 +28,51 @@ def unknown_name(kind: str, given: str, known: Sequence[str]) -> InputError:
 
 
 @contextlib.contextmanager
-def damage_said(what: str, way_out: str) -> Iterator[None]:
-    """Turns whatever a reader of files raises into one line, and keeps Orbax's own account of it off the terminal."""
-    log = logging.getLogger("absl")
-    level, hook = log.level, sys.unraisablehook
-    log.setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None  # Orbax's readers that were cut short
+def of_path(path: Path) -> Iterator[None]:
+    """Has an OSError name the path, which those of writing (a full disk) do not."""
     try:
         yield
-    except Exception as error:
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
+def damage_said(what: str, way_out: str) -> Iterator[None]:
+    """Turns whatever a reader of files raises into one line, and keeps Orbax's own account of it off the terminal."""
+    with _quiet():
+        try:
+            yield
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+            raise InputError(f"{what} is damaged ({text}): {way_out}") from error
+
+
+@contextlib.contextmanager
+def failure_said(path: Path) -> Iterator[None]:
+    """Turns whatever Orbax raises where it cannot write, as on a full disk, into an OSError of the path, quietly."""
+    with _quiet():
+        try:
+            yield
+        except Exception as error:
+            code = re.search(r"(?:OS error |os_error_code=')(\d+)", str(error))
+            number = int(code[1]) if code else getattr(error, "errno", None) or errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax tells of each of its many tasks that failed, in logs and when they are collected: none of it is shown."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hook = [log.level for log in loggers], sys.unraisablehook
+    for log in loggers:
+        log.setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    except Exception:
         gc.collect()
-        text = f"{type(error).__name__}: {error}".splitlines()[0][:160]
-        raise InputError(f"{what} is damaged ({text}): {way_out}") from error
+        raise
     finally:
-        log.setLevel(level)
+        for log, level in zip(loggers, levels, strict=True):
+            log.setLevel(level)
         sys.unraisablehook = hook

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from wna_jax.runs.errors import InputError
+from wna_jax.runs.errors import InputError, of_path
 
 try:
     import fcntl
@@ -47,8 +47,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` to write to, and renames it to `path` when that went well."""
     temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with of_path(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -88,9 +89,11 @@ def locked(path: Path) -> Iterator[bool]:
             with locked(path) as alone:
                 yield alone
             return
-        yield alone
-        if alone:
-            path.unlink(missing_ok=True)
+        try:
+            yield alone
+        finally:
+            if alone:
+                path.unlink(missing_ok=True)
 
 
 def _is_at(path: Path, lock: IO) -> bool:

@@ -2,9 +2,13 @@
 
 import contextlib
 import ctypes
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 
@@ -64,6 +68,37 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
 def is_first() -> bool:
     """This process writes: in a job of several, every process ends with the full result, and only process 0 writes."""
     return jax.process_index() == 0
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process at once, after all that Python knows of is closed.
+
+    At the usual end of an interrupted process Python takes down what XLA's threads still compute with, and may crash.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Holds Ctrl-C and SIGTERM back until the end of the context.
+
+    Orbax waits for ever, or crashes, where an exception from outside cuts it short.
+    """
+    held: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not None]
+    before = {number: signal.signal(number, lambda got, _: held.append(got)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 @contextlib.contextmanager

@@ -4,11 +4,13 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
+
+from wna_jax.runs.errors import of_path
 
 
 class Progress(NamedTuple):
@@ -25,10 +27,33 @@ class Progress(NamedTuple):
 
 
 Report = Callable[[Progress], None]
+Part = TypeVar("Part")
 
 
 def silent(progress: Progress) -> None:
     """A `Report` that says nothing: the default everywhere."""
+
+
+def renamed(report: Report, job: str) -> Report:
+    """A `Report` under another job's name, for a second job of a kind."""
+    return lambda progress: report(progress._replace(job=job))
+
+
+def in_parts(report: Report, parts: Sequence[Part], *jobs: str) -> Iterator[tuple[Part, Report]]:
+    """The parts of a long job, each with a `Report` of its own, by which one bar tells how far all parts are.
+
+    Each part counts as much as any other. Of what a part reports, the `jobs` are told as a share of all parts, so each
+    part must report a job once; other jobs are passed on as they are. Parts may have parts.
+    """
+    for i, part in enumerate(parts):
+
+        def tell(progress: Progress, i: int = i) -> None:
+            if progress.job in jobs:
+                done, total = i * progress.total + progress.done, len(parts) * progress.total
+                progress = progress._replace(done=done, total=total)
+            report(progress)
+
+        yield part, tell
 
 
 class Stopwatch:
@@ -64,10 +89,13 @@ class Stopwatch:
 def show(log_path: Path | None = None) -> Iterator[Report]:
     """Gives a `Report` that draws one progress bar a job on stderr and appends one JSON line a call to `log_path`.
 
-    Each line holds job, done, total, unit, seconds (since the job's first report) and the figures.
+    Each line holds job, done, total, unit, seconds (since the job's first report) and the figures. There is no file
+    before the first line; half a line, which a full disk or a kill may have left at its end, is removed.
     """
     bars: dict[str, tqdm] = {}
-    log: TextIO | None = log_path.open("a") if log_path else None
+    if log_path and log_path.exists():
+        with log_path.open("rb+") as binary:
+            binary.truncate(binary.read().rfind(b"\n") + 1)
 
     def report(progress: Progress) -> None:
         if progress.job not in bars:
@@ -81,13 +109,14 @@ def show(log_path: Path | None = None) -> Iterator[Report]:
                 mininterval=0.1 if sys.stderr.isatty() else 10,  # a batch job's log is read, not watched
             )
         bar = bars[progress.job]
+        bar.total = progress.total
         bar.update(progress.done - bar.n)
         if progress.figures:
             bar.set_postfix({name: f"{value:.4g}" for name, value in progress.figures.items()})
-        if log:
+        if log_path:
             place = progress._asdict() | {"seconds": round(time.time() - bar.start_t, 3)}
-            log.write(json.dumps(place | dict(place.pop("figures"))) + "\n")
-            log.flush()
+            with of_path(log_path), log_path.open("a") as log:
+                log.write(json.dumps(place | dict(place.pop("figures"))) + "\n")
         if progress.done >= progress.total:
             bars.pop(progress.job).close()  # the next job of that name gets a bar of its own
 
@@ -96,5 +125,3 @@ def show(log_path: Path | None = None) -> Iterator[Report]:
     finally:
         for bar in bars.values():
             bar.close()
-        if log:
-            log.close()

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from wna_jax.runs.errors import InputError, damage_said
+from wna_jax.runs.errors import InputError, damage_said, failure_said
 from wna_jax.runs.files import check_name, check_writable, locked
+from wna_jax.runs.processes import uninterrupted
 
 _SECONDS_BETWEEN_SAVES = 5.0
 _ELSEWHERE = "give another output directory"
@@ -54,7 +55,7 @@ class Store:
             lock = locked(self._directory.with_name(f".{self._directory.name}.lock"))
             if not self._open.enter_context(lock):
                 raise InputError(f"another job is writing to {self._directory}: wait for it, or {_ELSEWHERE}")
-        with self._damage_said():
+        with uninterrupted(), self._damage_said():
             self._checkpointer = ocp.training.Checkpointer(
                 self._directory,
                 preservation_policy=ocp.training.preservation_policies.LatestN(1),
@@ -74,7 +75,7 @@ class Store:
         Raises:
             InputError: the state is another job's, of another version of wna_jax, or damaged.
         """
-        with self._damage_said():
+        with uninterrupted(), self._damage_said():
             latest = self._checkpointer.latest
             if latest is None:
                 return None
@@ -96,7 +97,7 @@ class Store:
             raise InputError(
                 f"{self._directory} holds a run with {was}: give another output directory, or delete that one"
             )
-        with self._damage_said():
+        with uninterrupted(), self._damage_said():
             loaded: Any = self._checkpointer.load()
             leaves = [np.asarray(leaf) for leaf in loaded["leaves"]]
             if metadata["digest"] != _digest(leaves):
@@ -105,7 +106,11 @@ class Store:
         return State(latest.step, tree, metadata["record"])
 
     def save(self, state: State) -> None:
-        """Writes a state, unless it is the one on disk."""
+        """Writes a state, unless it is the one on disk.
+
+        Raises:
+            OSError: it cannot be written; the one on disk is still there.
+        """
         latest = self._checkpointer.latest
         if latest is None or latest.step != state.step:
             leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state.tree)]
@@ -114,7 +119,8 @@ class Store:
                 "metadata_digest": _digest([], state.step, self._identity, state.record),
             }
             metadata = {"identity": self._identity, "record": state.record} | digests
-            self._checkpointer.save(state.step, {"leaves": leaves}, force=True, custom_metadata=metadata)
+            with uninterrupted(), failure_said(self._directory):
+                self._checkpointer.save(state.step, {"leaves": leaves}, force=True, custom_metadata=metadata)
         self._saved_at = time.monotonic()
 
     def save_now_and_then(self, state: State) -> None:
@@ -135,7 +141,8 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         """Waits for what is being written."""
-        self._open.close()
+        with uninterrupted(), failure_said(self._directory):  # a save that failed is told of again
+            self._open.close()
 
 
 def _digest(leaves: list[np.ndarray], *facts: Any) -> str:

@@ -20,7 +20,7 @@ from wna_jax.correlation import Moments, draw_samples, reverse_correlate
 from wna_jax.networks import Network, units
 from wna_jax.noise import Noise
 from wna_jax.runs.errors import InputError
-from wna_jax.runs.progress import Report, silent
+from wna_jax.runs.progress import Report, in_parts, silent
 from wna_jax.statistics import Contrast, Interval, Threshold
 from wna_jax.studies import interventions
 
@@ -117,6 +117,7 @@ def discriminate(
     *,
     seed: int = 0,
     state_dir: Path | None = None,
+    report: Report = silent,
     **options: Any,
 ) -> Discrimination:
     """The classification image of a choice of two between signals in noise, as in signal detection.
@@ -129,8 +130,8 @@ def discriminate(
     respond = responses.of_classifier(choose, ["decision"])
     stimuli = [interventions.embedded(noise, images, weight) for images in signals]
     moments = []
-    for i, stimulus in enumerate(stimuli):
-        own = {"seed": (seed + i) % 2**32, "state_dir": state_dir and state_dir / str(i)}
+    for (i, stimulus), tell in in_parts(report, list(enumerate(stimuli)), "noise"):
+        own = {"seed": (seed + i) % 2**32, "state_dir": state_dir and state_dir / str(i), "report": tell}
         moments.append(reverse_correlate(stimulus, respond, num_samples, **own, **options)["decision"])
     return Discrimination(moments, statistics.signal_contrast(list(zip(moments, stimuli, strict=True))))
 

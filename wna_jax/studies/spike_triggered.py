@@ -24,7 +24,7 @@ from wna_jax.maps import ClassificationImages
 from wna_jax.networks import Network, units
 from wna_jax.noise import Noise, covariance, natural
 from wna_jax.runs.errors import InputError
-from wna_jax.runs.progress import Report, Stopwatch, silent
+from wna_jax.runs.progress import Report, Stopwatch, renamed, silent
 from wna_jax.studies.receptive_fields import ReceptiveField, View, units_of
 
 _RARE = 0.001
@@ -110,7 +110,7 @@ def look_at(
     if natural_images:
         windows = natural(natural_images, view.noise_shape[:2])
         how = {name: value for name, value in options.items() if name in ("seed", "batch_size")}
-        how |= {"sampling": "independent", "report": report}
+        how |= {"sampling": "independent", "report": renamed(report, "natural images")}
         of_windows = reverse_correlate(windows, view.respond, natural_samples, **how)
         of_images = view.crop(maps.classification_images(of_windows, windows))
         whitened = view.crop(maps.whitened_images(of_windows, windows, covariance(windows), ridge))
