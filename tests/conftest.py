@@ -5,6 +5,7 @@ import fcntl
 import gc
 import math
 import os
+import resource
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,23 @@ def compiled_programs(shared_folder: Path) -> None:
     jax.config.update("jax_compilation_cache_dir", str(shared_folder / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Files that grow beyond a size cannot be written, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def disk_of() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """`with disk_of(4096):` no file may be larger than that."""
+    return files_of_at_most
 
 
 @contextlib.contextmanager

@@ -135,6 +135,17 @@ def test_a_damaged_checkpoint_is_refused_and_retraining_mends_it(
     assert load_or_train(spec, digits, tmp_path)[1]
 
 
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_one_line_and_not_there(
+    digits: Dataset, spec: TrainingSpec, tmp_path: Path, disk_of: Any
+) -> None:
+    trained = Trained({"w": np.random.default_rng(0).uniform(size=(9, 9))}, {})
+    with disk_of(100), pytest.raises(OSError, match="File too large") as full:
+        save(path_of(spec, tmp_path), spec, trained)
+    assert full.value.filename == str(path_of(spec, tmp_path))
+    assert not path_of(spec, tmp_path).exists()
+    save(path_of(spec, tmp_path), spec, trained)
+
+
 def test_a_folder_that_is_no_checkpoint_is_refused(digits: Dataset, spec: TrainingSpec, tmp_path: Path) -> None:
     path_of(spec, tmp_path).mkdir()
     with pytest.raises(InputError, match="is damaged"):

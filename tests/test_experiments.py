@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from absl import flags
 from matplotlib.figure import Figure
+from PIL import Image
 
 from experiments import compare, launch, noise_maps, noise_robustness
 from experiments.__main__ import listing
@@ -22,6 +25,7 @@ from experiments.settings import DataSettings, LoopSettings, Settings, rules_of,
 from wna_jax import data
 from wna_jax.runs import files
 from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(listing())
@@ -181,6 +185,7 @@ def started(monkeypatch: pytest.MonkeyPatch, argv: list[str], run: Any, settings
     for change in ("keep_freed_memory", "keep_compiled_programs"):
         monkeypatch.setattr(f"wna_jax.runs.processes.{change}", lambda: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("wna_jax.runs.processes.leave", sys.exit)
     monkeypatch.setattr(sys.modules["__main__"], "__file__", f"{argv[0]}.py", raising=False)
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit) as stop:
@@ -218,12 +223,14 @@ def test_wrong_input_is_one_line_and_status_2(
     assert main(monkeypatch, tmp_path, *arguments) == 2
     (last,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
     assert said in last
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
         (KeyboardInterrupt(), 130, "interrupted: the same command goes on with what is done"),
+        (KeyboardInterrupt(signal.SIGTERM), 143, "interrupted: the same command goes on with what is done"),
         (OSError(28, "No space left on device", "maps.npz"), 1, "maps.npz cannot be read or written (No space left"),
     ],
 )
@@ -283,6 +290,30 @@ def test_a_platform_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1].startswith("error: JAX finds no device")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_notebooks_backend_and_a_plain_locale_are_all_right(tmp_path: Path) -> None:
+    """In one process, since each takes seconds to start."""
+    for name in ("$^$", "七"):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(folder / f"{i}.png")
+    short = ["--model=logistic", "--epochs=1", "--num_samples=300", "--permutations=19", "--gradient_samples=0"]
+    places = [f"--dataset=folder:{tmp_path / 'images'}", f"--checkpoint_dir={tmp_path}", f"--out_dir={tmp_path / 'out'}"]
+    command = [sys.executable, "-m", "experiments.noise_maps", *short, *places]
+    ended = in_an_environment(command, MPLBACKEND="module://nowhere.backend_inline", LC_ALL="POSIX")
+    assert ended.returncode == 0, ended.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 6
+
+
+def test_a_package_that_is_not_installed_is_one_line() -> None:
+    for name in ("noise_maps", "timing"):
+        command = [sys.executable, "-S", "-m", f"experiments.{name}"]  # without what is installed
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert ended.returncode == 1
+        assert re.fullmatch(r"error: the package \w+ is not installed: say python -m pip install .*\n", ended.stderr)
 
 
 def test_noise_does_not_depend_on_the_generator_that_jax_is_set_to() -> None:
@@ -352,6 +383,40 @@ def test_arguments_without_the_name_of_a_flag_are_those_of_some_flags(
     assert started(monkeypatch, arguments, run, compare.Settings, ("first", "second")) == status
     assert seen == ([] if extra else [("a", "b", 3)])
     assert ("unexpected argument 'c'" in capsys.readouterr().err) == bool(extra)
+
+
+def test_a_refused_run_leaves_no_folders_but_what_was_there(tmp_path: Path) -> None:
+    def refuse(settings: Settings, report: Any) -> Result:
+        report(Progress("training", 1, 1, "images"))
+        raise InputError("unknown layer")
+
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "new/folder"):
+        with pytest.raises(InputError, match="unknown layer"):
+            launch.execute(refuse, Toy(out_dir=str(tmp_path / folder)))
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["there", "there/log.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("size", "name"), [(300, "log.jsonl"), (500, "metrics.json"), (1_000, "maps.npz"), (20_000, "figure.png")]
+)
+def test_what_does_not_fit_on_the_disk_is_named_and_not_there(
+    size: int, name: str, tmp_path: Path, disk_of: Any
+) -> None:
+    def run(settings: Settings, report: Any) -> Result:
+        report(Progress("noise", 1, 1, "samples"))
+        arrays = {"maps.npz": {"a": np.zeros(1_000)}}
+        return Result({"numbers": list(range(100))}, draw=lambda: iter([("figure.png", noisy)]), arrays=arrays)
+
+    noisy = Figure()
+    noisy.add_subplot().imshow(np.random.default_rng(0).uniform(size=(99, 99)))
+    if name == "log.jsonl":
+        (tmp_path / name).write_text("{}\n" * 100)
+    with disk_of(size), pytest.raises(OSError, match="File too large") as full:
+        launch.execute(run, Toy(out_dir=str(tmp_path)))
+    assert full.value.filename == str(tmp_path / name)
+    assert name == "log.jsonl" or not (tmp_path / name).exists()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_second_job_in_the_output_folder_is_refused_at_once(tmp_path: Path) -> None:

@@ -203,6 +203,40 @@ def test_two_hundred_flipped_bits_are_refused_or_harmless(tmp_path: Path) -> Non
     flipped_bits(tmp_path, 200)
 
 
+def test_a_full_disk_is_one_line_and_the_state_before_it_is_kept(
+    tmp_path: Path, disk_of: Callable, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    run(730, state)
+    with disk_of(100), pytest.raises(OSError, match="File too large") as full:
+        run(2050, state)
+    assert full.value.filename == str(state)
+    assert capfd.readouterr().err == ""
+    reports: list[Progress] = []
+    same(run(2050, state, report=reports.append), run(2050))
+    assert reports[0].done == 700
+
+
+def test_a_signal_waits_for_the_end_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    with Store(tmp_path / "state", {}) as store:
+        save = store._checkpointer.save
+
+        def interrupted(*arguments: Any, **options: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            save(*arguments, **options)
+            order.append("saved")
+
+        monkeypatch.setattr(store._checkpointer, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.save(State(3, [np.zeros(2)]))
+    assert order == ["saved"]
+    with Store(tmp_path / "state", {}) as store:
+        state = store.load(lambda _: [0])
+        assert state is not None
+        assert state.step == 3
+
+
 def test_a_second_job_in_the_directory_is_refused_at_once(tmp_path: Path) -> None:
     with (
         Store(tmp_path / "state", {}),
