@@ -11,7 +11,7 @@ noise_examples.png, class_gallery.png, maps.npz, metrics.json, config.json, log.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -47,12 +47,21 @@ class Settings(SamplingSettings):
     gradient_samples: int = setting(
         1000, "Samples for the gradient maps against which convergence is seen; 0 for none.", at_least=0
     )
+    classes: tuple[str, ...] | None = choice(
+        None,
+        "The classes whose maps are made, by name, where memory does not allow for all. The network still decides "
+        "among all.",
+    )
+    convergence: bool = setting(
+        True, "Keep the sums on the way, to see how maps converge. Without, a run takes a quarter of the memory."
+    )
 
 
 class Found(NamedTuple):
     """What one run found, and what more is told of it: by response; the convergence by what a map is compared with."""
 
     analysis: Analysis
+    classes: list[int]
     feedback: dict[str, list[templates.Feedback | None]]
     reliability: dict[str, statistics.SplitHalf]
     findings: dict[str, statistics.Findings]
@@ -62,38 +71,42 @@ class Found(NamedTuple):
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Noise through the network to maps, their tests and figures."""
     responses.check_names(settings.response)  # before any training
-    dataset, stimulus, trained = shared.set_up(settings, report, partial(_region, settings))
-    roi = _region(settings, dataset)
+    dataset, stimulus, trained = shared.set_up(
+        settings, report, lambda of: (_region(settings, of), _labels(settings, of))
+    )
+    roi, classes = _region(settings, dataset), _labels(settings, dataset)
     names = tuple(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
+    own = classes if settings.classes else None
     watch = Stopwatch(report)
-    respond = responses.of_classifier(trained.network, names)
+    respond = responses.of_classifier(trained.network, names, classes=own)
     options = shared.loop_options(settings, dataset, trained.network, watch, responses=list(names))
-    parts = correlation.reverse_correlate_in_parts(stimulus, respond, **options)
+    parts = correlation.reverse_correlate_in_parts(stimulus, respond, course=settings.convergence, **options)
     first, second = ({name: half[name] for name in names} for half in (parts.first, parts.second))
     overlaps: dict[str, Any] = dict.fromkeys(names)
     if first["decision"].field_sums is not None:
         overlaps = fields.overlap(stimulus, respond, seed=(settings.seed + 2**30) % 2**32)
     said = {name: value for name, value in dataclasses.asdict(settings).items() if name != "out_dir"}
-    analysis = Analysis(first, second, stimulus, dataset.class_names, overlaps, said)
+    analysis = Analysis(first, second, stimulus, tuple(dataset.class_names[k] for k in classes), overlaps, said)
     moments = analysis.moments
     reliability = {name: statistics.split_half(first[name], second[name], stimulus, roi) for name in names}
     tests: dict[str, Any] = {"permutations": settings.permutations, "seed": settings.seed, "roi": roi}
     found = Found(
         analysis,
+        classes,
         {name: templates.feed_back(trained.network, analysis.maps[name].images) for name in names},
         reliability,
         {name: analysis.findings(name, **tests) for name in names},
-        _convergence(settings, stimulus, trained.network, parts, reliability, roi, report),
+        _convergence(settings, stimulus, trained.network, own, parts, reliability, roi, report),
     )
     counts = moments["decision"].count
     metrics = {
         "test_accuracy": trained.test_accuracy,
         "num_samples": settings.num_samples,
-        "classes": list(dataset.class_names),
+        "classes": [dataset.class_names[k] for k in classes],
         "counts": counts.tolist(),
         "empty_classes": np.flatnonzero(counts == 0).tolist(),
         "mean_weights": {name: (m.weight_sum / m.num_samples).tolist() for name, m in moments.items()},
-        "feedback": {name: templates.as_json(answers) for name, answers in found.feedback.items()},
+        "feedback": {name: templates.as_json(answers, classes) for name, answers in found.feedback.items()},
         "sampling": "independent" if moments["decision"].field_sums is None else "field",
         "share_standard_errors": or_none(maps.share_standard_error(moments["decision"])),
         "reliability": {name: or_none(half.reliability) for name, half in reliability.items()},
@@ -114,13 +127,14 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         "training": trained.metrics,
     }
     draw = partial(_draw, settings, dataset, stimulus, trained, found)
-    return launch.Result(metrics, list(_summary(dataset, found, metrics)), draw, {FILE: analysis.arrays()})
+    return launch.Result(metrics, list(_summary(found, metrics)), draw, {FILE: analysis.arrays()})
 
 
 def _convergence(
     settings: Settings,
     stimulus: noise.Noise,
     network: Network,
+    classes: Sequence[int] | None,
     parts: correlation.Parts,
     reliability: Mapping[str, statistics.SplitHalf],
     roi: np.ndarray | None,
@@ -131,10 +145,10 @@ def _convergence(
     The gradient, known from few samples, is what the map tends to in white noise.
     """
     gradients, curves = None, {}
-    if settings.gradient_samples and "probability" in settings.response and stimulus.white:
+    if parts.course and settings.gradient_samples and "probability" in settings.response and stimulus.white:
         moments = correlation.reverse_correlate(
             stimulus,
-            responses.gradient_of(responses.of_response(network, "probability")),
+            responses.gradient_of(responses.of_response(network, "probability", classes)),
             settings.gradient_samples,
             seed=(settings.seed + 2**31) % 2**32,  # other samples than those of the maps
             batch_size=min(100, settings.gradient_samples),
@@ -167,14 +181,21 @@ def _region(settings: Settings, dataset: data.Dataset) -> np.ndarray | None:
     return statistics.rectangle(dataset.image_shape, row, column, height, width)
 
 
+def _labels(settings: Settings, dataset: data.Dataset) -> list[int]:
+    """The classes that maps are of."""
+    return [dataset.label_of(name) for name in dict.fromkeys(settings.classes or dataset.class_names)]
+
+
 def _draw(
     settings: Settings, dataset: data.Dataset, stimulus: noise.Noise, trained: shared.TrainedNetwork, found: Found
 ) -> launch.Drawn:
     names, moments, reliability = dataset.class_names, found.analysis.moments, found.reliability
     decision = moments["decision"]
+    few, chosen = _most_interesting(found, settings.response[0])
+    rows, own_names = list(few), [names[k] for k in few.values()]
     what = f"{settings.model} on {dataset.title} (test accuracy {trained.test_accuracy:.2%})"
     shape = "images" if decision.field_sums is None else "overlapping windows"
-    dose = f"{settings.num_samples:,} {shape} of {settings.noise} noise"
+    dose = f"{settings.num_samples:,} {shape} of {settings.noise} noise{chosen}"
     shown = {name: found.analysis.maps[name] for name in settings.response}
     findings = {name: found.findings[name] for name in settings.response}
 
@@ -182,39 +203,51 @@ def _draw(
     significant = {name: inside for name, inside in pixels.items() if inside is not None}
     title = f"Classification images of {what}: {dose}"
     figure = figures.classification_images(
-        shown, found.feedback, reliability, significant, names, dataset.class_means, title, roi
+        shown, found.feedback, reliability, significant, names, dataset.class_means, title, roi, few
     )
     yield "classification_images.png", figure
     title = f"Significance in the maps of {what}: {dose}"
-    yield "significance.png", figures.significance(findings, names, title, roi)
+    yield "significance.png", figures.significance(findings, names, title, roi, few)
     if found.convergence:
         n0, title = {name: reliability[name].n0 for name in shown}, f"Convergence of the maps of {what}: {dose}"
-        yield "convergence.png", figures.convergence(found.convergence, n0, names, title)
+        yield "convergence.png", figures.convergence(found.convergence, n0, names, title, few)
     of_classes, errors = moments.get("probability"), maps.share_standard_error(decision)
-    p = None if of_classes is None else of_classes.weight_sum / settings.num_samples
+    p = None if of_classes is None else of_classes.weight_sum[rows] / settings.num_samples
+    whole = settings.num_samples, len(names)
     title = f"What {what} answers to {dose}"
-    yield "noise_histogram.png", figures.shares(decision.count, errors, p, names, title)
+    yield "noise_histogram.png", figures.shares(decision.count[rows], errors[rows], p, own_names, title, whole)
     title = f"{settings.noise} noise, and what the network calls it"
     yield "noise_examples.png", shared.noise_examples(stimulus, trained.network, dataset, settings.seed, title)
-    members = [dataset.members(k) for k in range(len(names))]
-    count = min(8, *map(len, members))
-    rows = [np.stack([mean, *own[:count] / 255]) for mean, own in zip(dataset.class_means, members, strict=True)]
-    title = f"{dataset.title}: mean and first training images of each class"
-    yield "class_gallery.png", figures.gallery(np.stack(rows), names, title)
+    members = {k: dataset.members(k) for k in few.values()}
+    count = min(8, *map(len, members.values()))
+    pictures = [np.stack([dataset.class_means[k], *own[:count] / 255]) for k, own in members.items()]
+    title = f"{dataset.title}: mean and first training images of each class{chosen}"
+    yield "class_gallery.png", figures.gallery(np.stack(pictures), own_names, title)
 
 
-def _summary(dataset: data.Dataset, found: Found, metrics: Mapping[str, Any]) -> Iterator[str]:
+def _most_interesting(found: Found, response: str) -> tuple[dict[int, int], str]:
+    """The maps that figures have room for, with their classes, and how they were chosen: the most reliable ones."""
+    if len(found.classes) <= figures.MOST_CLASSES:
+        return dict(enumerate(found.classes)), ""
+    known, counts = found.reliability[response].reliability.filled(-1), found.analysis.moments["decision"].count
+    rows = np.sort(np.lexsort((-counts, -known))[: figures.MOST_CLASSES])
+    text = f"; the {len(rows)} of {len(found.classes)} classes with the most reliable {response} maps"
+    return {int(row): found.classes[row] for row in rows}, text
+
+
+def _summary(found: Found, metrics: Mapping[str, Any]) -> Iterator[str]:
     """The last lines on the terminal: what was found, and where it is."""
     counts = np.array(metrics["counts"])
     most, rate = int(counts.argmax()), metrics["samples_per_second"]
-    empty = [dataset.class_names[k] for k in metrics["empty_classes"]]
+    names = metrics["classes"]
+    empty = [names[k] for k in metrics["empty_classes"]]
     speed = f"{rate:,.0f} per second" if rate else "all from an earlier run"
     yield f"test accuracy   {metrics['test_accuracy']:.2%}"
-    yield f"noise images    {counts.sum():,} ({metrics['sampling']}), {speed}"
-    yield f"called most     {dataset.class_names[most]} ({counts[most] / counts.sum():.1%})"
+    yield f"noise images    {metrics['num_samples']:,} ({metrics['sampling']}), {speed}"
+    yield f"called most     {names[most]} ({counts[most] / metrics['num_samples']:.1%})"
     yield f"never called    {', '.join(empty) if empty else 'none: every class has a decision map'}"
     for name, answers in found.feedback.items():
-        right, given = templates.called_right(answers)
+        right, given = templates.called_right(answers, found.classes)
         yield f"{name + ' maps':15s} {given} of {len(counts)} classes; {right} are called by their own class"
     for name, known in metrics["reliability"].items():
         good = sum(value is not None and value >= figures.RELIABLE for value in known)

@@ -3,10 +3,12 @@
 import importlib
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -293,6 +295,35 @@ def test_a_platform_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_sigterm_at_random_moments_ends_with_a_line_and_status_143_and_loses_nothing(tmp_path: Path) -> None:
+    """In training, noise, saves (every .1 s) and figures; the command then ends as if it had never been stopped."""
+    boot = "import runpy, sys; from wna_jax.runs import store; store._SECONDS_BETWEEN_SAVES = 0.1; "
+    boot += "runpy.run_module('experiments.noise_maps', run_name='__main__', alter_sys=True)"
+    short = ["--model=logistic", "--epochs=9", "--num_samples=100_000", "--permutations=19", "--sampling=independent"]
+    command = [sys.executable, "-c", boot, *short, f"--checkpoint_dir={tmp_path}"]
+    rng, log = random.Random(0), tmp_path / "stopped" / "log.jsonl"
+    for _ in range(6):
+        with subprocess.Popen(
+            [*command, f"--out_dir={log.parent}"], stderr=subprocess.PIPE, text=True, cwd=ROOT
+        ) as job:
+            size = log.stat().st_size if log.exists() else 0
+            while job.poll() is None and not (log.exists() and log.stat().st_size > size):
+                time.sleep(0.05)
+            time.sleep(rng.uniform(0, 5))
+            job.send_signal(signal.SIGTERM)
+            assert job.stderr is not None
+            last = job.stderr.read().splitlines()[-1]
+        assert (job.returncode, "error: interrupted" in last) in ((143, True), (0, False)), last
+        assert not list(log.parent.glob(".*"))
+    for folder in ("stopped", "whole"):
+        subprocess.run([*command, f"--out_dir={tmp_path / folder}"], check=True, capture_output=True, cwd=ROOT)
+    ours, whole = (np.load(tmp_path / folder / "maps.npz") for folder in ("stopped", "whole"))
+    assert sorted(ours) == sorted(whole)
+    for name in whole:
+        np.testing.assert_array_equal(ours[name], whole[name])
+
+
+@pytest.mark.slow
 def test_a_notebooks_backend_and_a_plain_locale_are_all_right(tmp_path: Path) -> None:
     """In one process, since each takes seconds to start."""
     for name in ("$^$", "七"):
@@ -301,7 +332,11 @@ def test_a_notebooks_backend_and_a_plain_locale_are_all_right(tmp_path: Path) ->
         for i in range(12):
             Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(folder / f"{i}.png")
     short = ["--model=logistic", "--epochs=1", "--num_samples=300", "--permutations=19", "--gradient_samples=0"]
-    places = [f"--dataset=folder:{tmp_path / 'images'}", f"--checkpoint_dir={tmp_path}", f"--out_dir={tmp_path / 'out'}"]
+    places = [
+        f"--dataset=folder:{tmp_path / 'images'}",
+        f"--checkpoint_dir={tmp_path}",
+        f"--out_dir={tmp_path / 'out'}",
+    ]
     command = [sys.executable, "-m", "experiments.noise_maps", *short, *places]
     ended = in_an_environment(command, MPLBACKEND="module://nowhere.backend_inline", LC_ALL="POSIX")
     assert ended.returncode == 0, ended.stderr

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from experiments import compare, launch, noise_maps
@@ -191,6 +192,21 @@ def test_any_number_of_samples_gives_maps(settings: Settings, tmp_path: Path) ->
     result = launch.execute(noise_maps.run, few)
     assert set(result.metrics["reliability"]["probability"]) == {None}
     assert (tmp_path / "classification_images.png").exists()
+
+
+def test_of_many_classes_figures_show_the_most_reliable_and_say_so(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wna_jax.figures.MOST_CLASSES", 4)
+    result = noise_maps.run(replace(settings, response=("probability",), out_dir=str(tmp_path)))
+    reliability = np.array(result.metrics["reliability"]["probability"], float)
+    best = [f"{k}" for k in np.sort(np.argsort(-reliability)[:4])]
+    for name, figure in result.draw():
+        texts = [text.get_text().replace("\n", " ") for text in figure.findobj(Text)]
+        if name in ("classification_images.png", "significance.png", "class_gallery.png"):
+            assert [text for text in texts if len(text) == 1 and text.isdigit()][:4] == best, name
+        if name != "noise_examples.png":
+            assert any("the 4 of 10 classes with the most reliable probability maps" in text for text in texts), name
 
 
 def test_process_0_alone_writes(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,7 @@ class Classifier:
     network: Callable[[Images], jax.Array]
     names: tuple[str, ...] = field(metadata={"static": True})
     outputs: Outputs | None = field(default=None, metadata={"static": True})
+    classes: tuple[int, ...] | None = field(default=None, metadata={"static": True})
 
     def __call__(self, images: Images) -> dict[str, Weights]:
         """Raises an InputError where the network does not return logits."""
@@ -140,13 +141,14 @@ class Classifier:
             )
         if jnp.issubdtype(logits.dtype, jnp.complexfloating):
             raise InputError(f"the network returned {logits.dtype} numbers: expected real logits")
-        return weigh(self.names, self.outputs, logits)
+        return weigh(self.names, self.outputs, self.classes, logits)
 
 
 def of_classifier(
     network: Callable[[Images], jax.Array],
     names: Sequence[str] = ("decision", "probability"),
     outputs: str | None = None,
+    classes: Sequence[int] | None = None,
 ) -> Classifier:
     """The named responses of a classifier, in one pass.
 
@@ -156,22 +158,43 @@ def of_classifier(
         names: as `from_name` takes them.
         outputs: what the network returns, one of `OUTPUTS`. By default logits; a run then refuses outputs that look
             like something else.
+        classes: the numbers of the classes whose sums are kept, where memory does not allow for all: the network still
+            decides among all K, of whose weights these are left. By default all.
 
     Returns:
-        images -> {name: weights [n, K]}.
+        images -> {name: weights [n, K]}, or [n, number of classes].
 
     Raises:
         InputError: no such response or output (now), or logits of another shape (when the response is used).
     """
     check_names(names)
     _check_callable(network)
-    return Classifier(network, tuple(names), _known_outputs(outputs))
+    return Classifier(network, tuple(names), _known_outputs(outputs), _known_classes(classes))
 
 
-def weigh(names: Sequence[str], outputs: Outputs | None, answers: jax.Array) -> dict[str, Weights]:
-    """The named responses to a network's answers: {name: weights [n, K]}."""
+def weigh(
+    names: Sequence[str], outputs: Outputs | None, classes: tuple[int, ...] | None, answers: jax.Array
+) -> dict[str, Weights]:
+    """The named responses to a network's answers: {name: weights [n, K]}, of some of the classes if they are given."""
     logits = _logits(answers, outputs)
-    return {name: from_name(name)(logits) for name in names}
+    return {name: _of_classes(from_name(name)(logits), classes) for name in names}
+
+
+def _known_classes(classes: Sequence[int] | None) -> tuple[int, ...] | None:
+    if classes is None:
+        return None
+    if not classes or len(set(classes)) < len(classes) or min(classes) < 0:
+        given = ", ".join(map(str, classes)) or "none"
+        raise InputError(f"classes are {given}: expected their numbers from 0 on, each once")
+    return tuple(int(k) for k in classes)
+
+
+def _of_classes(weights: Weights, classes: tuple[int, ...] | None) -> Weights:
+    if classes is None:
+        return weights
+    if max(classes) >= weights.shape[-1]:
+        raise InputError(f"class {max(classes)} of a network with {weights.shape[-1]} classes: they count from 0")
+    return weights[..., np.array(classes)]
 
 
 @contextlib.contextmanager
@@ -304,6 +327,7 @@ def of_black_box(
     function: Callable[[np.ndarray], np.ndarray],
     names: Sequence[str] = ("decision", "probability"),
     outputs: str | None = None,
+    classes: Sequence[int] | None = None,
 ) -> BlackBox:
     """The named responses of a model of PyTorch, scikit-learn or a remote machine: NumPy in, NumPy out.
 
@@ -311,11 +335,12 @@ def of_black_box(
         function: images float32 [n, H, W, C] -> logits [n, K], or other `outputs`.
         names: as `from_name` takes them.
         outputs: as in `of_classifier`.
+        classes: as in `of_classifier`.
     """
     check_names(names)
     _check_callable(function)
     known = _known_outputs(outputs)
-    return BlackBox(function, Partial(weigh, tuple(names), known), tuple(names), known)
+    return BlackBox(function, Partial(weigh, tuple(names), known, _known_classes(classes)), tuple(names), known)
 
 
 @register_dataclass
@@ -340,14 +365,18 @@ def gradient_of(weights: Callable[[Images], Weights]) -> Gradient:
     return Gradient(weights)
 
 
-def of_response(network: Callable[[Images], Logits], name: str) -> Callable[[Images], Weights]:
-    """One named response of a classifier: images [n, H, W, C] -> weights [n, K]."""
+def of_response(
+    network: Callable[[Images], Logits], name: str, classes: Sequence[int] | None = None
+) -> Callable[[Images], Weights]:
+    """One named response of a classifier, of some classes or all: images [n, H, W, C] -> weights [n, K]."""
     check_names([name])
-    return Partial(_one_response, name, network)
+    return Partial(_one_response, name, _known_classes(classes), network)
 
 
-def _one_response(name: str, network: Callable[[Images], Logits], images: Images) -> Weights:
-    return from_name(name)(network(images))
+def _one_response(
+    name: str, classes: tuple[int, ...] | None, network: Callable[[Images], Logits], images: Images
+) -> Weights:
+    return _of_classes(from_name(name)(network(images)), classes)
 
 
 def _keep_nan(weights: Weights, logits: Logits) -> Weights:

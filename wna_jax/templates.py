@@ -55,14 +55,16 @@ def captions(answers: Sequence[Feedback | None], class_names: Sequence[str], wit
     return [without if answer is None else answer.caption(k, class_names) for k, answer in enumerate(answers)]
 
 
-def as_json(answers: Sequence[Feedback | None]) -> list[dict[str, Any] | None]:
-    """The answers to the maps of all classes as JSON values; None for a class that has no map."""
-    return [answer and answer._asdict() | {"correct": answer.predicted == k} for k, answer in enumerate(answers)]
+def as_json(answers: Sequence[Feedback | None], classes: Sequence[int] | None = None) -> list[dict[str, Any] | None]:
+    """The answers to the maps of some classes, or all, as JSON values; None for a class that has no map."""
+    own = range(len(answers)) if classes is None else classes
+    pairs = zip(own, answers, strict=True)
+    return [answer and answer._asdict() | {"correct": answer.predicted == k} for k, answer in pairs]
 
 
-def called_right(answers: Sequence[Feedback | None]) -> tuple[int, int]:
-    """How many maps are called by their own class, and how many maps there are."""
-    right = [answer.predicted == k for k, answer in enumerate(answers) if answer is not None]
+def called_right(answers: Sequence[Feedback | None], classes: Sequence[int] | None = None) -> tuple[int, int]:
+    """How many maps of some classes, or all, are called by their own class, and how many maps there are."""
+    right = [answer["correct"] for answer in as_json(answers, classes) if answer]
     return sum(right), len(right)
 
 

@@ -26,7 +26,7 @@ from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
 from wna_jax.noise.checks import check
 from wna_jax.responses import BlackBox, Classifier, Gradient, examine, explained
-from wna_jax.runs import compilation
+from wna_jax.runs import compilation, memory
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.fingerprints import fingerprint
 from wna_jax.runs.progress import Progress, Report, silent
@@ -58,7 +58,7 @@ class Parts(NamedTuple):
     second: Any
     """`Moments` of the odd batches; empty where all samples fit into one batch."""
     course: list[Any]
-    """`Moments` of the first 1, 2, 4, 8, ... even batches, to see how maps converge."""
+    """`Moments` of the first 1, 2, 4, 8, ... even batches, to see how maps converge; none without a `course`."""
 
 
 def reverse_correlate(
@@ -66,12 +66,12 @@ def reverse_correlate(
 ) -> Any:
     """Draws noise samples, lets the network respond, and sums them up by response.
 
-    The sum of the two halves of `reverse_correlate_in_parts`, which says what all arguments are.
+    The sum of the two halves of `reverse_correlate_in_parts` without a course, which says what all arguments are.
 
     Returns:
         `Moments`, in the structure of the response's weights.
     """
-    parts = reverse_correlate_in_parts(noise, response, num_samples, **options)
+    parts = reverse_correlate_in_parts(noise, response, num_samples, **({"course": False} | options))
     is_one = {"is_leaf": lambda part: isinstance(part, Moments)}
     return jax.tree.map(lambda first, second: first + second, parts.first, parts.second, **is_one)
 
@@ -84,6 +84,7 @@ def reverse_correlate_in_parts(
     seed: int = 0,
     batch_size: int | None = None,
     sampling: Sampling = "auto",
+    course: bool = True,
     state_dir: Path | None = None,
     identity: Mapping[str, Any] | None = None,
     report: Report = silent,
@@ -106,6 +107,8 @@ def reverse_correlate_in_parts(
         sampling: "independent" images, the overlapping windows of a "field" (`correlation.fields` says what that does
             to statistics), or "auto": fields where noise and network allow it and N is at least 20 fields, about
             20,000.
+        course: keep the sums on the way, one copy of them each time that the samples have doubled. Without, a run of a
+            million images takes a quarter of the memory, and convergence cannot be seen.
         state_dir: a directory to keep the job's state in, every few seconds and when interrupted: the same call then
             goes on from there, and one with more samples extends the run.
         identity: what else than these arguments decides the result (JSON values); a state of another identity is
@@ -116,8 +119,9 @@ def reverse_correlate_in_parts(
         `Parts`: the two halves and the course, each `Moments` in the structure of the response's weights.
 
     Raises:
-        InputError: a number that is not above 0, noise that is not what it declares, weights of another shape, NaN or
-            infinite weights, fields asked for where there are none, or a state of another job.
+        InputError: a number that is not above 0, more sums than there is memory for, noise that is not what it
+            declares, weights of another shape, NaN or infinite weights, fields asked for where there are none, or a
+            state of another job.
     """
     _check_numbers(num_samples=num_samples, batch_size=batch_size, seed=seed)
     check(noise)
@@ -137,11 +141,12 @@ def reverse_correlate_in_parts(
                 f"the response gave NaN, infinite or far too large weights for noise samples {index * batch} to "
                 f"{min((index + 1) * batch, num_samples) - 1} of seed {seed}: check the network's outputs on noise"
             )
-        on_the_way = index % 2 == 0 and (index // 2 + 1).bit_count() == 1
-        course = [*run.course, halves[0]] if on_the_way else run.course
-        return _Run(index + 1, (halves[0], halves[1]), course)
+        on_the_way = course and index % 2 == 0 and (index // 2 + 1).bit_count() == 1
+        points = [*run.course, halves[0]] if on_the_way else run.course
+        return _Run(index + 1, (halves[0], halves[1]), points)
 
     zero = program.zero(sum(widths))
+    _check_memory(zero, noise.shape, sum(widths), math.ceil(num_samples / batch) if course else 0)
     at_once = _most_at_once(zero) if program.box is None else 1
     run = _Run(0, (zero, zero), [])
     # Names are for those who read a refusal; what decides the sums is all that noise and response are made of.
@@ -151,6 +156,7 @@ def reverse_correlate_in_parts(
     sampled = "independent" if geometry.grid == 1 else f"field of {geometry.windows} windows"
     how = {"shape": list(noise.shape), "widths": widths, "sampling": sampled, "batch": batch}
     how |= {} if geometry.grid == 1 else {"field_sums_version": _FIELD_SUMS}
+    how |= {} if course else {"course": False}
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(state_dir, what | how | dict(identity or {}))) if state_dir else None
         if store and (state := store.load(lambda points: ((zero, zero), [zero] * points))):
@@ -195,9 +201,9 @@ def reverse_correlate_in_parts(
         ]
         return jax.tree.unflatten(jax.tree.structure(weights), each)
 
-    course = [by_response(moments, "even", 2 ** (i + 1) - 1) for i, moments in enumerate(run.course)]
+    points = [by_response(moments, "even", 2 ** (i + 1) - 1) for i, moments in enumerate(run.course)]
     first, second = whole.halves
-    return Parts(by_response(first, "even", whole.batches), by_response(second, "odd", whole.batches), course)
+    return Parts(by_response(first, "even", whole.batches), by_response(second, "odd", whole.batches), points)
 
 
 def _answering(response: Any) -> Any:
@@ -235,6 +241,14 @@ def _check_numbers(num_samples: int, batch_size: int | None, seed: int) -> None:
             raise InputError(f"{what} is {number}: it must be a whole number of at least 1")
     if not 0 <= seed < 2**32:
         raise InputError(f"seed is {seed}: it must be a whole number from 0 to 2^32 - 1")
+
+
+def _check_memory(zero: Moments, shape: tuple[int, ...], responses: int, batches: int) -> None:
+    """Refuses sums that do not fit: two halves, their course, one that is being added to, one of two new batches."""
+    size, arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(zero)), 4 + ((batches + 1) // 2).bit_length()
+    what = f"the sums of {responses:,} responses to images {shape}, {arrays} times {memory.gigabytes(size)}"
+    way_out = "keep those of some classes (classes=, --classes), or no course (course=False, --noconvergence)"
+    memory.check(arrays * size, what, f"{way_out}, name fewer responses, or take smaller images")
 
 
 def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> Any:

@@ -3,7 +3,15 @@
 from wna_jax.figures.activations import activation_bars, activation_maps, walk
 from wna_jax.figures.bars import dots, shares, speeds
 from wna_jax.figures.curves import Curve, curves, families, spectra
-from wna_jax.figures.maps import RELIABLE, across_networks, classification_images, comparison, convergence, significance
+from wna_jax.figures.maps import (
+    MOST_CLASSES,
+    RELIABLE,
+    across_networks,
+    classification_images,
+    comparison,
+    convergence,
+    significance,
+)
 from wna_jax.figures.parts import save
 from wna_jax.figures.pictures import Panel, colour_mapped, gallery, panels
 from wna_jax.figures.templates import confusions, tables, template_accuracies
@@ -12,7 +20,8 @@ from wna_jax.figures.training import learning_curves, seed_means, surest_answers
 __all__ = ["activation_bars", "activation_maps", "walk"]
 __all__ += ["dots", "shares", "speeds"]
 __all__ += ["Curve", "curves", "families", "spectra"]
-__all__ += ["RELIABLE", "across_networks", "classification_images", "comparison", "convergence", "significance"]
+__all__ += ["MOST_CLASSES", "RELIABLE", "across_networks", "classification_images", "comparison", "convergence"]
+__all__ += ["significance"]
 __all__ += ["save"]
 __all__ += ["Panel", "colour_mapped", "gallery", "panels"]
 __all__ += ["confusions", "tables", "template_accuracies"]

@@ -14,13 +14,14 @@ def shares(
     mean_probabilities: np.ndarray | None,
     class_names: Sequence[str],
     title: str,
+    whole: tuple[int, int] | None = None,
 ) -> Figure:
     """The share of noise samples that the network calls each class, on a logarithmic scale, with the counts.
 
     `errors` [K] are standard errors of the shares, masked where unknown; mean class probabilities [K] are drawn as
-    points, if any are given.
+    points, if any are given. `whole` are the numbers of all samples and all classes, if the counts are those of some.
     """
-    total = counts.sum()
+    total, num_classes = (counts.sum(), len(class_names)) if whole is None else whole
     figure = sheet(max(5.0, 0.75 * len(class_names) + 1.5), 3.7, title)
     ax = figure.subplots()
     position, share, high = np.arange(len(class_names)), counts / total, 2 * np.ma.filled(errors, 0)
@@ -36,7 +37,7 @@ def shares(
         if height < means[k] < 4 * height:
             height = means[k]  # the count is written above the point, not over it
         ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
-    ax.axhline(1 / len(class_names), color=QUIET, linewidth=0.8, linestyle=":", label="equal shares")
+    ax.axhline(1 / num_classes, color=QUIET, linewidth=0.8, linestyle=":", label="equal shares")
     ax.set_xticks(position, class_names, rotation=30 if max(map(len, class_names)) > 4 else 0, fontsize=8)
     ax.set_ylabel(f"share of {total:,} noise images", fontsize=8)
     ax.tick_params(axis="y", labelsize=8)

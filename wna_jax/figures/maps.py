@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import BAD, COLOURS, GOOD, QUIET, head, limit_of, panel_sheet
+from wna_jax.figures.parts import BAD, COLOURS, GOOD, QUIET, all_of, head, limit_of, panel_sheet
 from wna_jax.figures.tiles import IN_COLOUR, Row, Tiles
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Contrast, Convergence, Findings, SplitHalf
@@ -23,6 +23,8 @@ _HEADED, _CAPTIONED = 0.28, 0.19  # inches above a map with two lines, and below
 _ABOUT_REGION = " Pale, beyond the yellow line: outside of the region that tests, infoVal and reliability are about."
 RELIABLE = 0.9
 """The split-half reliability below which a map is marked."""
+MOST_CLASSES = 30
+"""That a figure has room for; of more, some are `shown`."""
 
 
 def classification_images(
@@ -34,6 +36,7 @@ def classification_images(
     class_means: np.ndarray,
     title: str,
     roi: np.ndarray | None = None,
+    shown: Mapping[int, int] | None = None,
 ) -> Figure:
     """The maps of every class under its mean training image on the [0, 1] scale, one row per response.
 
@@ -41,10 +44,12 @@ def classification_images(
     looks pale. Significant pixels, bool [K, H, W, C], are outlined, where a response has them. Above each map are its
     count and share (for graded responses the mean weight) and its reliability; below .9 it is marked, with the number
     of samples that would bring it there. Below the map is what the network calls it, with the confidence. Outside of a
-    region of interest, bool [H, W] or [H, W, C], maps are pale.
+    region of interest, bool [H, W] or [H, W, C], maps are pale. `shown` are the maps to be drawn, by their numbers, and
+    the class of each; by default map k is of class k.
     """
-    blocks = math.ceil(len(class_names) / _COLUMNS)
-    columns = math.ceil(len(class_names) / blocks)
+    of_class = all_of(class_names) if shown is None else shown
+    blocks = math.ceil(len(of_class) / _COLUMNS)
+    columns = math.ceil(len(of_class) / blocks)
     channels = class_means.shape[-1]
     legend = IN_COLOUR if channels == 3 else "Red: brighter noise there is evidence for the class; blue: darker."
     legend += (
@@ -56,15 +61,15 @@ def classification_images(
     legend += _ABOUT_REGION if roi is not None else ""
     block = [Row("training\nmean", 0.22), *(Row(f"{response}\nmap", _HEADED, _CAPTIONED) for response in maps)]
     tiles = Tiles(block * blocks, columns, class_means.shape[1:], title, legend, right=0.6)
-    for k, (mean, name) in enumerate(zip(class_means, class_names, strict=True)):
-        row, column = k // columns * len(block), k % columns
-        tiles.image(row, column, mean)
-        tiles.above(row, column, name, **_NAME)
+    for place, k in enumerate(of_class.values()):
+        row, column = place // columns * len(block), place % columns
+        tiles.image(row, column, class_means[k])
+        tiles.above(row, column, class_names[k], **_NAME)
     for i, (response, images) in enumerate(maps.items(), start=1):
         z_khwc = images.in_standard_errors
-        limit = limit_of(z_khwc)
-        for k in range(len(class_names)):
-            row, column = k // columns * len(block) + i, k % columns
+        limit = limit_of(z_khwc[list(of_class)])
+        for place, k in enumerate(of_class):
+            row, column = place // columns * len(block) + i, place % columns
             tiles.map(row, column, z_khwc[k], limit, _why_empty(images, k))
             _fade(tiles, row, column, z_khwc[k], roi)
             if response in significant:
@@ -74,8 +79,8 @@ def classification_images(
                 text, good = _reliability(reliability[response], k)
                 tiles.above(row, column, text, 1, fontsize=6.5, color=QUIET if good else BAD)
             if answer := feedback[response][k]:
-                color = GOOD if answer.predicted == k else BAD
-                tiles.below(row, column, answer.caption(k, class_names), fontsize=7.5, color=color)
+                color = GOOD if answer.predicted == of_class[k] else BAD
+                tiles.below(row, column, answer.caption(of_class[k], class_names), fontsize=7.5, color=color)
         for start in range(i, blocks * len(block), len(block)):
             tiles.scale([start], columns, limit, channels)
     return tiles.figure
@@ -173,12 +178,18 @@ def across_networks(
 
 
 def significance(
-    findings: Mapping[str, Findings], class_names: Sequence[str], title: str, roi: np.ndarray | None = None
+    findings: Mapping[str, Findings],
+    class_names: Sequence[str],
+    title: str,
+    roi: np.ndarray | None = None,
+    shown: Mapping[int, int] | None = None,
 ) -> Figure:
     """What each test finds in the maps of every class, outlined in the map that it tests: two rows per response.
 
-    Outside of the region of interest in which the maps were tested, bool [H, W] or [H, W, C], they are pale.
+    Outside of the region of interest in which the maps were tested, bool [H, W] or [H, W, C], they are pale. `shown` is
+    that of `classification_images`.
     """
+    of_class = all_of(class_names) if shown is None else shown
     rows = [(response, smoothed) for response in findings for smoothed in (False, True)]
     colours = {"pixels": "#222222", "clusters": COLOURS[2], "TFCE": COLOURS[3], "smoothed": "#222222"}
     legend = (
@@ -193,53 +204,58 @@ def significance(
         for i, (response, smoothed) in enumerate(rows)
         for above, below in [(0.05, _CAPTIONED) if smoothed else (0.2 + 0.18 * (i == 0), 0.45)]
     ]
-    tiles = Tiles(labelled, len(class_names), shape, title, legend, right=0.6)
-    for k, name in enumerate(class_names):
-        tiles.above(0, k, name, 1, **_NAME)
+    tiles = Tiles(labelled, len(of_class), shape, title, legend, right=0.6)
+    for column, k in enumerate(of_class.values()):
+        tiles.above(0, column, class_names[k], 1, **_NAME)
     for row, (response, smoothed) in enumerate(rows):
         found = findings[response]
         maps, tests, unit = found.in_standard_errors, ["clusters", "TFCE", "pixels"], "standard errors"
         if smoothed:
             maps, tests, unit = found.smoothed, ["smoothed"], "deviations of noise"
-        limit = limit_of(maps)
-        for k in range(len(class_names)):
-            tiles.map(row, k, maps[k], limit, "no map")
-            _fade(tiles, row, k, maps[k], roi)
+        limit = limit_of(maps[list(of_class)])
+        for column, k in enumerate(of_class):
+            tiles.map(row, column, maps[k], limit, "no map")
+            _fade(tiles, row, column, maps[k], roi)
             if not smoothed and found.info_val is not None and found.info_val[k] is not np.ma.masked:
                 info = f"infoVal {found.info_val[k]:.{1 if abs(found.info_val[k]) < 10 else 0}f}"
-                tiles.above(row, k, info, fontsize=6.5, color=QUIET)
+                tiles.above(row, column, info, fontsize=6.5, color=QUIET)
             counts = []
             for test in tests:
                 inside = found.significant[test]
                 if inside is not None and maps[k].count():
-                    tiles.outline(row, k, inside[k].any(axis=-1), shape[-1], colours[test])
+                    tiles.outline(row, column, inside[k].any(axis=-1), shape[-1], colours[test])
                 said = "not tested" if inside is None else f"{inside[k].sum()} of {found.z[k].count()}"
                 counts.append(said if smoothed else f"{test} {said}")
             if maps[k].count() or any(found.significant[test] is None for test in tests):
-                tiles.below(row, k, "\n".join(counts[::-1]))
-        tiles.scale([row], len(class_names), limit, shape[-1], unit)
+                tiles.below(row, column, "\n".join(counts[::-1]))
+        tiles.scale([row], len(of_class), limit, shape[-1], unit)
     return tiles.figure
 
 
 def convergence(
-    curves: Mapping[str, tuple[str, Convergence]], n0: Mapping[str, np.ndarray], class_names: Sequence[str], title: str
+    curves: Mapping[str, tuple[str, Convergence]],
+    n0: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    title: str,
+    shown: Mapping[int, int] | None = None,
 ) -> Figure:
     """Correlation of the maps of every class with a reference as samples are added, and the predicted curves.
 
     `curves` has a response and its curves by the title of the panel; `n0` the N0 of each class [K] by response, masked
-    where it is unknown.
+    where it is unknown. `shown` is that of `classification_images`.
     """
+    of_class = all_of(class_names) if shown is None else shown
     legend = (
         "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from split halves."
     )
-    shared = {"sharex": True, "sharey": True}
+    shared, lists = {"sharex": True, "sharey": True}, math.ceil(len(of_class) / 15)
     columns = 2 if len(curves) in (2, 4) else min(3, len(curves))
-    figure, axes = panel_sheet(len(curves), columns, (4.6, 3.1), (0.6, 0.9), title, legend, **shared)
-    looks = list(itertools.islice(itertools.product(_MARKERS, COLOURS), len(class_names)))
+    figure, axes = panel_sheet(len(curves), columns, (3.3 + 1.3 * lists, 3.1), (0.6, 0.9), title, legend, **shared)
+    looks = list(itertools.islice(itertools.product(_MARKERS, COLOURS), len(of_class)))
     for ax, (what, (response, curve)) in zip(axes.flat, curves.items(), strict=False):
         fine = np.geomspace(curve.num_samples[0] / 2, curve.num_samples[-1] * 2, 100)
-        for k, (name, (marker, color)) in enumerate(zip(class_names, looks, strict=False)):
-            half, label = n0[response][k], name
+        for (k, own), (marker, color) in zip(of_class.items(), looks, strict=True):
+            half, label = n0[response][k], class_names[own]
             if half is not np.ma.masked:
                 ax.plot(fine, 1 / np.sqrt(1 + half / fine), color=color, linewidth=0.8, alpha=0.6)
                 label += f" (N₀ {_short(half)})"
@@ -250,7 +266,7 @@ def convergence(
             )
         ax.set(xscale="log", ylim=(-0.15, 1.05))
         ax.axhline(0, color=QUIET, linewidth=0.5)
-        ax.legend(fontsize=6, frameon=False, ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        ax.legend(fontsize=6, frameon=False, ncols=lists, loc="center left", bbox_to_anchor=(1.0, 0.5))
         head(ax, what, 9, 8)
         ax.set_xlabel("samples N", fontsize=8)
         ax.tick_params(labelbottom=True)

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ def save(figure: Figure, path: Path, **options: Any) -> None:
             label.set_parse_math(True)
     with rc_context({"pdf.fonttype": 42}):
         figure.savefig(path, **{"dpi": 150} | options)
+
+
+def all_of(class_names: Sequence[str]) -> dict[int, int]:
+    """Map k is of class k, for figures of all classes."""
+    return {k: k for k in range(len(class_names))}
 
 
 def limit_of(z_khwc: np.ma.MaskedArray, least: float = 6.0) -> float:
