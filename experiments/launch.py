@@ -9,6 +9,7 @@ import platform
 import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -96,6 +97,7 @@ def main(run: Callable[[Any, Report], Result], settings_type: type[Settings], po
     def guarded(argv: Sequence[str]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and a batch system's way to say it
             signal.signal(number, _interrupt)
+        sys.unraisablehook = _interrupt_again
         for stream in (sys.stdout, sys.stderr):  # of a class name that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         logging.set_verbosity(logging.WARNING)  # Orbax and JAX tell much that no user needs
@@ -164,6 +166,14 @@ def _made_for_results(folder: Path) -> Iterator[None]:
 
 def _interrupt(number: int, _: Any) -> None:
     raise KeyboardInterrupt(number)
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Python drops an exception that a signal raises in a destructor: the signal is sent once more."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        threading.Timer(0.1, os.kill, (os.getpid(), *unraisable.exc_value.args)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _check_device() -> None:

@@ -184,6 +184,7 @@ def main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *arguments: str, run: 
 
 
 def started(monkeypatch: pytest.MonkeyPatch, argv: list[str], run: Any, settings: Any, positional: Any = ()) -> Any:
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     for change in ("keep_freed_memory", "keep_compiled_programs"):
         monkeypatch.setattr(f"wna_jax.runs.processes.{change}", lambda: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
@@ -292,6 +293,24 @@ def test_a_platform_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1].startswith("error: JAX finds no device")
     assert "Traceback" not in ended.stderr
+
+
+def test_a_signal_in_a_destructor_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trap:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def drop_and_go_on() -> None:
+        Trap()
+        time.sleep(2)
+
+    monkeypatch.setattr(sys, "unraisablehook", launch._interrupt_again)
+    before = signal.signal(signal.SIGTERM, launch._interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt, match="15"):
+            drop_and_go_on()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.slow
