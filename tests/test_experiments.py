@@ -343,10 +343,10 @@ def test_sigterm_at_random_moments_ends_with_a_line_and_status_143_and_loses_not
 
 
 @pytest.mark.slow
-def test_a_notebooks_backend_and_a_plain_locale_are_all_right(tmp_path: Path) -> None:
+def test_a_notebooks_backend_a_plain_locale_and_a_class_whose_name_is_no_text_are_all_right(tmp_path: Path) -> None:
     """In one process, since each takes seconds to start."""
-    for name in ("$^$", "七"):
-        folder = tmp_path / "images" / name
+    for name in (b"$^$", "七".encode(), b"caf\xe9"):
+        folder = Path(os.fsdecode(os.fsencode(tmp_path / "images") + b"/" + name))
         folder.mkdir(parents=True)
         for i in range(12):
             Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(folder / f"{i}.png")
