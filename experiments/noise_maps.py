@@ -71,10 +71,8 @@ class Found(NamedTuple):
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Noise through the network to maps, their tests and figures."""
     responses.check_names(settings.response)  # before any training
-    dataset, stimulus, trained = shared.set_up(
-        settings, report, lambda of: (_region(settings, of), _labels(settings, of))
-    )
-    roi, classes = _region(settings, dataset), _labels(settings, dataset)
+    dataset, stimulus, trained = shared.set_up(settings, report, partial(_chosen, settings))
+    roi, classes = _chosen(settings, dataset)
     names = tuple(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
     own = classes if settings.classes else None
     watch = Stopwatch(report)
@@ -181,9 +179,10 @@ def _region(settings: Settings, dataset: data.Dataset) -> np.ndarray | None:
     return statistics.rectangle(dataset.image_shape, row, column, height, width)
 
 
-def _labels(settings: Settings, dataset: data.Dataset) -> list[int]:
-    """The classes that maps are of."""
-    return [dataset.label_of(name) for name in dict.fromkeys(settings.classes or dataset.class_names)]
+def _chosen(settings: Settings, dataset: data.Dataset) -> tuple[np.ndarray | None, list[int]]:
+    """The region of interest, bool [H, W], and the classes that maps are of."""
+    classes = [dataset.label_of(name) for name in dict.fromkeys(settings.classes or dataset.class_names)]
+    return _region(settings, dataset), classes
 
 
 def _draw(

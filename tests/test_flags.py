@@ -64,6 +64,7 @@ ANOTHER: dict[str, Any] = {
     "source": "3",
     "target": "3",
     "image_size": 20,
+    "roi": (2, 3, 9, 8),
 }
 """Other values of settings that are free texts or have no value."""
 
