@@ -66,14 +66,15 @@ class Result:
         while True:
             name = "the next figure"
             try:
-                name, figure = next(drawn)
-                for kind in dict.fromkeys(settings.figures):
-                    name = str(Path(name).with_suffix(f".{kind}"))
-                    with files.replacing(directory / name) as temporary:
-                        figures.save(figure, temporary)
-                    names.append(name)
-            except StopIteration:
-                break
+                with processes.uninterrupted():  # which matplotlib would take for a failure of its own
+                    if (drawing := next(drawn, None)) is None:
+                        break
+                    name, figure = drawing
+                    for kind in dict.fromkeys(settings.figures):
+                        name = str(Path(name).with_suffix(f".{kind}"))
+                        with files.replacing(directory / name) as temporary:
+                            figures.save(figure, temporary)
+                        names.append(name)
             except (OSError, MemoryError):
                 raise
             except Exception as error:  # whatever matplotlib raises

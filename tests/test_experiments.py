@@ -295,6 +295,17 @@ def test_a_platform_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_signal_waits_for_the_figure_that_is_drawn(tmp_path: Path) -> None:
+    def draw() -> Any:
+        signal.raise_signal(signal.SIGINT)
+        yield "first.png", Figure()
+        yield "second.png", Figure()
+
+    with pytest.raises(KeyboardInterrupt):
+        Result({}, draw=draw).write(tmp_path, Toy())
+    assert [path.name for path in tmp_path.glob("*.png")] == ["first.png"]
+
+
 def test_a_signal_in_a_destructor_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     class Trap:
         def __del__(self) -> None:
