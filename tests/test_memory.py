@@ -114,3 +114,13 @@ def test_without_convergence_everything_else_is_there(network_settings: dict[str
     names = [name for name, _ in noise_maps.run(settings).draw()]
     assert len(names) == 5
     assert "convergence.png" not in names
+
+
+@pytest.mark.parametrize("kind", [responses.of_classifier, responses.of_black_box])
+def test_moments_of_other_classes_do_not_add_up(kind: Any) -> None:
+    first, second = (
+        reverse_correlate(WHITE, kind(logits, ["decision"], classes=some), 200, seed=seed, batch_size=100)["decision"]
+        for seed, some in enumerate(([6, 2], [1, 2]))
+    )
+    with pytest.raises(InputError):
+        first + second

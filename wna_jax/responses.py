@@ -304,6 +304,7 @@ class BlackBox:
     """Answers -> weights [n, K] or a pytree of them."""
     names: tuple[str, ...] = ()
     outputs: Outputs | None = None
+    classes: tuple[int, ...] | None = None
 
     def ask(self, images: np.ndarray) -> np.ndarray:
         """The answers float32 [n, K]; an InputError where the function returns anything else."""
@@ -340,7 +341,8 @@ def of_black_box(
     check_names(names)
     _check_callable(function)
     known = _known_outputs(outputs)
-    return BlackBox(function, Partial(weigh, tuple(names), known, _known_classes(classes)), tuple(names), known)
+    some = _known_classes(classes)
+    return BlackBox(function, Partial(weigh, tuple(names), known, some), tuple(names), known, some)
 
 
 @register_dataclass

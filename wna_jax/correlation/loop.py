@@ -209,8 +209,12 @@ def reverse_correlate_in_parts(
 def _answering(response: Any) -> Any:
     """What a response is made of, but for which of a classifier's responses were asked for: their names tell those."""
     if isinstance(response, Classifier):
-        return response.network, response.outputs
-    return (response.function, response.outputs) if isinstance(response, BlackBox) and response.names else response
+        return response.network, response.outputs, response.classes
+    return (
+        (response.function, response.outputs, response.classes)
+        if isinstance(response, BlackBox) and response.names
+        else response
+    )
 
 
 class _Run(NamedTuple):
