@@ -10,6 +10,7 @@ import signal
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -101,6 +102,7 @@ def main(run: Callable[[Any, Report], Result], settings_type: type[Settings], po
         sys.unraisablehook = _interrupt_again
         for stream in (sys.stdout, sys.stderr):  # of a class name that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without a line of the program
         logging.set_verbosity(logging.WARNING)  # Orbax and JAX tell much that no user needs
         try:
             if extra := argv[1 + len(positional) :]:

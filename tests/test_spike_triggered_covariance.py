@@ -148,7 +148,9 @@ def test_wrong_input_is_named(settings: Settings, tmp_path: Path, changes: dict[
         for name in "ab":
             (tmp_path / "images" / name).mkdir(parents=True)
             for i in range(8):
-                Image.fromarray(np.full((40, 30), 10 * i, np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
+                Image.fromarray(np.full((40, 30), 10 * i + 100 * (name == "b"), np.uint8)).save(
+                    tmp_path / "images" / name / f"{i}.png"
+                )
         changes = changes | {"dataset": f"folder:{tmp_path / 'images'}"}
     with pytest.raises(InputError, match=said):
         run(replace(settings, num_samples=100, out_dir=str(tmp_path / "out"), **changes))

@@ -100,7 +100,7 @@ def _in_noise(
         maps, mean, power = (sum(map(widened, sums)) for sums in zip(*parts, strict=True))
         deviation = np.sqrt(np.maximum(power / draws - (mean / draws) ** 2, 0))
         maps -= weights.sum(axis=1, keepdims=True) * mean / draws
-        seen = varies & (deviation > 1e-6)
+        seen = varies & (deviation > 0.01)  # of the declared one; below is the rounding of float32 sums
         maps[:, seen] /= deviation[seen]
         maps[:, ~seen] = generator.standard_normal((len(maps), np.count_nonzero(~seen))) * varies[~seen]
         yield from maps.reshape(sets, *shape)
