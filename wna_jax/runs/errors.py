@@ -33,6 +33,8 @@ def of_path(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None or error.filename is not None:  # of a server, or of another file
+            raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
