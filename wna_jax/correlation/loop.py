@@ -132,11 +132,11 @@ def reverse_correlate_in_parts(
     batch = draws * geometry.windows
     program = Program.of(noise, response, geometry, draws)
 
-    def added(run: _Run, index: int, of_batch: Moments) -> _Run:
+    def added(run: _Run, index: int, of_batch: Batch) -> _Run:
         """The run with one more batch: float32 sums into the float64 sums of their half, int32 counts into int64."""
         halves = list(run.halves)
-        halves[index % 2] += of_batch  # NumPy adds into the wider type
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(of_batch)):
+        halves[index % 2] += of_batch.moments()  # NumPy adds into the wider type
+        if not of_batch.is_finite:
             raise InputError(
                 f"the response gave NaN, infinite or far too large weights for noise samples {index * batch} to "
                 f"{min((index + 1) * batch, num_samples) - 1} of seed {seed}: check the network's outputs on noise"
@@ -326,8 +326,8 @@ def _most_at_once(moments: Moments) -> int:
     return max(1, min(most, _BYTES_PER_DISPATCH // sum(leaf.nbytes for leaf in jax.tree.leaves(moments))))
 
 
-def _in_order(program: Program, seed: int, batches: range, size: int, at_once: int) -> Iterator[tuple[int, Moments]]:
-    """The moments of one batch after the other; the device already works on the next while the host adds some.
+def _in_order(program: Program, seed: int, batches: range, size: int, at_once: int) -> Iterator[tuple[int, Batch]]:
+    """The sums of one batch after the other; the device already works on the next while the host adds some.
 
     One dispatch takes twice as many batches as the last, up to `at_once`, until the device works long enough on it.
     """
@@ -344,6 +344,5 @@ def _in_order(program: Program, seed: int, batches: range, size: int, at_once: i
             if time.monotonic() - started < _SECONDS_PER_DISPATCH or jax.process_count() > 1:
                 count = min(2 * count, at_once)
             for i, index in enumerate(waiting[0]):
-                batch: Batch = found if at_once == 1 else jax.tree.map(lambda leaf, i=i: leaf[i], found)
-                yield index, batch.moments()
+                yield index, found if at_once == 1 else jax.tree.map(lambda leaf, i=i: leaf[i], found)
         waiting = following

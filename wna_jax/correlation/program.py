@@ -79,7 +79,7 @@ def _shapes(
         jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (mean, (draws, *grid, num_responses), (draws, *field))
     ]
     sums_of = functools.partial(sums_of_batch, geometry)
-    return jax.eval_shape(sums_of, *arrays, jax.ShapeDtypeStruct((), jnp.int32)).centred
+    return jax.eval_shape(sums_of, *arrays, jax.ShapeDtypeStruct((), jnp.int32))[1]
 
 
 class _Compiled(NamedTuple):
@@ -125,12 +125,12 @@ def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -
         stimulus, response = structure.with_arrays(arrays)
         drawn, shown = draw(arrays, seed, high, low)
         if isinstance(response, Gradient):
-            return _sums_of_gradients(response.weights, geometry, stimulus.mean, drawn, size)
-        return sums_of_batch(geometry, stimulus.mean, response(shown), drawn, size)
+            return Batch.of(*_sums_of_gradients(response.weights, geometry, stimulus.mean, drawn, size))
+        return Batch.of(*sums_of_batch(geometry, stimulus.mean, response(shown), drawn, size))
 
     def sum_up(arrays: list, answers: jax.Array, drawn: jax.Array, size: jax.Array) -> Batch:
         stimulus, weigh = structure.with_arrays(arrays)
-        return sums_of_batch(geometry, stimulus.mean, weigh(answers), drawn, size)
+        return Batch.of(*sums_of_batch(geometry, stimulus.mean, weigh(answers), drawn, size))
 
     def several(
         arrays: list, seed: jax.Array, highs: jax.Array, lows: jax.Array, size: jax.Array, count: jax.Array
@@ -157,8 +157,8 @@ def sums_of_batch(
     size: Int[jax.Array, ""],
     *,
     centre: bool = True,
-) -> Batch:
-    """The sums of one batch.
+) -> tuple[jax.Array, Moments]:
+    """The references [K] and the centred sums of one `Batch`.
 
     Args:
         geometry: of the windows in a field.
@@ -199,7 +199,7 @@ def sums_of_batch(
         square_sum=square_sum[own],
         field_sums=field_sums,
     )
-    return Batch(reference.reshape(-1), centred)  # type: ignore[arg-type]
+    return reference.reshape(-1), centred
 
 
 def _reference(weights_nggk: Any, inside_ngg1: jax.Array, size: jax.Array) -> jax.Array:
@@ -263,10 +263,9 @@ def _sums_of_fields(
 
 def _sums_of_gradients(
     weights: Callable[[jax.Array], jax.Array], geometry: Geometry, mean: jax.Array, images: jax.Array, size: jax.Array
-) -> Batch:
+) -> tuple[jax.Array, Moments]:
     """Sums in which gradients, and their squares, stand in the place of the weighted images."""
     gradients: Any = jax.vmap(jax.jacrev(lambda image: weights(image[None])[0]))(images)
     gradients = jnp.where((jnp.arange(len(images)) < size).reshape(-1, 1, 1, 1, 1), gradients, 0)
-    batch = sums_of_batch(geometry, mean, weights(images), images, size, centre=False)
-    of_gradients = replace(batch.centred, sum=gradients.sum(axis=0), square_sum=_square(gradients).sum(axis=0))
-    return batch._replace(centred=of_gradients)
+    reference, moments = sums_of_batch(geometry, mean, weights(images), images, size, centre=False)
+    return reference, replace(moments, sum=gradients.sum(axis=0), square_sum=_square(gradients).sum(axis=0))
