@@ -1,6 +1,7 @@
 """What a run found, as one value: halves of its samples with maps, errors and tests; saved, read again, added up."""
 
 import functools
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -104,8 +105,8 @@ class Analysis:
             ("the classes {}", lambda each: ",".join(each.class_names)),
             ("images of {} pixels", lambda each: "x".join(map(str, each.noise.shape))),
             ("{} noise", lambda each: each.noise.name),
-            ("noise of mean {}", lambda each: f"{each.noise.mean.mean():.5g}"),
-            ("noise of deviation {}", lambda each: f"{each.noise.deviation.mean():.5g}"),
+            ("noise of mean {}", lambda each: _in_words(each.noise.mean)),
+            ("noise of deviation {}", lambda each: _in_words(each.noise.deviation)),
         ):
             mine, theirs = of(self), of(other)
             if mine != theirs:
@@ -132,7 +133,7 @@ class Analysis:
 
     def save(self, path: Path) -> None:
         """Writes all of it to an .npz file, whole or not at all; `load` reads it."""
-        write_arrays(path, **self.arrays())
+        write_arrays(Path(path), **self.arrays())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays by name, without any Python objects.
@@ -265,3 +266,10 @@ def _overlap_of_difference(*of: tuple[ClassificationImages, Overlap | None]) -> 
     correlations = np.stack([overlap.correlation if overlap else alone for _, overlap in of])
     blended = (weights[..., None, None] * correlations).sum(axis=0) / weights.sum(axis=0)[:, None, None]
     return Overlap(stride, blended)
+
+
+def _in_words(values: np.ndarray) -> str:
+    """The numbers of channels or pixels in a text that is another where they are others."""
+    numbers = ", ".join(f"{value:.4g}" for value in np.ravel(values)[:4])
+    more = hashlib.sha256(np.float32(values).tobytes()).hexdigest()[:8]
+    return numbers if np.size(values) <= 4 else f"{numbers}, ... (sha256 {more})"

@@ -81,6 +81,7 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     Raises:
         InputError: weights that add up to less than 0.
     """
+    _check_noise(moments, noise)
     n, weight_sum = moments.num_samples, moments.weight_sum
     if (weight_sum < 0).any():
         raise InputError(
@@ -156,6 +157,7 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     is that of `classification_images`. In Gaussian noise it estimates the mean input gradient (Stein's identity). Where
     the response does not depend on the pixel, the standard error is sd(w) / (s sqrt(N)).
     """
+    _check_noise(moments, noise)
     n = moments.num_samples
     centred = moments.about(moments.weight_sum / n)
     spread = np.maximum(centred.weight_square_sum, 0)
@@ -239,6 +241,17 @@ def named(prefix: str, images_khwc: np.ma.MaskedArray) -> dict[str, np.ndarray]:
     A class without a map has no key; rows of one array would invite reading row 3 as class 3.
     """
     return {f"{prefix}_{k}": image.filled() for k, image in enumerate(images_khwc) if image.count()}
+
+
+def _check_noise(moments: Moments, noise: Noise) -> None:
+    """Raises an InputError if the samples were of another noise, as far as names and shapes tell."""
+    shown = moments.origin.noise if moments.origin else noise.name
+    if shown != noise.name or moments.sum.shape[1:] != noise.shape:
+        images = "x".join(map(str, moments.sum.shape[1:]))
+        raise InputError(
+            f"moments of {shown} noise, {images} pixels, with {noise.name} noise of shape {noise.shape}: give "
+            "the noise of the samples"
+        )
 
 
 def _variance_between_fields(centred: Moments, noise: Noise) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ weights NaN, which the loop reports: `argmax` would hide it.
 """
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -148,7 +149,7 @@ def of_classifier(
     network: Callable[[Images], jax.Array],
     names: Sequence[str] = ("decision", "probability"),
     outputs: str | None = None,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int] | np.ndarray | None = None,
 ) -> Classifier:
     """The named responses of a classifier, in one pass.
 
@@ -180,13 +181,16 @@ def weigh(
     return {name: _of_classes(from_name(name)(logits), classes) for name in names}
 
 
-def _known_classes(classes: Sequence[int] | None) -> tuple[int, ...] | None:
+def _known_classes(classes: Sequence[int] | np.ndarray | None) -> tuple[int, ...] | None:
     if classes is None:
         return None
-    if not classes or len(set(classes)) < len(classes) or min(classes) < 0:
-        given = ", ".join(map(str, classes)) or "none"
-        raise InputError(f"classes are {given}: expected their numbers from 0 on, each once")
-    return tuple(int(k) for k in classes)
+    try:
+        known = tuple(-1 if isinstance(k, bool | np.bool_) else operator.index(k) for k in classes)
+    except TypeError:
+        known = ()
+    if not known or len(set(known)) < len(known) or min(known) < 0:
+        raise InputError(f"classes are {classes!r}: expected their numbers from 0 on, each once, such as [3, 8]")
+    return known
 
 
 def _of_classes(weights: Weights, classes: tuple[int, ...] | None) -> Weights:
@@ -242,58 +246,6 @@ def _logits(answers: jax.Array, outputs: Outputs | None) -> Logits:
     return answers
 
 
-def examine(
-    ask: Callable[[np.ndarray], np.ndarray], images: np.ndarray, names: Sequence[str], outputs: Outputs | None
-) -> np.ndarray:
-    """Asks a classifier about some noise images whether its answers are what responses take them for.
-
-    Args:
-        ask: images [n, H, W, C] -> answers [n, K].
-        images: at least nine of them.
-        names: of the responses that are made of the answers; decisions are the same of logits and of probabilities.
-        outputs: what the answers are said to be, if anything.
-
-    Returns:
-        The answers.
-
-    Raises:
-        InputError: one number per image, or probabilities, that were not said to be that; answers that change when they
-            are asked for again; or that depend on the other images of the batch or on the place in it.
-    """
-    answers = ask(images)
-    if answers.shape[-1] == 1 and outputs not in ("sigmoid", "logit"):
-        raise InputError(
-            "the network returned one number per image, which are no logits of classes: give outputs='sigmoid' if it "
-            "is the probability of the second of two classes, outputs='logit' if it is its logit"
-        )
-    if answers.shape[-1] > 1 and outputs in ("sigmoid", "logit"):
-        raise InputError(f"outputs is {outputs!r}, and the network returned {answers.shape[-1]} numbers per image")
-    graded = set(names) - {"decision"}
-    if outputs is None and graded and (answers >= 0).all() and (answers <= 1).all():
-        single = np.allclose(answers.sum(axis=-1), 1, atol=1e-3)
-        raise InputError(
-            "the network's outputs are probabilities (none below 0, and a sum of 1 for every image): give "
-            "outputs='probabilities', or outputs='logits' if they are logits all the same"
-            if single
-            else "the network's outputs all lie between 0 and 1, as probabilities of several labels at once do: give "
-            "their logits, or outputs='logits' if they are logits all the same"
-        )
-    if not np.array_equal(answers, ask(images), equal_nan=True):
-        raise InputError(
-            "the network's answers change when it is asked again about the same images: give it without dropout and "
-            "other randomness, in evaluation mode"
-        )
-    others = np.float32(0.5) * images  # a batch of another mean and deviation, and three images at other places in it
-    others[[1, 4, 8]] = images[[0, 5, 2]]
-    ours, theirs = ask(others)[[1, 4, 8]], answers[[0, 5, 2]]
-    if np.isfinite(answers).all() and np.abs(ours - theirs).max() > 0.02 * np.ptp(answers) + 1e-5:
-        raise InputError(
-            "the network's answer to an image depends on the other images of the batch, as in batch normalisation or "
-            "dropout in training mode: give it in evaluation mode"
-        )
-    return answers
-
-
 @dataclass(frozen=True, eq=False)
 class BlackBox:
     """A network that JAX cannot trace, and the response built on its answers."""
@@ -328,7 +280,7 @@ def of_black_box(
     function: Callable[[np.ndarray], np.ndarray],
     names: Sequence[str] = ("decision", "probability"),
     outputs: str | None = None,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[int] | np.ndarray | None = None,
 ) -> BlackBox:
     """The named responses of a model of PyTorch, scikit-learn or a remote machine: NumPy in, NumPy out.
 
@@ -368,17 +320,26 @@ def gradient_of(weights: Callable[[Images], Weights]) -> Gradient:
 
 
 def of_response(
-    network: Callable[[Images], Logits], name: str, classes: Sequence[int] | None = None
-) -> Callable[[Images], Weights]:
-    """One named response of a classifier, of some classes or all: images [n, H, W, C] -> weights [n, K]."""
-    check_names([name])
-    return Partial(_one_response, name, _known_classes(classes), network)
+    network: Callable[[Images], Logits],
+    name: str,
+    classes: Sequence[int] | np.ndarray | None = None,
+    outputs: str | None = None,
+) -> "OneResponse":
+    """One named response of a classifier, as `of_classifier` has it: images [n, H, W, C] -> weights [n, K]."""
+    return OneResponse(of_classifier(network, [name], outputs, classes))
 
 
-def _one_response(
-    name: str, classes: tuple[int, ...] | None, network: Callable[[Images], Logits], images: Images
-) -> Weights:
-    return _of_classes(from_name(name)(network(images)), classes)
+@register_dataclass
+@dataclass(frozen=True, eq=False)
+class OneResponse:
+    """The only response of a classifier, by itself."""
+
+    classifier: Classifier
+
+    def __call__(self, images: Images) -> Weights:
+        """Images [n, H, W, C] -> weights [n, K]."""
+        (weights,) = self.classifier(images).values()
+        return weights
 
 
 def _keep_nan(weights: Weights, logits: Logits) -> Weights:

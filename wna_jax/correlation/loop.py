@@ -8,6 +8,7 @@ single sample can be drawn again.
 import contextlib
 import itertools
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -15,17 +16,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from wna_jax.correlation.examination import examine
 from wna_jax.correlation.fields import FIELD_GRID, Geometry, draw_and_present, find_field, independent, two_words
 from wna_jax.correlation.moments import Batch, Moments
 from wna_jax.correlation.origin import Half, Origin, Samples
 from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
 from wna_jax.noise.checks import check
-from wna_jax.responses import BlackBox, Classifier, Gradient, examine, explained
+from wna_jax.responses import BlackBox, Classifier, Gradient
 from wna_jax.runs import compilation, memory
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.fingerprints import fingerprint
@@ -38,10 +39,6 @@ Response = Callable[[jax.Array], Any]
 Sampling = Literal["auto", "independent", "field"]
 SAMPLINGS: tuple[Sampling, ...] = ("auto", "independent", "field")
 
-_EXPECTED = (
-    "expected a function of JAX arrays: of a Flax module its `apply` with variables, in evaluation mode; of any other "
-    "model a function of NumPy arrays, given to responses.of_black_box"
-)
 _SECONDS_BETWEEN_REPORTS = 0.5
 _SECONDS_PER_DISPATCH = 0.1
 _BYTES_PER_BATCH = 2**28  # of noise on an accelerator
@@ -123,9 +120,9 @@ def reverse_correlate_in_parts(
             declares, weights of another shape, NaN or infinite weights, fields asked for where there are none, or a
             state of another job.
     """
-    _check_numbers(num_samples=num_samples, batch_size=batch_size, seed=seed)
+    num_samples, batch_size, seed = _whole_numbers(num_samples, batch_size, seed)
     check(noise)
-    weights = _check_response(noise, response)
+    weights = examine(noise, response)
     widths = [leaf.shape[1] for leaf in jax.tree.leaves(weights)]
     geometry = _choose_geometry(sampling, noise, response, num_samples)
     draws = _draws_per_batch(batch_size, geometry, noise.shape[2])
@@ -230,7 +227,7 @@ class _Run(NamedTuple):
 
 def draw_samples(noise: Noise, count: int, *, seed: int = 0, first: int = 0) -> Float[jax.Array, "n H W C"]:
     """Independent samples from number `first` on, as `reverse_correlate` shows them: [count, H, W, C]."""
-    _check_numbers(count, None, seed)
+    count, _, seed = _whole_numbers(count, None, seed)
     return _shown(noise, key_of(seed), *two_words(first), count)
 
 
@@ -239,12 +236,19 @@ def _shown(noise: Noise, key: jax.Array, high: np.uint32, low: np.uint32, count:
     return draw_and_present(noise, key, high, low, count)[1]
 
 
-def _check_numbers(num_samples: int, batch_size: int | None, seed: int) -> None:
-    for what, number in (("num_samples", num_samples), ("batch_size", 1 if batch_size is None else batch_size)):
-        if number < 1:
-            raise InputError(f"{what} is {number}: it must be a whole number of at least 1")
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed is {seed}: it must be a whole number from 0 to 2^32 - 1")
+def _whole_numbers(num_samples: Any, batch_size: Any, seed: Any) -> tuple[int, Any, int]:
+    """The numbers as Python's, NumPy's among them."""
+    found: list[Any] = []
+    for what, number, least in (("num_samples", num_samples, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
+        if number is None and what == "batch_size":
+            found.append(None)
+            continue
+        whole = operator.index(number) if hasattr(number, "__index__") else None
+        if whole is None or whole < least or (what == "seed" and whole >= 2**32):
+            limits = "from 0 to 2^32 - 1" if what == "seed" else f"of at least {least}"
+            raise InputError(f"{what} is {number}: it must be a whole number {limits}")
+        found.append(whole)
+    return found[0], found[1], found[2]
 
 
 def _check_memory(zero: Moments, shape: tuple[int, ...], responses: int, batches: int) -> None:
@@ -253,39 +257,6 @@ def _check_memory(zero: Moments, shape: tuple[int, ...], responses: int, batches
     what = f"the sums of {responses:,} responses to images {shape}, {arrays} times {memory.gigabytes(size)}"
     way_out = "keep those of some classes (classes=, --classes), or no course (course=False, --noconvergence)"
     memory.check(arrays * size, what, f"{way_out}, name fewer responses, or take smaller images")
-
-
-def _check_response(noise: Noise, response: Response | BlackBox | Gradient) -> Any:
-    """The shapes of the response's weights for two images; the noise itself is not drawn, which takes longer."""
-    images = jax.ShapeDtypeStruct((2, *noise.shape), jnp.float32)
-    if noise.present is not None:
-        if isinstance(response, Gradient):
-            raise InputError(f"a gradient in {noise.name} noise: what is drawn is not what the network is shown")
-        present = noise.present
-        keys = jax.eval_shape(lambda: jax.random.split(key_of(0)))
-        images = jax.eval_shape(lambda keys, drawn: jax.vmap(present)(keys, drawn), keys, images)
-    rng = np.random.default_rng(0)
-    tried = rng.normal(noise.mean.mean(), noise.deviation.mean(), (9, *images.shape[1:])).astype(np.float32)
-    if isinstance(response, BlackBox):
-        answers = examine(response.ask, tried, response.names, response.outputs)[:2]
-        shapes = jax.eval_shape(lambda answers: response.weigh(answers), answers)
-    else:
-        respond = response.weights if isinstance(response, Gradient) else response
-        with explained(images.shape, _EXPECTED):
-            shapes = jax.eval_shape(lambda images: respond(images), images)
-    for leaf in jax.tree.leaves(shapes):
-        if len(leaf.shape) != 2 or leaf.shape[0] != 2 or leaf.shape[1] < 1:
-            raise InputError(
-                f"the response returned weights of shape {leaf.shape} for 2 images {images.shape[1:]}: "
-                "expected (2, number of responses)"
-            )
-    if not jax.tree.leaves(shapes):
-        raise InputError("the response returned no weights: expected an array [n, K] or a pytree of such arrays")
-    if isinstance(response, Classifier):
-        examine(
-            lambda batch: np.asarray(compilation.call(response.network, batch)), tried, response.names, response.outputs
-        )
-    return shapes
 
 
 def _choose_geometry(

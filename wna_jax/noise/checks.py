@@ -28,9 +28,9 @@ def check(noise: Noise) -> None:
     Draws must be finite float32 images of the noise's shape that differ from key to key. Their mean and deviation must
     be those declared, of each pixel and over all: within 5 standard errors (more where many pixels are tested, and by
     Bernstein's inequality, so that events that are too rare to be seen are no evidence) beyond 1% of the deviation. In
-    white noise the correlations of neighbours, of all pairs of pixels, and the sum of all squared correlations
-    (estimated without bias from products of draws; Chen, Zhang & Zhong 2010, JASA 105:810) must be 0. Gaussian noise
-    must have the skewness and kurtosis of normal numbers.
+    white noise the correlations of neighbours, of all pairs of pixels and of their squares, and the sum of all squared
+    correlations (estimated without bias from products of draws; Chen, Zhang & Zhong 2010, JASA 105:810) must be 0.
+    Gaussian noise must have the skewness and kurtosis of normal numbers.
 
     Raises:
         InputError: the noise is not what it declares; the message says what was found, and what to do.
@@ -144,10 +144,17 @@ def _dependent(standard: np.ndarray, varies: np.ndarray) -> Iterator[tuple[str, 
     if pixels < 2:
         return
     flat, pairs = centred.reshape(n, -1), pixels * (pixels - 1)
-    of_pairs = flat.sum(axis=1, dtype=np.float64) ** 2 - np.square(flat).sum(axis=1, dtype=np.float64)
-    total = of_pairs.sum()
-    if _of_sum(abs(total), 2 * pairs * n, np.abs(of_pairs).max()) > _ERRORS:
-        yield "all pairs of pixels", total / n / pairs
+    squares = np.square(flat)
+    squares -= squares.mean(axis=0)
+    power = np.sqrt(np.square(squares).mean(dtype=np.float64) * flat.shape[1] / pixels)  # near 0 for coins
+    for what, values in (
+        ("all pairs of pixels", flat),
+        ("the squares of pixels", squares / np.float32(max(power, 1e-3))),
+    ):
+        of_pairs = values.sum(axis=1, dtype=np.float64) ** 2 - np.square(values).sum(axis=1, dtype=np.float64)
+        total = of_pairs.sum()
+        if _of_sum(abs(total), 2 * pairs * n, np.abs(of_pairs).max()) > _ERRORS:
+            yield what, total / n / pairs
     some = standard.reshape(n, -1)[:_COMPARED]
     m, powers = len(some), np.square(some)
     products = np.asarray(some @ some.T, np.float64) ** 2

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from wna_jax.runs.fingerprints import fingerprint
+
 Result = TypeVar("Result")
 
 _KEPT = 16  # programs of a jitted function; a caller that makes a new closure for every call must not fill the memory
@@ -38,13 +40,14 @@ class Structure:
 class _Constant:
     value: Any
     kind: type  # 1, 1.0 and True are equal, and compile to different programs
+    made_of: str = ""  # of a user's function: the globals that it names may change, in a notebook
 
 
 class _Itself(_Constant):
     """A constant that cannot be hashed, such as an instance of a mutable class: equal to itself alone."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and self.value is other.value
+        return isinstance(other, _Itself) and self.value is other.value and self.made_of == other.made_of
 
     def __hash__(self) -> int:
         return id(self.value)
@@ -76,11 +79,12 @@ def take_apart(tree: Any) -> tuple[list[Any], Structure]:
 
 
 def _constant(leaf: Any) -> _Constant:
+    made_of = fingerprint(leaf) if callable(leaf) else ""
     try:
         hash(leaf)
     except TypeError:
-        return _Itself(leaf, type(leaf))
-    return _Constant(leaf, type(leaf))
+        return _Itself(leaf, type(leaf), made_of)
+    return _Constant(leaf, type(leaf), made_of)
 
 
 def jit(function: Callable[..., Result]) -> Callable[..., Result]:

@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+import logging
+import sys
 import sysconfig
 import types
 from collections.abc import Iterator
@@ -21,9 +23,9 @@ def fingerprint(value: Any) -> str:
     """The start (16 hex digits) of a sha256 over all that decides what a function or a pytree computes.
 
     Arrays by their bytes; functions by their name, their code, what they close over, and the globals that they name;
-    other objects by their type and attributes. Two values of one fingerprint are the same; of a foreign object that
-    hides what it is, only the type is known. A function of an installed package, or of this one, is what its name says:
-    another version of Python compiles it to another code.
+    other objects by their type, its methods, and their attributes. Two values of one fingerprint are the same; of a
+    foreign object that hides what it is, only the type is known. A function of an installed package, or of this one, is
+    what its name says: another version of Python compiles it to another code.
     """
     return _Digest().of(value, ()).hex()[:16]
 
@@ -51,17 +53,21 @@ def _parts(value: Any) -> Iterator[Any]:
     """What an object is made of: bytes of its own, and other objects."""
     parts: Any
     if isinstance(value, types.FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        cells = [_content(cell) for cell in value.__closure__ or ()]
         yield f"{value.__module__}.{value.__qualname__}".encode()
         parts = [value.__defaults__, value.__kwdefaults__, cells]
-        installed = value.__code__.co_filename.startswith((*_INSTALLED, _OWN))
+        installed = _is_installed(value.__code__.co_filename)
         parts += [] if installed else [_globals(value)]
         parts += [] if installed and value.__name__ != "<lambda>" else [value.__code__]
     elif isinstance(value, types.CodeType):
         yield value.co_code
         parts = [value.co_consts, value.co_names]
-    elif isinstance(value, type | types.ModuleType | types.BuiltinFunctionType):
-        parts = [getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)]
+    elif isinstance(value, type):
+        parts = [value.__module__, value.__qualname__, *map(_own_code, value.__mro__)]
+    elif isinstance(value, types.ModuleType | types.BuiltinFunctionType | logging.Logger):
+        parts = [getattr(value, "__module__", ""), getattr(value, "__qualname__", getattr(value, "__name__", ""))]
+    elif isinstance(value, staticmethod | classmethod | property | functools.cached_property):
+        parts = [getattr(value, "fget", None) or getattr(value, "func", None) or getattr(value, "__func__", None)]
     elif isinstance(value, types.MethodType):
         parts = [value.__func__, value.__self__]
     elif isinstance(value, functools.partial):
@@ -76,8 +82,12 @@ def _parts(value: Any) -> Iterator[Any]:
         array = _as_numpy(value)
         yield f"{array.dtype.str} {array.shape}".encode()
         parts = array.tolist() if array.dtype.hasobject else [np.ascontiguousarray(array).tobytes()]
+    elif hasattr(value, "__dict__"):
+        kept = [each for each in vars(type(value)) if isinstance(vars(type(value))[each], functools.cached_property)]
+        own = {name: each for name, each in vars(value).items() if name not in (*_OF_LINEN, *kept)}
+        parts = [own, *map(_own_code, type(value).__mro__)]
     else:
-        parts = [{name: each for name, each in getattr(value, "__dict__", {}).items() if name not in _OF_LINEN}]
+        parts = [_reduced(value), *map(_own_code, type(value).__mro__)]
     yield str(len(parts)).encode()
     yield from parts
 
@@ -89,8 +99,46 @@ def _globals(function: types.FunctionType) -> dict[str, Any]:
     for code in codes:
         codes.extend(each for each in code.co_consts if isinstance(each, types.CodeType))
         named |= {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
-    unsaid = type | types.ModuleType | types.BuiltinFunctionType  # their names are in the code
-    return {name: each for name, each in named.items() if not isinstance(each, unsaid)}
+    for name, each in list(named.items()):
+        if isinstance(each, types.ModuleType) and not _is_installed(getattr(each, "__file__", None) or _OWN):
+            attributes = {attribute for code in codes for attribute in code.co_names}
+            named |= {f"{name}.{attribute}": vars(each).get(attribute) for attribute in attributes}
+    return named
+
+
+def _own_code(kind: type) -> dict[str, Any]:
+    """The methods and constants of a class of the user's own."""
+    if (
+        _is_installed(getattr(sys.modules.get(kind.__module__), "__file__", None) or _OWN)
+        and kind.__module__ != "__main__"
+    ):
+        return {}
+    methods = types.FunctionType | staticmethod | classmethod | property | functools.cached_property
+    data = bool | int | float | str | bytes | list | tuple | dict | np.ndarray | jax.Array
+    return {
+        name: each
+        for name, each in vars(kind).items()
+        if isinstance(each, methods) or (isinstance(each, data) and not name.startswith("__"))
+    }
+
+
+def _is_installed(file: str) -> bool:
+    return file.startswith((*_INSTALLED, _OWN))
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty, as of a function that is not defined yet
+        return None
+
+
+def _reduced(value: Any) -> Any:
+    """What pickling would keep of an object without a `__dict__`, such as one of Cython; nothing if it hides it."""
+    try:
+        return value.__reduce_ex__(4)
+    except Exception:
+        return None
 
 
 def _as_numpy(array: Any) -> np.ndarray:

@@ -51,6 +51,8 @@ class Store:
         self._open = contextlib.ExitStack()
         check_writable("state", self._directory.parent, _ELSEWHERE)
         check_name("state", self._directory, _ELSEWHERE)
+        if self._directory.exists() and not self._directory.is_dir():
+            raise InputError(f"{self._directory} is a file where a state would be kept: move it away, or {_ELSEWHERE}")
         if jax.process_count() == 1:  # the processes of one job share the directory
             lock = locked(self._directory.with_name(f".{self._directory.name}.lock"))
             if not self._open.enter_context(lock):

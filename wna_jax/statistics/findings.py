@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 
 from wna_jax.correlation.fields import Overlap
 from wna_jax.maps import ClassificationImages
+from wna_jax.runs.errors import InputError
 from wna_jax.statistics import clusters
-from wna_jax.statistics.checks import as_maps, in_region, region_of
+from wna_jax.statistics.checks import as_maps, check_alpha, in_region, region_of
 from wna_jax.statistics.nulls import null_z_maps
 from wna_jax.statistics.significance import Contrast, info_val, significant_pixels, z_map
 
@@ -63,7 +64,14 @@ def findings(
 
     Only pixels in a region of interest `roi`, bool [H, W] or [H, W, C], are tested, if there is one. There, and where
     single pixels are masked, smoothed maps are tested against null maps too.
+
+    Raises:
+        InputError: a region or an alpha that is none, or too few permutations for anything to be significant.
     """
+    check_alpha(alpha)
+    if 1 / (permutations + 1) > alpha:
+        least = int(np.ceil(1 / alpha)) - 1
+        raise InputError(f"permutations is {permutations}: at alpha {alpha:g} nothing can be significant below {least}")
     z, drawn = as_maps("the z-map", maps.z if isinstance(maps, Contrast) else z_map(maps), roi), maps.in_standard_errors
     num_maps, whole = len(z), bool(region_of(z).all())
     height, width, channels = z.shape[1:]
