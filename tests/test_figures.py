@@ -150,6 +150,17 @@ def test_the_surest_answers_are_told_in_one_form() -> None:
         assert found
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        *((0.0, "0%"), (3e-7, "3e-05%"), (0.00123, "0.12%"), (0.158, "15.8%"), (0.98, "98.0%")),
+        *((0.9951, "99.5%"), (0.99952, "99.95%"), (0.9999, "99.99%"), (0.999997, "99.9997%"), (1.0, "100%")),
+    ],
+)
+def test_a_hundred_percent_is_all(share: float, text: str) -> None:
+    assert figures.percent(share) == text
+
+
 def test_shares_show_each_count() -> None:
     errors = np.ma.masked_array([0.0, 4e-6, 4e-6], [True, False, False])
     means = np.array([0.01, 0.1, 0.89])

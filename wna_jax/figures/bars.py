@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import COLOURS, QUIET, legend_below, sheet
+from wna_jax.figures.parts import COLOURS, QUIET, legend_below, percent, sheet
 
 
 def shares(
@@ -19,9 +19,12 @@ def shares(
     """The share of noise samples that the network calls each class, on a logarithmic scale, with the counts.
 
     `errors` [K] are standard errors of the shares, masked where unknown; mean class probabilities [K] are drawn as
-    points, if any are given. `whole` are the numbers of all samples and all classes, if the counts are those of some.
+    points, if any are given. `whole` are the numbers of all samples and all classes; if the counts are those of
+    some classes, the title says how many samples are not shown.
     """
     total, num_classes = (counts.sum(), len(class_names)) if whole is None else whole
+    if (others := num_classes - len(class_names)) > 0:
+        title += f"; {percent(1 - counts.sum() / total)} of it is called one of the {others} classes that are not shown"
     figure = sheet(max(5.0, 0.75 * len(class_names) + 1.5), 3.7, title)
     ax = figure.subplots()
     position, share, high = np.arange(len(class_names)), counts / total, 2 * np.ma.filled(errors, 0)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import BAD, COLOURS, GOOD, QUIET, all_of, head, limit_of, panel_sheet
+from wna_jax.figures.parts import BAD, COLOURS, GOOD, QUIET, all_of, head, limit_of, panel_sheet, percent
 from wna_jax.figures.tiles import IN_COLOUR, Row, Tiles
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Contrast, Convergence, Findings, SplitHalf
@@ -314,5 +314,4 @@ def _amount(response: str, images: ClassificationImages, k: int) -> str:
         return f"mean {share:.2g}"
     if not images.count[k]:
         return "0"
-    percent = f"{100 * share:.2g}" if share < 0.01 else f"{100 * share:.1f}" if share <= 0.99 else f"{100 * share:.4g}"
-    return f"{images.count[k]:,} ({percent}%)"
+    return f"{images.count[k]:,} ({percent(share)})"

@@ -81,6 +81,14 @@ def all_of(class_names: Sequence[str]) -> dict[int, int]:
     return {k: k for k in range(len(class_names))}
 
 
+def percent(share: float) -> str:
+    """A share as a text, in as many digits as it takes: 100% is all, and 0% none."""
+    if share < 0.01 or share == 1:
+        return f"{100 * share:.2g}%" if share < 1 else "100%"
+    rest = 100 * (1 - share)
+    return f"{100 * share:.{max(1, -int(f'{rest:.0e}'.partition('e')[2]))}f}%"
+
+
 def limit_of(z_khwc: np.ma.MaskedArray, least: float = 6.0) -> float:
     """End of the colour scale: the 99.5th percentile of |z|, and at least `least`, so that noise stays pale."""
     strength = np.abs(z_khwc.compressed())
