@@ -220,7 +220,7 @@ def test_of_listed_classes_shares_are_those_of_all_samples_and_say_so(
     result = noise_maps.run(replace(settings, classes=tuple(map(str, chosen)), out_dir=str(tmp_path)))
     assert f"called most     {chosen[0]} ({most}), of these classes; {rest} went to others" in result.summary
     titles = {name: figure.get_suptitle().replace("\n", " ") for name, figure in result.draw()}
-    assert titles["noise_histogram.png"].endswith(f"; {rest} of it is called one of the 8 classes that are not shown")
+    assert titles["noise_histogram.png"].endswith(f"; {rest} of the samples are called one of the 8 classes not shown")
 
 
 def test_the_summary_counts_maps_as_the_figure_shows_them() -> None:

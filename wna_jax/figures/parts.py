@@ -39,6 +39,7 @@ def panel_sheet(
     """
     rows = math.ceil(count / columns)
     figure = sheet(size[0] * columns + frame[0], size[1] * rows + frame[1], *texts)
+    figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr,call-arg] # inches: the title stands apart
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for ax in axes.flat[count:]:
         ax.set_visible(False)
