@@ -171,7 +171,7 @@ def test_settings_made_in_python_are_checked_too() -> None:
             "--num_sample=5",
             "--num_sample is no flag of this experiment (did you mean --num_samples?)",
         ),
-        (noise_maps.Settings, "--num_samples=many", "flag --num_samples=many: invalid literal"),
+        (noise_maps.Settings, "--num_samples=many", "flag --num_samples=many: write a whole number as 10000"),
         (noise_maps.Settings, "--num_processes=0", "flag --num_processes=0"),
     ],
 )
