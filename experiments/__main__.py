@@ -1,6 +1,9 @@
 """Lists the experiments: `python -m experiments`."""
 
 import ast
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -14,7 +17,19 @@ def listing() -> dict[str, str]:
     return lines
 
 
+def mistaken(arguments: Sequence[str]) -> str:
+    """What to say in the place of `python -m experiments ARGUMENTS`."""
+    known = listing()
+    for given in arguments:
+        if (name := given.removesuffix(".py").replace("/", ".").removeprefix("experiments.")) in known:
+            rest = [each for each in arguments if each is not given]
+            return f"say {shlex.join(['python', '-m', f'experiments.{name}', *rest])}"
+    return f"{arguments[0]} is no experiment: python -m experiments lists them, python -m experiments.NAME runs one"
+
+
 if __name__ == "__main__":
+    if set(sys.argv[1:]) - {"--help", "-h"}:
+        sys.exit(print(f"error: {mistaken(sys.argv[1:])}", file=sys.stderr) or 2)
     print("python -m experiments.NAME --help describes an experiment and its flags.\n")
     for name, line in listing().items():
         print(f"  {name:28s}{line}")

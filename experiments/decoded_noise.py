@@ -69,7 +69,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         yield "noise_examples.png", shared.noise_examples(codes, trained.network, dataset, settings.seed, title)
 
     summary = [
-        f"called most     {names[int(counts.argmax())]} ({counts.max() / counts.sum():.1%})",
+        f"called most     {names[int(counts.argmax())]} ({figures.percent(counts.max() / counts.sum())})",
         f"never called    {', '.join(names[k] for k in empty) or 'none'}",
     ]
     for part, answers in feedback.items():

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import functools
 import importlib.metadata
 import os
@@ -33,6 +34,9 @@ Drawn = Iterator[tuple[str, Figure]]
 """File names, such as "maps.png", and figures; each is drawn when it is asked for."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @dataclass(frozen=True)
 class Result:
     """What an experiment found; `main` writes it.
@@ -53,37 +57,50 @@ class Result:
     def write(self, directory: Path, settings: Settings) -> list[str]:
         """Writes all files, figures in each format that is asked for, and returns the names of the figures.
 
-        They are drawn last, and each is by itself: nothing else is lost to a figure that cannot be drawn.
+        They are drawn last, and each is by itself: nothing else is lost to one that cannot be drawn or written.
 
         Raises:
-            InputError: some could not be drawn; all else is written.
+            InputError: some could not be drawn or written; all else is.
+            OSError: the disk is full, or other files cannot be written.
         """
         files.write_json(directory / self.metrics_file, self.metrics)
         for name, arrays in self.arrays.items():
             files.write_arrays(directory / name, **arrays)
         files.write_json(directory / "config.json", asdict(settings) | {"environment": environment()})
-        names, failed = [], {}
+        names: list[str] = []
+        failed: dict[str, str] = {}
         drawn = self.draw()
         while True:
-            name = "the next figure"
-            try:
-                with processes.uninterrupted():  # which matplotlib would take for a failure of its own
-                    if (drawing := next(drawn, None)) is None:
-                        break
-                    name, figure = drawing
-                    for kind in dict.fromkeys(settings.figures):
-                        name = str(Path(name).with_suffix(f".{kind}"))
+            drawing = None
+            with processes.uninterrupted():  # matplotlib would take a signal for a failure of its own
+                with _noted("the next figure", failed):
+                    drawing = next(drawn, None)
+                if drawing is None:
+                    break
+                for kind in dict.fromkeys(settings.figures):
+                    name = str(Path(drawing[0]).with_suffix(f".{kind}"))
+                    with _noted(name, failed):
                         with files.replacing(directory / name) as temporary:
-                            figures.save(figure, temporary)
+                            figures.save(drawing[1], temporary)
                         names.append(name)
-            except (OSError, MemoryError):
-                raise
-            except Exception as error:  # whatever matplotlib raises
-                failed[name] = str(error).splitlines()[0] if str(error) else type(error).__name__
         if failed:
             which = "; ".join(f"{name} ({why})" for name, why in failed.items())
             raise InputError(f"not drawn: {which}. The numbers and all other figures are in {directory}")
         return names
+
+
+@contextlib.contextmanager
+def _noted(name: str, failed: dict[str, str]) -> Iterator[None]:
+    """Notes why a figure failed, whatever matplotlib raises; nothing more can be written to a full disk."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        failed[name] = why.splitlines()[0] if why else type(error).__name__
 
 
 def main(run: Callable[[Any, Report], Result], settings_type: type[Settings], positional: Sequence[str] = ()) -> None:
@@ -199,11 +216,11 @@ class _WholeNumber(flags.IntegerParser):
     def convert(self, argument: Any) -> int:
         try:
             return super().convert(argument)
-        except ValueError as error:
+        except ValueError:
             with contextlib.suppress(ValueError):
                 if (number := float(argument)).is_integer():
                     return int(number)
-            raise error
+            raise ValueError("write a whole number as 10000, 10_000 or 1e4") from None
 
 
 def environment() -> dict[str, Any]:

@@ -125,7 +125,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         "training": trained.metrics,
     }
     draw = partial(_draw, settings, dataset, stimulus, trained, found)
-    return launch.Result(metrics, list(_summary(found, metrics)), draw, {FILE: analysis.arrays()})
+    return launch.Result(metrics, list(_summary(found, metrics, own is not None)), draw, {FILE: analysis.arrays()})
 
 
 def _convergence(
@@ -181,7 +181,9 @@ def _region(settings: Settings, dataset: data.Dataset) -> np.ndarray | None:
 
 def _chosen(settings: Settings, dataset: data.Dataset) -> tuple[np.ndarray | None, list[int]]:
     """The region of interest, bool [H, W], and the classes that maps are of."""
-    classes = [dataset.label_of(name) for name in dict.fromkeys(settings.classes or dataset.class_names)]
+    classes = [dataset.label_of(name) for name in settings.classes or dataset.class_names]
+    if len(set(classes)) < len(classes):
+        raise InputError(f"classes is {','.join(settings.classes or ())}: name each class once")
     return _region(settings, dataset), classes
 
 
@@ -234,8 +236,8 @@ def _most_interesting(found: Found, response: str) -> tuple[dict[int, int], str]
     return {int(row): found.classes[row] for row in rows}, text
 
 
-def _summary(found: Found, metrics: Mapping[str, Any]) -> Iterator[str]:
-    """The last lines on the terminal: what was found, and where it is."""
+def _summary(found: Found, metrics: Mapping[str, Any], of_some: bool) -> Iterator[str]:
+    """The last lines on the terminal: what was found, of all classes or of some, and where it is."""
     counts = np.array(metrics["counts"])
     most, rate = int(counts.argmax()), metrics["samples_per_second"]
     names = metrics["classes"]
@@ -243,11 +245,15 @@ def _summary(found: Found, metrics: Mapping[str, Any]) -> Iterator[str]:
     speed = f"{rate:,.0f} per second" if rate else "all from an earlier run"
     yield f"test accuracy   {metrics['test_accuracy']:.2%}"
     yield f"noise images    {metrics['num_samples']:,} ({metrics['sampling']}), {speed}"
-    yield f"called most     {names[most]} ({counts[most] / metrics['num_samples']:.1%})"
-    yield f"never called    {', '.join(empty) if empty else 'none: every class has a decision map'}"
+    share, others = figures.percent(counts[most] / metrics["num_samples"]), metrics["num_samples"] - counts.sum()
+    rest = f"of these classes; {figures.percent(others / metrics['num_samples'])} went to others" if of_some else ""
+    yield f"called most     {names[most]} ({share}){', ' * of_some}{rest}"
+    yield f"never called    {', '.join(empty) or 'none'}{' of these classes' * of_some}"
     for name, answers in found.feedback.items():
         right, given = templates.called_right(answers, found.classes)
-        yield f"{name + ' maps':15s} {given} of {len(counts)} classes; {right} are called by their own class"
+        bare = given - int((found.analysis.maps[name].in_standard_errors.count(axis=(1, 2, 3)) > 0).sum())
+        few = f" ({bare} of too few samples for an error)" * (bare > 0)
+        yield f"{name + ' maps':15s} {given} of {len(counts)} classes{few}; {right} are called by their own class"
     for name, known in metrics["reliability"].items():
         good = sum(value is not None and value >= figures.RELIABLE for value in known)
         yield f"reliable maps   {good} of {len(known)} {name} maps (split half >= {figures.RELIABLE})"

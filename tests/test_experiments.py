@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments import compare, launch, noise_maps, noise_robustness
-from experiments.__main__ import listing
+from experiments.__main__ import listing, mistaken
 from experiments.launch import Result
 from experiments.settings import DataSettings, LoopSettings, Settings, rules_of, setting
 from wna_jax import data
@@ -70,6 +70,23 @@ def test_there_are_all_experiments_and_each_says_in_a_line_what_it_asks() -> Non
     listed = subprocess.run([sys.executable, "-m", "experiments"], capture_output=True, text=True, cwd=ROOT, check=True)
     for name, line in listing().items():
         assert re.search(rf"^  {name} +{re.escape(line)}$", listed.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["noise_maps", "--dataset=mnist"], "say python -m experiments.noise_maps --dataset=mnist"),
+        (["--seed=1", "experiments/noise_maps.py"], "say python -m experiments.noise_maps --seed=1"),
+        (["noise_map"], "noise_map is no experiment: python -m experiments lists them"),
+        (["--seed=1"], "--seed=1 is no experiment: python -m experiments lists them"),
+    ],
+)
+def test_a_space_in_the_place_of_the_dot_is_told(arguments: list[str], said: str) -> None:
+    assert mistaken(arguments).startswith(said)
+    if arguments == ["--seed=1"]:
+        command = [sys.executable, "-m", "experiments", *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"error: {mistaken(arguments)}\n")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -154,7 +171,7 @@ def test_settings_made_in_python_are_checked_too() -> None:
             "--num_sample=5",
             "--num_sample is no flag of this experiment (did you mean --num_samples?)",
         ),
-        (noise_maps.Settings, "--num_samples=many", "flag --num_samples=many: invalid literal"),
+        (noise_maps.Settings, "--num_samples=many", "flag --num_samples=many: write a whole number as 10000"),
         (noise_maps.Settings, "--num_processes=0", "flag --num_processes=0"),
     ],
 )
@@ -204,6 +221,7 @@ def started(monkeypatch: pytest.MonkeyPatch, argv: list[str], run: Any, settings
         (["--batch_size=-5"], "batch_size is -5: expected a number of at least 1"),
         (["extra"], "unexpected argument 'extra'"),
         (["--response="], "response is empty: give at least one"),
+        (["--classes=3,8,3"], "classes is 3,8,3: name each class once"),
         (["--model=resnet"], "unknown model 'resnet'"),
         (["--noise=pink"], "unknown noise 'pink'"),
         (["--response=decision,loudness"], "unknown response 'loudness'"),
@@ -265,11 +283,13 @@ def test_whole_numbers_may_be_written_as_people_write_them(text: str, number: in
     assert parsed(Toy, f"--count={text}").count == number
 
 
-@pytest.mark.parametrize("text", ["1.5", "1e-3", "many"])
+@pytest.mark.parametrize("text", ["1.5", "1e-3", "many", "10,000"])
 def test_numbers_that_are_not_whole_are_refused(text: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         parsed(Toy, f"--count={text}")
-    assert f"--count={text}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"--count={text}: write a whole number as 10000, 10_000 or 1e4" in said
+    assert len(said.splitlines()) == 1
 
 
 def test_folders_may_be_at_home_and_are_never_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,6 +437,22 @@ def test_a_figure_that_fails_takes_nothing_with_it(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"count": 3}
     written = ["config.json", "maps.npz", "metrics.json", "whole.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == written
+
+
+def test_a_figure_in_whose_place_is_a_folder_takes_nothing_with_it(tmp_path: Path) -> None:
+    for name in ("first.png", "first.pdf"):
+        (tmp_path / name).mkdir()
+    result = Result({}, draw=lambda: iter([("first.png", Figure()), ("second.png", Figure())]))
+    with pytest.raises(
+        InputError, match=r"not drawn: first.png \(Is a directory\); first.pdf \(Is a directory\)\. The"
+    ):
+        result.write(tmp_path, Toy(figures=("png", "svg", "pdf")))
+    files_there = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    assert files_there == ["config.json", "first.svg", "metrics.json", "second.pdf", "second.png", "second.svg"]
+    (tmp_path / "maps.npz").mkdir()
+    with pytest.raises(IsADirectoryError) as other:
+        replace(result, arrays={"maps.npz": {}}).write(tmp_path, Toy())
+    assert other.value.filename == str(tmp_path / "maps.npz")
 
 
 def test_figures_are_written_in_the_formats_that_are_asked_for(tmp_path: Path) -> None:

@@ -150,6 +150,17 @@ def test_the_surest_answers_are_told_in_one_form() -> None:
         assert found
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        *((0.0, "0%"), (3e-7, "3e-05%"), (0.00123, "0.12%"), (0.158, "15.8%"), (0.98, "98.0%")),
+        *((0.9951, "99.5%"), (0.99952, "99.95%"), (0.9999, "99.99%"), (0.999997, "99.9997%"), (1.0, "100%")),
+    ],
+)
+def test_a_hundred_percent_is_all(share: float, text: str) -> None:
+    assert figures.percent(share) == text
+
+
 def test_shares_show_each_count() -> None:
     errors = np.ma.masked_array([0.0, 4e-6, 4e-6], [True, False, False])
     means = np.array([0.01, 0.1, 0.89])
@@ -231,7 +242,7 @@ def test_what_is_outside_of_a_region_is_pale_and_the_tested_pixels_are_counted()
     assert "outside of the region that tests" in texts(figure).replace("\n", " ")
 
 
-def test_convergence_is_drawn_for_every_class_with_its_n0() -> None:
+def test_convergence_is_drawn_for_every_class_that_has_maps_with_its_n0() -> None:
     n0 = np.ma.masked_array([100.0, 5e4, 1.0], [False, False, True])
     sizes = np.array([100, 1000, 10_000])
     r = np.ma.masked_invalid(1 / np.sqrt(1 + n0.filled(np.nan) / sizes[:, None]))
@@ -241,17 +252,18 @@ def test_convergence_is_drawn_for_every_class_with_its_n0() -> None:
     legend = figure.axes[0].get_legend()
     assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == ["a (N₀ 100)", "b (N₀ 50k)", "c"]
+    assert labels == ["a (N₀ 100)", "b (N₀ 50k)"]
 
 
 def test_many_classes_are_told_apart_and_an_empty_panel_says_why() -> None:
     n0, sizes = np.ma.masked_all(30), np.array([100, 1000])
-    curve = statistics.Convergence(sizes, np.ma.masked_all((2, 30)), np.ma.masked_all((2, 30)))
+    full, empty = (statistics.Convergence(sizes, r, r) for r in (np.ma.ones((2, 30)), np.ma.masked_all((2, 30))))
     names = [f"class {k}" for k in range(30)]
-    figure = figures.convergence(dict.fromkeys("abc", ("decision", curve)), {"decision": n0}, names, "title")
+    curves = {what: ("decision", curve) for what, curve in zip("abc", (full, empty, empty), strict=True)}
+    figure = figures.convergence(curves, {"decision": n0}, names, "title")
     looks = [(line.get_color(), line.get_marker()) for line in figure.axes[0].lines if len(line.get_xdata()) == 2]  # type: ignore[arg-type]
     assert len(set(looks[:30])) == 30
-    assert texts(figure).count("no class has maps to compare") == 3
+    assert texts(figure).count("no class has maps to compare") == 2
     assert len({round(ax.get_position().y0, 3) for ax in figure.axes}) == 1  # side by side, without an empty quarter
 
 

@@ -12,7 +12,7 @@ from wna_jax.figures.maps import (
     convergence,
     significance,
 )
-from wna_jax.figures.parts import save
+from wna_jax.figures.parts import percent, save
 from wna_jax.figures.pictures import Panel, colour_mapped, gallery, panels
 from wna_jax.figures.templates import confusions, tables, template_accuracies
 from wna_jax.figures.training import learning_curves, seed_means, surest_answers
@@ -22,7 +22,7 @@ __all__ += ["dots", "shares", "speeds"]
 __all__ += ["Curve", "curves", "families", "spectra"]
 __all__ += ["MOST_CLASSES", "RELIABLE", "across_networks", "classification_images", "comparison", "convergence"]
 __all__ += ["significance"]
-__all__ += ["save"]
+__all__ += ["percent", "save"]
 __all__ += ["Panel", "colour_mapped", "gallery", "panels"]
 __all__ += ["confusions", "tables", "template_accuracies"]
 __all__ += ["learning_curves", "seed_means", "surest_answers"]

@@ -1,11 +1,15 @@
 """Figures of bars and points: classes of noise images, speeds of programs, single values of groups."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import COLOURS, QUIET, legend_below, sheet
+from wna_jax.figures.parts import COLOURS, QUIET, legend_below, percent, sheet
+
+_COUNT: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 7, "zorder": 0.8}
+_COUNT |= {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.8}}  # the line of equal shares ends beside it
 
 
 def shares(
@@ -19,9 +23,13 @@ def shares(
     """The share of noise samples that the network calls each class, on a logarithmic scale, with the counts.
 
     `errors` [K] are standard errors of the shares, masked where unknown; mean class probabilities [K] are drawn as
-    points, if any are given. `whole` are the numbers of all samples and all classes, if the counts are those of some.
+    points, if any are given. `whole` are the numbers of all samples and all classes; if the counts are those of
+    some classes, the title says how many samples are not shown.
     """
     total, num_classes = (counts.sum(), len(class_names)) if whole is None else whole
+    if (others := num_classes - len(class_names)) > 0:
+        rest = percent(1 - counts.sum() / total)
+        title += f"; {rest} of the samples are called one of the {others} classes not shown"
     figure = sheet(max(5.0, 0.75 * len(class_names) + 1.5), 3.7, title)
     ax = figure.subplots()
     position, share, high = np.arange(len(class_names)), counts / total, 2 * np.ma.filled(errors, 0)
@@ -36,8 +44,8 @@ def shares(
         height = min(max(share[k] + high[k], floor), 1.0)
         if height < means[k] < 4 * height:
             height = means[k]  # the count is written above the point, not over it
-        ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=7)
-    ax.axhline(1 / num_classes, color=QUIET, linewidth=0.8, linestyle=":", label="equal shares")
+        ax.annotate(f"{count:,}", (k, height), (0, 2), textcoords="offset points", **_COUNT)
+    ax.axhline(1 / num_classes, color=QUIET, linewidth=0.8, linestyle=":", label="equal shares", zorder=0.5)
     ax.set_xticks(position, class_names, rotation=30 if max(map(len, class_names)) > 4 else 0, fontsize=8)
     ax.set_ylabel(f"share of {total:,} noise images", fontsize=8)
     ax.tick_params(axis="y", labelsize=8)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import BAD, COLOURS, GOOD, QUIET, all_of, head, limit_of, panel_sheet
+from wna_jax.figures.parts import BAD, COLOURS, GOOD, QUIET, all_of, head, limit_of, panel_sheet, percent
 from wna_jax.figures.tiles import IN_COLOUR, Row, Tiles
 from wna_jax.maps import ClassificationImages
 from wna_jax.statistics import Contrast, Convergence, Findings, SplitHalf
@@ -195,7 +195,8 @@ def significance(
     legend = (
         "Outlined, and counted below a map: p < .05 over all maps of the row, for each test separately; single pixels "
         f"black, clusters of |z| > {CLUSTER_THRESHOLD:g} green, TFCE violet. A cluster is significant as a whole, not "
-        "each pixel of it. infoVal: distance of the whole map from noise, about N(0, 1) for a map of noise only."
+        "each pixel of it. Deviations of noise: smoothed maps in standard deviations of those of noise only. "
+        "infoVal: distance of the whole map from noise, about N(0, 1) for a map of noise only."
     )
     shape = next(iter(findings.values())).z.shape[1:]
     legend += (_ABOUT_REGION if roi is not None else "") + f" {IN_COLOUR}" * (shape[-1] == 3)
@@ -256,17 +257,20 @@ def convergence(
         fine = np.geomspace(curve.num_samples[0] / 2, curve.num_samples[-1] * 2, 100)
         for (k, own), (marker, color) in zip(of_class.items(), looks, strict=True):
             half, label = n0[response][k], class_names[own]
+            if half is np.ma.masked and not curve.correlation[:, k].count():
+                continue  # it has no map
             if half is not np.ma.masked:
                 ax.plot(fine, 1 / np.sqrt(1 + half / fine), color=color, linewidth=0.8, alpha=0.6)
                 label += f" (N₀ {_short(half)})"
             ax.plot(curve.num_samples, curve.correlation[:, k], marker, color=color, markersize=3.5, label=label)
-        if not curve.correlation.count():
+        if curve.correlation.count():
+            ax.legend(fontsize=6, frameon=False, ncols=lists, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        else:
             ax.text(
                 0.5, 0.5, "no class has maps to compare", transform=ax.transAxes, ha="center", color=QUIET, fontsize=8
             )
         ax.set(xscale="log", ylim=(-0.15, 1.05))
         ax.axhline(0, color=QUIET, linewidth=0.5)
-        ax.legend(fontsize=6, frameon=False, ncols=lists, loc="center left", bbox_to_anchor=(1.0, 0.5))
         head(ax, what, 9, 8)
         ax.set_xlabel("samples N", fontsize=8)
         ax.tick_params(labelbottom=True)
@@ -314,5 +318,4 @@ def _amount(response: str, images: ClassificationImages, k: int) -> str:
         return f"mean {share:.2g}"
     if not images.count[k]:
         return "0"
-    percent = f"{100 * share:.2g}" if share < 0.01 else f"{100 * share:.1f}" if share <= 0.99 else f"{100 * share:.4g}"
-    return f"{images.count[k]:,} ({percent}%)"
+    return f"{images.count[k]:,} ({percent(share)})"

@@ -39,6 +39,7 @@ def panel_sheet(
     """
     rows = math.ceil(count / columns)
     figure = sheet(size[0] * columns + frame[0], size[1] * rows + frame[1], *texts)
+    figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr,call-arg] # inches: the title stands apart
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for ax in axes.flat[count:]:
         ax.set_visible(False)
@@ -79,6 +80,14 @@ def save(figure: Figure, path: Path, **options: Any) -> None:
 def all_of(class_names: Sequence[str]) -> dict[int, int]:
     """Map k is of class k, for figures of all classes."""
     return {k: k for k in range(len(class_names))}
+
+
+def percent(share: float) -> str:
+    """A share as a text, in as many digits as it takes: 100% is all, and 0% none."""
+    if share < 0.01 or share == 1:
+        return f"{100 * share:.2g}%" if share < 1 else "100%"
+    rest = 100 * (1 - share)
+    return f"{100 * share:.{max(1, -int(f'{rest:.0e}'.partition('e')[2]))}f}%"
 
 
 def limit_of(z_khwc: np.ma.MaskedArray, least: float = 6.0) -> float:

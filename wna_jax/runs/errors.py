@@ -28,12 +28,13 @@ def unknown_name(kind: str, given: str, known: Sequence[str]) -> InputError:
 
 
 @contextlib.contextmanager
-def of_path(path: Path) -> Iterator[None]:
-    """Has an OSError name the path, which those of writing (a full disk) do not."""
+def of_path(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Has an OSError name the path: those of writing (a full disk) name none, others the temporary one."""
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:  # of a server, or of another file
+        named = error.filename is not None and str(error.filename) != str(temporary)
+        if error.errno is None or named:  # of a server, or of another file
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 

@@ -47,11 +47,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` to write to, and renames it to `path` when that went well."""
     temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
-        with of_path(path):
+        with of_path(path, temporary):
             yield temporary
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def check_writable(what: str, directory: Path, way_out: str) -> None:
