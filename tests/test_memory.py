@@ -74,7 +74,7 @@ def test_the_sums_of_some_classes_are_those_in_a_run_of_all(kind: Any) -> None:
 
 @pytest.mark.parametrize(
     ("classes", "said"),
-    [([], "classes are none"), ([1, 1], "classes are 1, 1"), ([-1], "classes are -1"), ([7], "class 7 of a network")],
+    [([], "classes are []"), ([1, 1], "classes are [1, 1]"), ([-1], "classes are [-1]"), ([7], "class 7 of a network")],
 )
 def test_classes_that_there_are_not_are_refused(classes: list[int], said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):

@@ -134,7 +134,12 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _reduced(value: Any) -> Any:
-    """What pickling would keep of an object without a `__dict__`, such as one of Cython; nothing if it hides it."""
+    """What pickling would keep of an object without a `__dict__`, such as one of Cython; nothing if it hides it.
+
+    Those of the standard library are counters, locks and iterators: where they stand is not what a function computes.
+    """
+    if type(value).__module__.partition(".")[0] in sys.stdlib_module_names:
+        return None
     try:
         return value.__reduce_ex__(4)
     except Exception:
