@@ -11,6 +11,8 @@ Writes to --out_dir: comparison.png, contrast.npz, metrics.json, config.json and
 
 from typing import Any
 
+import numpy as np
+
 from experiments import launch
 from experiments.settings import Settings as AnySettings
 from experiments.settings import choice, setting
@@ -18,6 +20,9 @@ from wna_jax import analysis, figures, statistics
 from wna_jax.maps import named
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.files import or_none
+
+_LEAST = 0.2
+"""The reliability below which a correlation that is corrected for noise says nothing."""
 
 
 class Settings(AnySettings):
@@ -53,9 +58,10 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         mine, theirs = one.maps[name], two.maps[name]
         correlation = statistics.map_correlation(mine.images, theirs.images)
         reliability = [statistics.known_noise_reliability(maps) for maps in (mine, theirs)]
+        told = [np.ma.masked_less(each, _LEAST) for each in reliability]
         metrics[name] = {
             "correlation": or_none(correlation),
-            "corrected_correlation": or_none(statistics.disattenuate(correlation, *reliability)),
+            "corrected_correlation": or_none(statistics.disattenuate(correlation, *told)),
             "reliability": [or_none(each) for each in reliability],
             "significant_pixels": {
                 test: None if inside is None else inside.sum(axis=(1, 2, 3)).tolist()

@@ -101,7 +101,8 @@ def comparison(
     blocks = math.ceil(len(class_names) / _COLUMNS)
     columns = math.ceil(len(class_names) / blocks)
     legend = (
-        "In standard errors. r: correlation of the two maps, corrected for the noise in both; 1 means one template. "
+        "In standard errors. r: correlation of the two maps, corrected for the noise in both; 1 means one template, "
+        "and below a reliability of .2 it is unknown. "
         "Outlined: single pixels of the difference with p < .05 over all maps of the row; below it, their number."
     )
     block = [
