@@ -54,14 +54,19 @@ def pink_of(white: np.ndarray) -> np.ndarray:
     return np.fft.ifft2(np.fft.fft2(white, axes=(0, 1)) * amplitude, axes=(0, 1)).real
 
 
+def template_in(images: jax.Array) -> jax.Array:
+    return jnp.einsum("nhwc,hwc->n", images, jnp.asarray(TEMPLATE, jnp.float32))
+
+
 def sees(images: jax.Array) -> jax.Array:
-    """Whether there is more of the template than on average, [n, 1]."""
-    answers = jnp.einsum("nhwc,hwc->n", images, jnp.asarray(TEMPLATE, jnp.float32))
-    return (answers > 0).astype(jnp.float32)[:, None]
+    """Whether there is more of the template than on average, which is 0 in pink noise, [n, 1]."""
+    return (template_in(images) > 0).astype(jnp.float32)[:, None]
 
 
 def blind(images: jax.Array) -> jax.Array:
-    return jnp.roll(sees(images), 1, axis=0)
+    """What is above or below the median is answered to the next image of the batch, [n, 1]."""
+    answers = template_in(images)
+    return jnp.roll(answers > jnp.median(answers), 1).astype(jnp.float32)[:, None]
 
 
 def runs_of(stimulus: Noise, response: Callable, runs: int) -> list[ClassificationImages]:
