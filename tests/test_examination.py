@@ -184,3 +184,21 @@ def test_too_few_permutations_for_anything_to_be_significant_are_refused() -> No
     maps = classification_images(moments, WHITE)
     with pytest.raises(InputError, match=r"permutations is 10: at alpha 0\.05 nothing can be significant below 19"):
         statistics.findings(maps, permutations=10)
+
+
+def test_tensors_of_other_frameworks_are_told_apart() -> None:
+    """They have types of their own, which JAX does not know, and NumPy refuses those with a gradient."""
+
+    class Tensor:
+        def __init__(self, values: list[float]) -> None:
+            self.values, self.dtype = values, "theirs.float32"
+
+        def detach(self) -> "Tensor":
+            return self
+
+        cpu = detach
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            return np.array(self.values, dtype)
+
+    assert fingerprint(Tensor([1.0, 2.0])) == fingerprint(Tensor([1.0, 2.0])) != fingerprint(Tensor([1.0, 3.0]))

@@ -147,8 +147,8 @@ def _reduced(value: Any) -> Any:
 
 
 def _as_numpy(array: Any) -> np.ndarray:
+    if hasattr(array, "detach"):  # PyTorch refuses what has a gradient
+        return np.asarray(array.detach().cpu())
     if jax.dtypes.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
         array = jax.random.key_data(jax.numpy.asarray(array))
-    return np.asarray(
-        array.detach().cpu() if hasattr(array, "detach") else array
-    )  # PyTorch refuses what has a gradient
+    return np.asarray(array)
