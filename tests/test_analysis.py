@@ -174,6 +174,13 @@ def test_in_noise_that_is_not_white_the_tests_are_those_that_can_be_made(first: 
     assert found.significant["clusters"] is None
 
 
+def test_deviations_of_one_mean_are_not_one_noise(first: Analysis) -> None:
+    rising = np.linspace(0.1, 0.3, np.prod(SHAPE)).reshape(SHAPE)
+    one, other = (replace(first, noise=replace(first.noise, deviation=of)) for of in (rising, rising[::-1]))
+    with pytest.raises(InputError, match="differ in the deviation of a pixel or channel"):
+        one.contrast(other, "decision")
+
+
 def test_a_contrast_in_noise_that_is_not_white_is_tested_in_that_noise() -> None:
     stripes = noise.stripes(SHAPE)
     one, two = analysis_of(0, 0, stripes), analysis_of(1, 1, noise.stripes(SHAPE))
@@ -206,7 +213,10 @@ def test_two_saved_runs_add_up_to_that_of_all_their_samples(first: Analysis, tmp
         (lambda one: replace(one, class_names=("a", "b", "d")), "has the classes a,b,c, the other the classes a,b,d"),
         (lambda one: analysis_of(seed=1, of=noise.uniform((7, 6, 1))), "images of 6x6x1 pixels, the other .* 7x6x1"),
         (lambda one: analysis_of(seed=1, of=noise.binary(SHAPE)), "has uniform noise, the other binary noise"),
-        (lambda one: replace(one, noise=replace(one.noise, mean=np.ones(1))), "mean 0.5, the other noise of mean 1"),
+        (
+            lambda one: replace(one, noise=replace(one.noise, mean=np.ones(1))),
+            "differ in the mean of a pixel or channel",
+        ),
         (lambda one: analysis_of(seed=1, names=("decision",)), "has the responses decision, logit, the other decision"),
     ],
 )

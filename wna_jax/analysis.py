@@ -1,7 +1,6 @@
 """What a run found, as one value: halves of its samples with maps, errors and tests; saved, read again, added up."""
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -26,6 +25,7 @@ FILE = "maps.npz"
 _FORMAT = 1
 _HALVES = ("first", "second")
 _ANEW = "run it again, with an --out_dir of its own"
+_ALIKE = "they can differ in seed, network and number of samples alone"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +105,14 @@ class Analysis:
             ("the classes {}", lambda each: ",".join(each.class_names)),
             ("images of {} pixels", lambda each: "x".join(map(str, each.noise.shape))),
             ("{} noise", lambda each: each.noise.name),
-            ("noise of mean {}", lambda each: _in_words(each.noise.mean)),
-            ("noise of deviation {}", lambda each: _in_words(each.noise.deviation)),
         ):
             mine, theirs = of(self), of(other)
             if mine != theirs:
-                said = f"{what.format(mine)}, the other {what.format(theirs)}"
-                raise InputError(f"one run has {said}: they can differ in seed, network and number of samples alone")
+                raise InputError(f"one run has {what.format(mine)}, the other {what.format(theirs)}: {_ALIKE}")
+        for what in ("mean", "deviation"):
+            values = [np.float32(getattr(each.noise, what)) for each in (self, other)]
+            if not np.array_equal(values[0], values[1]):
+                raise InputError(f"the noises of the two runs differ in the {what} of a pixel or channel: {_ALIKE}")
 
     def contrast(
         self, other: "Analysis", response: str, **options: Any
@@ -266,10 +267,3 @@ def _overlap_of_difference(*of: tuple[ClassificationImages, Overlap | None]) -> 
     correlations = np.stack([overlap.correlation if overlap else alone for _, overlap in of])
     blended = (weights[..., None, None] * correlations).sum(axis=0) / weights.sum(axis=0)[:, None, None]
     return Overlap(stride, blended)
-
-
-def _in_words(values: np.ndarray) -> str:
-    """The numbers of channels or pixels in a text that is another where they are others."""
-    numbers = ", ".join(f"{value:.4g}" for value in np.ravel(values)[:4])
-    more = hashlib.sha256(np.float32(values).tobytes()).hexdigest()[:8]
-    return numbers if np.size(values) <= 4 else f"{numbers}, ... (sha256 {more})"

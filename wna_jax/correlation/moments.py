@@ -225,9 +225,8 @@ class Batch:
     def moments(self) -> Moments:
         """On the host: the sums of the weights themselves, in float64 where the references make a difference."""
         structure, leaves = self.layout
-        rows = np.flatnonzero(
-            self.floats[: math.prod(leaves[0][0])]
-        )  # NaN is one, too; of decisions at most one has any
+        num_responses = math.prod(leaves[0][0])
+        rows = np.flatnonzero(self.floats[:num_responses])  # of decisions at most one; NaN is one, too
         own, rest = [], [self.floats, self.integers]
         if rows.size:
             rest = [self.floats.astype(np.float64), self.integers.copy()]

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 _DEEPEST = 50  # objects within objects
-_OF_LINEN = ("_state", "_id", "_parent_ref", "scope", "parent")  # of a module, not of what it computes
+_OF_LINEN = {"_state", "_id", "_parent_ref", "scope", "parent"}  # of a module, not of what it computes
+_METHODS = types.MethodType | staticmethod | classmethod | property | functools.cached_property
 _INSTALLED = tuple(str(Path(folder)) for folder in {*map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))})
 _OWN = str(Path(__file__).parents[1])
 
@@ -53,23 +54,20 @@ def _parts(value: Any) -> Iterator[Any]:
     """What an object is made of: bytes of its own, and other objects."""
     parts: Any
     if isinstance(value, types.FunctionType):
-        cells = [_content(cell) for cell in value.__closure__ or ()]
-        yield f"{value.__module__}.{value.__qualname__}".encode()
-        parts = [value.__defaults__, value.__kwdefaults__, cells]
-        installed = _is_installed(value.__code__.co_filename)
-        parts += [] if installed else [_globals(value)]
-        parts += [] if installed and value.__name__ != "<lambda>" else [value.__code__]
+        parts = [value.__module__, value.__qualname__, value.__defaults__, value.__kwdefaults__]
+        parts += map(_content, value.__closure__ or ())
+        if not _is_installed(value.__code__.co_filename):
+            parts += [value.__code__, _globals(value)]
+        elif value.__name__ == "<lambda>":  # its name does not tell it from another
+            parts.append(value.__code__)
     elif isinstance(value, types.CodeType):
-        yield value.co_code
-        parts = [value.co_consts, value.co_names]
+        parts = [value.co_code, value.co_consts, value.co_names]
     elif isinstance(value, type):
         parts = [value.__module__, value.__qualname__, *map(_own_code, value.__mro__)]
     elif isinstance(value, types.ModuleType | types.BuiltinFunctionType | logging.Logger):
-        parts = [getattr(value, "__module__", ""), getattr(value, "__qualname__", getattr(value, "__name__", ""))]
-    elif isinstance(value, staticmethod | classmethod | property | functools.cached_property):
-        parts = [getattr(value, "fget", None) or getattr(value, "func", None) or getattr(value, "__func__", None)]
-    elif isinstance(value, types.MethodType):
-        parts = [value.__func__, value.__self__]
+        parts = [getattr(value, name, "") for name in ("__module__", "__qualname__", "__name__", "name")]
+    elif isinstance(value, _METHODS):
+        parts = [getattr(value, name, None) for name in ("__func__", "__self__", "fget", "func")]
     elif isinstance(value, functools.partial):
         parts = [value.func, value.args, value.keywords]
     elif isinstance(value, dict):
@@ -80,14 +78,10 @@ def _parts(value: Any) -> Iterator[Any]:
         parts = value
     elif hasattr(value, "__array__"):
         array = _as_numpy(value)
-        yield f"{array.dtype.str} {array.shape}".encode()
-        parts = array.tolist() if array.dtype.hasobject else [np.ascontiguousarray(array).tobytes()]
-    elif hasattr(value, "__dict__"):
-        kept = [each for each in vars(type(value)) if isinstance(vars(type(value))[each], functools.cached_property)]
-        own = {name: each for name, each in vars(value).items() if name not in (*_OF_LINEN, *kept)}
-        parts = [own, *map(_own_code, type(value).__mro__)]
+        content = array.tolist() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes()
+        parts = [array.dtype.str, array.shape, content]
     else:
-        parts = [_reduced(value), *map(_own_code, type(value).__mro__)]
+        parts = [_state(value), *map(_own_code, type(value).__mro__)]
     yield str(len(parts)).encode()
     yield from parts
 
@@ -108,17 +102,14 @@ def _globals(function: types.FunctionType) -> dict[str, Any]:
 
 def _own_code(kind: type) -> dict[str, Any]:
     """The methods and constants of a class of the user's own."""
-    if (
-        _is_installed(getattr(sys.modules.get(kind.__module__), "__file__", None) or _OWN)
-        and kind.__module__ != "__main__"
-    ):
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or _OWN  # a notebook's module has none
+    if _is_installed(file) and kind.__module__ != "__main__":
         return {}
-    methods = types.FunctionType | staticmethod | classmethod | property | functools.cached_property
     data = bool | int | float | str | bytes | list | tuple | dict | np.ndarray | jax.Array
     return {
         name: each
         for name, each in vars(kind).items()
-        if isinstance(each, methods) or (isinstance(each, data) and not name.startswith("__"))
+        if isinstance(each, types.FunctionType | _METHODS) or (isinstance(each, data) and not name.startswith("__"))
     }
 
 
@@ -133,16 +124,20 @@ def _content(cell: types.CellType) -> Any:
         return None
 
 
-def _reduced(value: Any) -> Any:
-    """What pickling would keep of an object without a `__dict__`, such as one of Cython; nothing if it hides it.
+def _state(value: Any) -> Any:
+    """The attributes of an object, but for those that it has only computed; without any, what pickling would keep.
 
-    Those of the standard library are counters, locks and iterators: where they stand is not what a function computes.
+    Those of the standard library without attributes are counters, locks and iterators: where they stand is not what a
+    function computes.
     """
+    if hasattr(value, "__dict__"):
+        computed = {name for name, of in vars(type(value)).items() if isinstance(of, functools.cached_property)}
+        return {name: each for name, each in vars(value).items() if name not in computed | _OF_LINEN}
     if type(value).__module__.partition(".")[0] in sys.stdlib_module_names:
         return None
     try:
         return value.__reduce_ex__(4)
-    except Exception:
+    except Exception:  # it hides what it is
         return None
 
 
