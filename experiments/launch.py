@@ -132,6 +132,8 @@ def main(run: Callable[[Any, Report], Result], settings_type: type[Settings], po
             processes.join(*(flags.FLAGS[name].value for name in _PROCESS_FLAGS))
             _check_device()
             execute(run, settings)
+            for number in (signal.SIGINT, signal.SIGTERM):  # all is done; Python's own end would give them back
+                signal.signal(number, signal.SIG_IGN)
         except InputError as error:
             sys.exit(_complain(str(error), 2))
         except OSError as error:

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -371,6 +372,19 @@ def test_sigterm_at_random_moments_ends_with_a_line_and_status_143_and_loses_not
     assert sorted(ours) == sorted(whole)
     for name in whole:
         np.testing.assert_array_equal(ours[name], whole[name])
+
+
+@pytest.mark.slow
+def test_a_signal_after_the_last_line_changes_nothing(tmp_path: Path) -> None:
+    program = """
+        import atexit, os, signal
+        from experiments import launch, settings
+        atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+        launch.main(lambda settings, report: launch.Result({}, ["the last line"]), settings.Settings)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), f"--out_dir={tmp_path / 'out'}"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the last line\n", "")
 
 
 @pytest.mark.slow
