@@ -382,8 +382,11 @@ def test_a_signal_after_the_last_line_changes_nothing(tmp_path: Path) -> None:
         atexit.register(os.kill, os.getpid(), signal.SIGTERM)
         launch.main(lambda settings, report: launch.Result({}, ["the last line"]), settings.Settings)
     """
-    command = [sys.executable, "-c", textwrap.dedent(program), f"--out_dir={tmp_path / 'out'}"]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    (tmp_path / "tool.py").write_text(textwrap.dedent(program))
+    command = [sys.executable, str(tmp_path / "tool.py"), f"--out_dir={tmp_path / 'out'}"]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
+    )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the last line\n", "")
 
 
