@@ -379,7 +379,7 @@ def test_a_signal_after_the_last_line_changes_nothing(tmp_path: Path) -> None:
     program = """
         import atexit, os, signal
         from experiments import launch, settings
-        atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+        atexit.register(lambda: print(signal.getsignal(signal.SIGTERM).name))
         launch.main(lambda settings, report: launch.Result({}, ["the last line"]), settings.Settings)
     """
     (tmp_path / "tool.py").write_text(textwrap.dedent(program))
@@ -387,7 +387,7 @@ def test_a_signal_after_the_last_line_changes_nothing(tmp_path: Path) -> None:
     ended = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the last line\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the last line\nSIG_IGN\n", "")
 
 
 @pytest.mark.slow
