@@ -296,3 +296,33 @@ def test_whole_numbers_are_answers_like_others() -> None:
 
     moments = reverse_correlate(noise.uniform((2, 2, 1)), responses.of_black_box(votes), 1_000)
     assert moments["decision"].count.min() > 200
+
+
+def test_any_network_goes_through_one_door() -> None:
+    white = noise.uniform((2, 2, 1))
+    through = responses.of_network(of_pixels, ["decision"], classes=[2])
+    direct = responses.of_classifier(of_pixels, ["decision"], classes=[2])
+    ours, theirs = (reverse_correlate(white, each, 1_000)["decision"] for each in (through, direct))
+    np.testing.assert_array_equal(ours.sum, theirs.sum)
+    for ready in (direct, responses.of_black_box(of_pixels), responses.gradient_of(of_pixels)):
+        assert responses.of_network(ready) is ready
+    with pytest.raises(InputError, match=r"a list cannot be called: expected a function of images"):
+        responses.of_network([1, 2])
+
+
+def test_logits_are_asked_of_networks_and_of_their_responses() -> None:
+    images = np.random.default_rng(0).uniform(size=(5, 2, 2, 1)).astype(np.float32)
+    expected = of_pixels(images)
+    for asked in (
+        of_pixels,
+        responses.of_classifier(of_pixels, ["probability:4"], classes=[1]),
+        responses.of_response(of_pixels, "decision"),
+        responses.of_black_box(of_pixels),
+    ):
+        np.testing.assert_allclose(responses.logits_of(asked, images), expected, rtol=1e-6)
+    log_p = responses.logits_of(
+        responses.of_black_box(lambda x: np.asarray(jax.nn.softmax(of_pixels(x))), outputs="probabilities"), images
+    )
+    np.testing.assert_allclose(jax.nn.softmax(log_p), jax.nn.softmax(expected), rtol=1e-5)
+    with pytest.raises(InputError, match="a Gradient has no logits: give its network"):
+        responses.logits_of(responses.gradient_of(of_pixels), images)

@@ -49,7 +49,7 @@ class Program:
         if self.box is None:
             return self.compiled.moments(self.arrays, seed, high, low, size)
         drawn, shown = self.compiled.draw(self.arrays, seed, high, low)
-        answers = self.box.ask(np.asarray(shown))
+        answers = self.box.ask(shown)
         return self.compiled.sum_up(self.arrays, answers, drawn, size)
 
     def dispatch(self, seed: int, batches: range, size: int, at_once: int) -> Batch:

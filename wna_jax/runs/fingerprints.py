@@ -15,6 +15,7 @@ import numpy as np
 
 _DEEPEST = 50  # objects within objects
 _OF_LINEN = {"_state", "_id", "_parent_ref", "scope", "parent"}  # of a module, not of what it computes
+_OF_TORCH = {"training"}  # a module is asked in evaluation mode, and has its own mode at other times
 _METHODS = types.MethodType | staticmethod | classmethod | property | functools.cached_property
 _INSTALLED = tuple(str(Path(folder)) for folder in {*map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))})
 _OWN = str(Path(__file__).parents[1])
@@ -132,7 +133,9 @@ def _state(value: Any) -> Any:
     """
     if hasattr(value, "__dict__"):
         computed = {name for name, of in vars(type(value)).items() if isinstance(of, functools.cached_property)}
-        return {name: each for name, each in vars(value).items() if name not in computed | _OF_LINEN}
+        is_torch_module = any(kind.__module__ == "torch.nn.modules.module" for kind in type(value).__mro__)
+        left_out = computed | (_OF_TORCH if is_torch_module else _OF_LINEN)
+        return {name: each for name, each in vars(value).items() if name not in left_out}
     if type(value).__module__.partition(".")[0] in sys.stdlib_module_names:
         return None
     try:
@@ -143,7 +146,9 @@ def _state(value: Any) -> Any:
 
 def _as_numpy(array: Any) -> np.ndarray:
     if hasattr(array, "detach"):  # PyTorch refuses what has a gradient
-        return np.asarray(array.detach().cpu())
+        array = array.detach().cpu()
+        array = array.float() if str(array.dtype) == "torch.bfloat16" else array  # NumPy has no such numbers
+        return np.asarray(array)
     if jax.dtypes.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
         array = jax.random.key_data(jax.numpy.asarray(array))
     return np.asarray(array)

@@ -1,0 +1,149 @@
+"""A network of PyTorch as a function of this package's images. PyTorch is no dependency: who has a module has it."""
+
+import contextlib
+import functools
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wna_jax.runs.errors import InputError
+
+_SMALLEST_BATCH = 8
+_GAIN = 1.03
+"""How much faster than the best a larger batch must be to be taken."""
+_SECONDS_OF_TRIALS = 2.0
+
+
+def is_module(network: object) -> bool:
+    """Whether something is a `torch.nn.Module`; PyTorch is not imported for that."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(network, torch.nn.Module)
+
+
+class TorchNetwork:
+    """A `torch.nn.Module` that takes images [n, C, H, W], as a function of images [n, H, W, C] in [0, 1].
+
+    The module is asked in evaluation mode, without gradients, in the floating-point type and on the device of its
+    parameters; afterwards it is in the mode in which it was. Images and answers are handed over by DLPack, without a
+    copy where both libraries compute on one device: a batch [n, H, W, C] is PyTorch's `channels_last` [n, C, H, W].
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        device: Any = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """See `responses.of_torch` for the arguments and errors."""
+        if not is_module(module):
+            raise InputError(f"a {type(module).__name__} is no torch.nn.Module: give it to responses.of_network")
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}: expected a number of at least 1")
+        self.module = module if device is None else module.to(device)
+        self.mean, self.std = _per_channel("mean", mean), _per_channel("std", std)
+        if self.std is not None and not (self.std > 0).all():
+            raise InputError(f"std is {std}: expected numbers above 0")
+        self.batch_size = batch_size
+
+    def __call__(self, images: Any) -> Any:
+        """Images [n, H, W, C] -> answers float32 [n, K]: of JAX for JAX's on one device, else of NumPy."""
+        torch = sys.modules["torch"]
+        shared = isinstance(images, jax.Array) and _is_shared(torch, images)
+        tensor = torch.from_dlpack(images if shared else np.asarray(images))
+        with torch.inference_mode(), _evaluated(self.module):
+            shown = self._prepared(torch, tensor)
+            size = self.batch_size or self._found.get("batch_size") or self._find_batch_size(torch, shown)
+            answers = torch.cat([self._answer(torch, part) for part in shown.split(size)]).to(tensor.device)
+        return jnp.from_dlpack(answers) if shared else answers.numpy()
+
+    @functools.cached_property  # found out, no part of what the network is
+    def _found(self) -> dict[str, int]:
+        return {}
+
+    def _prepared(self, torch: Any, tensor: Any) -> Any:
+        """Images [n, H, W, C] as the module takes them: [n, C, H, W], normalised, in its type, on its device."""
+        parameter = next((each for each in self.module.parameters() if each.is_floating_point()), None)
+        own: dict[str, Any] = {"dtype": torch.float32 if parameter is None else parameter.dtype}
+        own["device"] = tensor.device if parameter is None else parameter.device
+        shown, channels = tensor.permute(0, 3, 1, 2).to(**own), tensor.shape[3]
+        for values, change in ((self.mean, torch.sub), (self.std, torch.div)):
+            if values is not None:
+                if len(values) not in (1, channels):
+                    raise InputError(f"mean and std are of {len(values)} channels, the images have {channels}")
+                shown = change(shown, torch.as_tensor(values, **own).reshape(1, -1, 1, 1))
+        if shown.data_ptr() == tensor.data_ptr() and self._writes_into(torch, shown[:1]):
+            shown = shown.clone()  # the noise that is averaged must stay what it is
+        return shown
+
+    def _writes_into(self, torch: Any, image: Any) -> bool:
+        """Whether the module changes its images, as a ReLU in place does that comes first."""
+        if "writes" not in self._found:
+            with torch.inference_mode(False):  # inference tensors count no writes
+                trial = torch.zeros_like(image)
+            self.module(trial)
+            self._found["writes"] = trial._version
+        return self._found["writes"] > 0
+
+    def _find_batch_size(self, torch: Any, shown: Any) -> int:
+        """The batch at which the module answers the most images per second, of those that fit into this one."""
+        best, rate, size, started = len(shown), 0.0, _SMALLEST_BATCH, time.perf_counter()
+        while size <= len(shown) and time.perf_counter() - started < _SECONDS_OF_TRIALS:
+            seconds = []
+            for _ in range(2):  # the first call of a size prepares the others
+                before = time.perf_counter()
+                self._answer(torch, shown[:size]).cpu()  # waits for the device
+                seconds.append(time.perf_counter() - before)
+            if size / min(seconds) > _GAIN * rate:
+                best, rate = size, size / min(seconds)
+                self._found["batch_size"] = best
+            size *= 2
+        return best
+
+    def _answer(self, torch: Any, images_nchw: Any) -> Any:
+        answers = self.module(images_nchw)
+        answers = getattr(answers, "logits", answers)  # of a transformers model
+        if not isinstance(answers, torch.Tensor):
+            raise InputError(
+                f"the module returned a {type(answers).__name__}: expected a tensor [n, classes]; wrap it in a module "
+                "that returns the logits alone"
+            )
+        return answers.float()
+
+
+def _is_shared(torch: Any, images: jax.Array) -> bool:
+    """Whether PyTorch can read an array of JAX where it is."""
+    (first, *others) = images.devices()
+    return not others and (first.platform == "cpu" or torch.cuda.is_available())
+
+
+@contextlib.contextmanager
+def _evaluated(module: Any) -> Iterator[None]:
+    """The module in evaluation mode, and then each of its parts in the mode in which it was."""
+    trained = [each for each in module.modules() if each.training]
+    for each in trained:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each in trained:
+            each.training = True
+
+
+def _per_channel(name: str, values: float | Sequence[float] | None) -> np.ndarray | None:
+    if values is None:
+        return None
+    array = np.empty(0, np.float32)
+    with contextlib.suppress(TypeError, ValueError):
+        array = np.atleast_1d(np.asarray(values, np.float32))
+    if array.ndim != 1 or not array.size or not np.isfinite(array).all():
+        raise InputError(
+            f"{name} is {values!r}: expected one number, or one per channel, such as (0.485, 0.456, 0.406)"
+        )
+    return array

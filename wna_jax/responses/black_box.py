@@ -1,0 +1,97 @@
+"""The responses of networks that JAX cannot trace: of PyTorch, scikit-learn, ONNX, a remote machine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+from wna_jax.networks import torch_network
+from wna_jax.responses.classifier import check_callable, explained
+from wna_jax.responses.weightings import Outputs, check_names, known_classes, known_outputs, weigh
+from wna_jax.runs.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class BlackBox:
+    """A network that JAX cannot trace, and the response built on its answers."""
+
+    function: Callable[[Any], Any]
+    """NumPy images float32 [n, H, W, C] -> answers [n, K], on the host; a `TorchNetwork` takes and gives JAX's too."""
+    weigh: Callable[[jax.Array], Any]
+    """Answers -> weights [n, K] or a pytree of them."""
+    names: tuple[str, ...] = ()
+    outputs: Outputs | None = None
+    classes: tuple[int, ...] | None = None
+
+    def ask(self, images: Any) -> Any:
+        """The answers float32 [n, K]; an InputError where the function returns anything else."""
+        is_torch = isinstance(self.function, torch_network.TorchNetwork)
+        what = "torch module of images [n, C, H, W]" if is_torch else "function of NumPy images, float32 [n, H, W, C]"
+        with explained(images.shape, f"expected a {what}"):
+            answers = self.function(images if is_torch else np.array(images))  # a copy of its own, to work in
+        try:
+            answers = answers if is_torch else np.asarray(answers, np.float32)
+        except (TypeError, ValueError, RuntimeError):  # the last from PyTorch, of what has a gradient
+            raise InputError(
+                f"the black box returned a {type(answers).__name__}: expected a NumPy array of numbers"
+            ) from None
+        if answers.ndim != 2 or len(answers) != len(images):
+            raise InputError(
+                f"the black box returned an array of shape {answers.shape} for images {images.shape}: "
+                f"expected ({len(images)}, classes)"
+            )
+        return answers
+
+
+def of_black_box(
+    function: Callable[[np.ndarray], np.ndarray],
+    names: Sequence[str] = ("decision", "probability"),
+    outputs: str | None = None,
+    classes: Sequence[int] | np.ndarray | None = None,
+) -> BlackBox:
+    """The named responses of a model of scikit-learn, ONNX or a remote machine: NumPy in, NumPy out.
+
+    Args:
+        function: images float32 [n, H, W, C] -> logits [n, K], or other `outputs`.
+        names: as `from_name` takes them.
+        outputs: as in `of_classifier`.
+        classes: as in `of_classifier`.
+    """
+    check_names(names)
+    check_callable(function)
+    known = known_outputs(outputs)
+    some = known_classes(classes)
+    return BlackBox(function, Partial(weigh, tuple(names), known, some), tuple(names), known, some)
+
+
+def of_torch(
+    module: Any,
+    names: Sequence[str] = ("decision", "probability"),
+    *,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    outputs: str | None = None,
+    classes: Sequence[int] | np.ndarray | None = None,
+    device: Any = None,
+    batch_size: int | None = None,
+) -> BlackBox:
+    """The named responses of a PyTorch module, which is asked as `networks.torch_network.TorchNetwork` says.
+
+    Args:
+        module: a `torch.nn.Module`, images [n, C, H, W] -> logits [n, K], or other `outputs`.
+        names: as `from_name` takes them.
+        mean: of each channel, subtracted from images in [0, 1]; by default nothing is.
+        std: of each channel, by which they are then divided.
+        outputs: as in `of_classifier`.
+        classes: as in `of_classifier`.
+        device: where the module is moved to; by default it stays where it is.
+        batch_size: images per call of the module. By default the fastest size within a batch of the loop, found out
+            with the first one; float32 answers to an image may differ between sizes in their last digits.
+
+    Raises:
+        InputError: no such response or output, no module, or means and deviations that are none.
+    """
+    return of_black_box(torch_network.TorchNetwork(module, mean, std, device, batch_size), names, outputs, classes)
