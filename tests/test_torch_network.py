@@ -17,8 +17,8 @@ from wna_jax.templates import feed_back
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its own, while it is imported
-    torch = pytest.importorskip("torch")
-nn = torch.nn
+    torch: Any = pytest.importorskip("torch")
+nn: Any = torch.nn
 
 WHITE = noise.gaussian((4, 5, 3), 0.4, 0.3)
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
