@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wna_jax import Analysis, InputError, draw_samples, load, noise, responses, statistics
-from wna_jax.analysis import _overlap_of_difference
+from wna_jax.analysis.value import _overlap_of_difference
 from wna_jax.correlation import FieldSums, Moments, reverse_correlate_in_parts
 from wna_jax.correlation.fields import Overlap, overlap
 from wna_jax.maps import ClassificationImages

@@ -1,7 +1,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -12,9 +11,8 @@ from PIL import Image
 
 from experiments import compare, launch, noise_maps
 from experiments.noise_maps import Settings
-from wna_jax import ClassificationImages, data, load, statistics
+from wna_jax import data, load, statistics
 from wna_jax.runs.errors import InputError
-from wna_jax.templates import Feedback
 
 FIGURES = (
     "classification_images.png",
@@ -221,25 +219,6 @@ def test_of_listed_classes_shares_are_those_of_all_samples_and_say_so(
     assert f"called most     {chosen[0]} ({most}), of these classes; {rest} went to others" in result.summary
     titles = {name: figure.get_suptitle().replace("\n", " ") for name, figure in result.draw()}
     assert titles["noise_histogram.png"].endswith(f"; {rest} of the samples are called one of the 8 classes not shown")
-
-
-def test_the_summary_counts_maps_as_the_figure_shows_them() -> None:
-    """Of four classes one is never called, one in a single field (no error), and one of 99.99% is not all."""
-    errors = np.ma.masked_invalid(np.array([1, 1, np.nan, np.nan]).reshape(4, 1, 1, 1))
-    images = np.ma.masked_array(np.ones((4, 1, 1, 1)), np.array([0, 0, 0, 1]).reshape(4, 1, 1, 1))
-    counts = np.array([99_990, 7, 3, 0])
-    own = ClassificationImages(images, errors, counts, counts / 100_000)
-    answers = [Feedback(0, 0.9), Feedback(0, 0.9), Feedback(2, 0.9), None]
-    found: Any = SimpleNamespace(
-        feedback={"decision": answers}, classes=[0, 1, 2, 3], analysis=SimpleNamespace(maps={"decision": own})
-    )
-    metrics = {"counts": counts.tolist(), "classes": list("abcd"), "empty_classes": [3], "num_samples": 100_000}
-    metrics |= {"test_accuracy": 0.9, "sampling": "field", "samples_per_second": None, "reliability": {}}
-    said = list(noise_maps._summary(found, metrics, False))
-    assert "called most     a (99.99%)" in said
-    assert "never called    d" in said
-    maps = "decision maps   3 of 4 classes (1 of too few samples for an error); 2 are called by their own class"
-    assert maps in said
 
 
 def test_process_0_alone_writes(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,17 +5,25 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from wna_jax import Analysis, noise, responses
+from wna_jax import Analysis, load, noise, responses
 from wna_jax.correlation import reverse_correlate_in_parts
 from wna_jax.networks import models
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-FIRST, LOADED = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+CALL, FIRST, LOADED = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def my_logits(images: jax.Array) -> jax.Array:
     module = models.create("logistic", (28, 28, 1), 10)
     return module.apply({"params": models.initial_parameters(module, jax.random.key(0))}, images).astype(jnp.float32)
+
+
+def test_the_call_runs_as_it_stands_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert CALL.strip().count("\n") <= 5
+    exec(CALL.replace("100_000", "2_000"), {"my_logits": my_logits})
+    assert load("my_network").moments["decision"].count.sum() == 2000
+    assert Path("my_network", "classification_images.png").stat().st_size > 10_000
 
 
 def test_the_library_in_five_lines_runs_as_it_stands_in_the_readme() -> None:

@@ -1,14 +1,15 @@
 """White-noise analysis of neural networks in JAX: what a trained network sees in noise, with error bars.
 
-The main job in four calls: a noise (`wna_jax.noise`), a response (`wna_jax.responses`), their streamed moments
-(`reverse_correlate`), and the maps that come of them (`classification_images`).
+The main job in one call: `analyse`, from a network to maps with errors, tests and pictures. Or by its steps: a noise
+(`wna_jax.noise`), a response (`wna_jax.responses`), their streamed moments (`reverse_correlate`), and the maps that
+come of them (`classification_images`).
 """
 
 import importlib
 from typing import Any
 
 from wna_jax import noise, responses, statistics
-from wna_jax.analysis import Analysis, load
+from wna_jax.analysis import Analysis, analyse, load
 from wna_jax.correlation import Moments, draw_samples, reverse_correlate
 from wna_jax.maps import ClassificationImages, classification_images
 from wna_jax.runs.errors import InputError
@@ -21,6 +22,7 @@ __all__ = [
     "ClassificationImages",
     "InputError",
     "Moments",
+    "analyse",
     "classification_images",
     "draw_samples",
     "feed_back",

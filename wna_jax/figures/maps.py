@@ -19,7 +19,7 @@ from wna_jax.templates import Feedback
 _COLUMNS = 10
 _MARKERS = "os^Dv<>pPX*hd"  # with ten colours, so that 130 classes look different
 _NAME: dict[str, Any] = {"fontsize": 9, "fontweight": "bold"}
-_HEADED, _CAPTIONED = 0.28, 0.19  # inches above a map with two lines, and below one
+_HEADED, _NAMED, _CAPTIONED = 0.28, 0.17, 0.19  # inches above a map with two lines, for a name, and below a map
 _ABOUT_REGION = " Pale, beyond the yellow line: outside of the region that tests, infoVal and reliability are about."
 RELIABLE = 0.9
 """The split-half reliability below which a map is marked."""
@@ -33,39 +33,49 @@ def classification_images(
     reliability: Mapping[str, SplitHalf],
     significant: Mapping[str, np.ndarray],
     class_names: Sequence[str],
-    class_means: np.ndarray,
+    class_means: np.ndarray | None,
     title: str,
     roi: np.ndarray | None = None,
     shown: Mapping[int, int] | None = None,
 ) -> Figure:
-    """The maps of every class under its mean training image on the [0, 1] scale, one row per response.
+    """The maps of every class, one row per response, under its mean training image on the [0, 1] scale if there is one.
 
     All maps of a row share one scale in standard errors, with zero in the middle, so that a map that is still noise
     looks pale. Significant pixels, bool [K, H, W, C], are outlined, where a response has them. Above each map are its
     count and share (for graded responses the mean weight) and its reliability; below .9 it is marked, with the number
     of samples that would bring it there. Below the map is what the network calls it, with the confidence. Outside of a
     region of interest, bool [H, W] or [H, W, C], maps are pale. `shown` are the maps to be drawn, by their numbers, and
-    the class of each; by default map k is of class k.
+    the class of each; by default map k is of class k. Mean images are those of the maps' classes, and the answers of
+    the feed-back, where there are some, too.
     """
     of_class = all_of(class_names) if shown is None else shown
     blocks = math.ceil(len(of_class) / _COLUMNS)
     columns = math.ceil(len(of_class) / blocks)
-    channels = class_means.shape[-1]
+    pixels = next(iter(maps.values())).images.shape[1:]
+    channels = pixels[-1]
     legend = IN_COLOUR if channels == 3 else "Red: brighter noise there is evidence for the class; blue: darker."
     legend += (
         " Above a map: samples of the class and their share, or the mean probability; reliability (split half), and "
-        "the samples that would bring it to .9. Below: what the network calls the map itself, and its confidence."
+        "the samples that would bring it to .9."
     )
+    legend += " Below: what the network calls the map itself, and its confidence." if feedback else ""
     if significant:
         legend += " Outlined: p < .05 over all maps of the row."
     legend += _ABOUT_REGION if roi is not None else ""
-    block = [Row("training\nmean", 0.22), *(Row(f"{response}\nmap", _HEADED, _CAPTIONED) for response in maps)]
-    tiles = Tiles(block * blocks, columns, class_means.shape[1:], title, legend, right=0.6)
-    for place, k in enumerate(of_class.values()):
+    below = _CAPTIONED if feedback else 0.05
+    block = [Row(f"{response}\nmap", _HEADED, below) for response in maps]
+    if class_means is None:
+        block[0] = block[0]._replace(above=_HEADED + _NAMED)
+    else:
+        block = [Row("training\nmean", 0.22), *block]
+    first = int(class_means is not None)
+    tiles = Tiles(block * blocks, columns, pixels, title, legend, right=0.6)
+    for place, (k, own) in enumerate(of_class.items()):
         row, column = place // columns * len(block), place % columns
-        tiles.image(row, column, class_means[k])
-        tiles.above(row, column, class_names[k], **_NAME)
-    for i, (response, images) in enumerate(maps.items(), start=1):
+        if class_means is not None:
+            tiles.image(row, column, class_means[k])
+        tiles.above(row, column, class_names[own], 0 if first else 2, **_NAME)
+    for i, (response, images) in enumerate(maps.items(), start=first):
         z_khwc = images.in_standard_errors
         limit = limit_of(z_khwc[list(of_class)])
         for place, k in enumerate(of_class):
@@ -78,7 +88,7 @@ def classification_images(
             if images.images[k].count():
                 text, good = _reliability(reliability[response], k)
                 tiles.above(row, column, text, 1, fontsize=6.5, color=QUIET if good else BAD)
-            if answer := feedback[response][k]:
+            if response in feedback and (answer := feedback[response][k]):
                 color = GOOD if answer.predicted == of_class[k] else BAD
                 tiles.below(row, column, answer.caption(of_class[k], class_names), fontsize=7.5, color=color)
         for start in range(i, blocks * len(block), len(block)):

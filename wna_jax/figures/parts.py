@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -60,9 +60,10 @@ def legend_below(figure: Figure, columns: int, side: str = "left") -> None:
     figure.legend(handles=list(handles.values()), loc=f"outside lower {side}", **style)
 
 
-def save(figure: Figure, path: Path, **options: Any) -> None:
-    """Writes a figure in the format of the path's suffix. Its texts are text, never markup: any class has any name.
+def save(figure: Figure, path: Path | IO[bytes], **options: Any) -> None:
+    """Writes a figure in the format of the path's suffix, or of `format` to an open file.
 
+    Its texts are text, never markup: any class has any name.
     Only the numbers at logarithmic axes, which matplotlib writes itself, are formulas. In a PDF fonts are embedded as
     TrueType, which journals ask for.
     """

@@ -57,16 +57,20 @@ def in_parts(report: Report, parts: Sequence[Part], *jobs: str) -> Iterator[tupl
 
 
 class Stopwatch:
-    """A `Report` that passes on what it is told, and knows how much was done while it listened, and how fast."""
+    """A `Report` that passes on what it is told, and knows how much was done while it listened, and how fast.
 
-    def __init__(self, report: Report) -> None:
+    Where several jobs report to it, it listens to one of them.
+    """
+
+    def __init__(self, report: Report, job: str | None = None) -> None:
         """Starts with the first word of progress."""
-        self._report = report
+        self._report, self._job = report, job
         self._marks: list[tuple[float, int]] = []
 
     def __call__(self, progress: Progress) -> None:
         """Takes the time and passes it on."""
-        self._marks = [*self._marks[:1], (time.perf_counter(), progress.done)]
+        if self._job in (None, progress.job):
+            self._marks = [*self._marks[:1], (time.perf_counter(), progress.done)]
         self._report(progress)
 
     @property
@@ -106,7 +110,7 @@ def show(log_path: Path | None = None) -> Iterator[Report]:
                 unit=f" {progress.unit}",
                 unit_scale=True,
                 dynamic_ncols=True,
-                mininterval=0.1 if sys.stderr.isatty() else 10,  # a batch job's log is read, not watched
+                mininterval=0.1 if _is_watched() else 10,  # a batch job's log is read, not watched
             )
         bar = bars[progress.job]
         bar.total = progress.total
@@ -125,3 +129,18 @@ def show(log_path: Path | None = None) -> Iterator[Report]:
     finally:
         for bar in bars.values():
             bar.close()
+
+
+@contextlib.contextmanager
+def by_default(report: Report | None) -> Iterator[Report]:
+    """The `Report` that was given; without one, bars where somebody watches them, else a silent one."""
+    if report is None and _is_watched():
+        with show() as bars:
+            yield bars
+    else:
+        yield report or silent
+
+
+def _is_watched() -> bool:
+    """Whether standard error is a terminal, or the output of a notebook."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")

@@ -1,0 +1,231 @@
+"""The main job in one call: noise through a network to maps, with errors, tests, reliability and feed-back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+from wna_jax import maps, responses, statistics, templates
+from wna_jax import noise as noises
+from wna_jax.analysis.value import Analysis
+from wna_jax.correlation import Moments, Parts, Sampling, fields, reverse_correlate, reverse_correlate_in_parts
+from wna_jax.correlation.examination import examine
+from wna_jax.data import Dataset
+from wna_jax.noise import Noise
+from wna_jax.responses import BlackBox, Classifier, OneResponse
+from wna_jax.runs import progress
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Report
+from wna_jax.statistics.checks import as_roi
+
+Shape = tuple[int, int, int]
+
+
+def analyse(
+    network: Any,
+    noise: Noise | None = None,
+    num_samples: int = 1_000_000,
+    *,
+    image_shape: Shape | None = None,
+    dataset: Dataset | None = None,
+    response: Sequence[str] = ("decision", "probability"),
+    outputs: str | None = None,
+    classes: Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
+    name: str | None = None,
+    roi: np.ndarray | None = None,
+    permutations: int = 199,
+    convergence: bool = True,
+    gradient_samples: int = 0,
+    seed: int = 0,
+    sampling: Sampling = "auto",
+    batch_size: int | None = None,
+    state_dir: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+) -> Analysis:
+    """Shows noise to a network, and maps it by the network's answers: what the network sees in noise.
+
+    The map of class k is (mean of the noise, weighted by response k) - (mean of all noise), `classification_images`.
+    The samples are streamed, in two halves that tell how reliable maps are. Errors, tests and reliability are computed
+    when they are asked for.
+
+    Args:
+        network: any that `responses.of_network` takes: a JAX function, images [n, H, W, C] -> logits [n, K], a
+            `networks.Network`, a Flax NNX, Equinox or PyTorch module, or a ready response (`responses.of_black_box`),
+            which has its own names, outputs and classes.
+        noise: what is shown. By default noise that matches the `dataset`, or uniform noise in [0, 1].
+        num_samples: N, how many noise images.
+        image_shape: (H, W, C), where neither noise, data nor the network say it.
+        dataset: what the network was trained on, for the names of classes, their mean images in pictures, and noise.
+        response: whose maps are made, as `responses.from_name` takes them; decisions are always counted.
+        outputs: what the network returns, one of `responses.OUTPUTS`; by default logits.
+        classes: the numbers of the classes whose maps are made, where memory does not allow for all. The network
+            decides among all.
+        class_names: of all classes; by default those of the data, else their numbers.
+        name: of the network, for titles.
+        roi: a region of interest, bool [H, W] or [H, W, C], that tests and reliability are about.
+        permutations: null maps that clusters are compared with; the smallest p is 1 in one more.
+        convergence: keep the sums on the way, to see how maps converge. Without, it takes a quarter of the memory.
+        gradient_samples: samples for the mean gradient of the probability, which its map tends to in white noise: the
+            convergence towards it is shown too. Takes a network that JAX can differentiate, and two passes per class
+            and sample.
+        seed: of the noise.
+        sampling: as in `reverse_correlate_in_parts`, and so are
+        batch_size: samples per network pass,
+        state_dir: a folder to keep the state of the job in: the same call goes on from there,
+        identity: and what else decides the sums.
+        settings: what is kept with the result (JSON values).
+        report: progress. By default bars in a terminal and a notebook, and nothing elsewhere.
+
+    Returns:
+        What was found; `figure()`, `summary()` and `save(folder)` show and keep it.
+
+    Raises:
+        InputError: arguments that do not fit each other or the network, and all that `reverse_correlate_in_parts`
+            refuses.
+    """
+    respond = _response_of(network, response, outputs, classes)
+    stimulus = _noise_for(network, noise, image_shape, dataset)
+    if roi is not None:
+        as_roi(roi, stimulus.shape)
+    labels = _names_of_all(respond, stimulus, dataset, class_names)
+    numbers = tuple(range(len(labels))) if respond.classes is None else respond.classes
+    with progress.by_default(report) as told:
+        parts = reverse_correlate_in_parts(
+            stimulus,
+            respond,
+            num_samples,
+            seed=seed,
+            batch_size=batch_size,
+            sampling=sampling,
+            course=convergence,
+            state_dir=state_dir,
+            identity=identity,
+            report=told,
+        )
+        gradients = None
+        if parts.course and gradient_samples and "probability" in respond.names and stimulus.white:
+            gradients = _mean_gradient(respond, stimulus, gradient_samples, seed, told)
+    first, second = ({name: half[name] for name in respond.names} for half in (parts.first, parts.second))
+    overlaps: dict[str, Any] = dict.fromkeys(first)
+    if next(iter(first.values())).field_sums is not None and isinstance(respond, Classifier):
+        overlaps = fields.overlap(stimulus, respond, seed=(seed + 2**30) % 2**32)
+    found = Analysis(
+        first,
+        second,
+        stimulus,
+        tuple(labels[k] for k in numbers),
+        overlaps,
+        settings or {},
+        name or _name_of(network),
+        numbers,
+        labels,
+        class_means=dataset.class_means[list(numbers)] if dataset else None,
+        roi=roi,
+        tests={"permutations": permutations, "seed": int(seed)},
+    )
+    feedback = {}
+    if stimulus.present is None:  # else a map is no image that the network takes
+        feedback = {name: templates.feed_back(respond, own.images) for name, own in found.maps.items()}
+    return replace(found, feedback=feedback, convergence=_convergence(found, parts, gradients))
+
+
+def _response_of(
+    network: Any, names: Sequence[str], outputs: str | None, classes: Sequence[int] | None
+) -> Classifier | BlackBox:
+    respond = responses.of_network(network, tuple(dict.fromkeys(names)), outputs=outputs, classes=classes)
+    respond = respond.classifier if isinstance(respond, OneResponse) else respond
+    if not isinstance(respond, Classifier | BlackBox):
+        raise InputError(f"a {type(respond).__name__} is no network: give its network, or use reverse_correlate")
+    return respond
+
+
+def _noise_for(network: Any, given: Noise | None, image_shape: Shape | None, dataset: Dataset | None) -> Noise:
+    """The noise that was given, else one that fits; an InputError if its images have another shape than is said."""
+    if given is not None and not isinstance(given, Noise):
+        raise InputError(f"noise is a {type(given).__name__}: expected one such as wna_jax.noise.uniform((28, 28, 1))")
+    said: dict[str, Shape | None] = {"image_shape": image_shape}
+    said["the data set"] = dataset.image_shape if dataset else None
+    said["the network"] = getattr(getattr(network, "network", network), "image_shape", None)
+    known: dict[str, Any] = {of: tuple(shape) for of, shape in said.items() if shape is not None}
+    if given is None and not known:
+        raise InputError("no noise, and no image shape: give noise=wna_jax.noise.uniform((28, 28, 1)), or image_shape=")
+    shape = next(iter(known.values())) if given is None else given.shape
+    for of, other in known.items():
+        if other != shape and (given is None or given.present is None):
+            whose = "the noise" if given else next(iter(known))
+            raise InputError(f"images of {of} are {other}, those of {whose} {shape}: expected one shape")
+    if given is not None:
+        return given
+    return noises.matched(dataset) if dataset else noises.uniform(shape)
+
+
+def _names_of_all(
+    respond: Classifier | BlackBox, stimulus: Noise, dataset: Dataset | None, given: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The names of all classes that the network decides among; an InputError if there are more or fewer of them."""
+    whole = respond
+    if isinstance(respond, BlackBox):
+        weigh = Partial(responses.weigh, respond.names, respond.outputs, None)
+        whole = replace(respond, weigh=weigh, classes=None)
+    elif respond.classes is not None:
+        whole = replace(respond, classes=None)
+    num_classes = jax.tree.leaves(examine(stimulus, whole))[0].shape[1]
+    if given is None:
+        given = dataset.class_names if dataset else [str(k) for k in range(num_classes)]
+    if len(given) != num_classes:
+        whose = "the data set has" if dataset and given is dataset.class_names else "class_names are"
+        raise InputError(f"{whose} {len(given)} classes, and the network answers {num_classes}: expected as many")
+    return tuple(map(str, given))
+
+
+def _name_of(network: Any) -> str:
+    """What a network is called in titles: by its module, function or type."""
+    of = getattr(network, "network", getattr(network, "function", network))  # of a ready response
+    of = getattr(of, "module", of)
+    name = getattr(of, "__name__", type(of).__name__)
+    return "the network" if name in ("<lambda>", "function", "method", "Partial", "partial") else name
+
+
+def _mean_gradient(
+    respond: Classifier | BlackBox, stimulus: Noise, num_samples: int, seed: int, report: Report
+) -> Moments:
+    """Of the probability: what its map tends to in white noise, known from few samples."""
+    if isinstance(respond, BlackBox):
+        raise InputError("a black box has no gradient: leave gradient_samples at 0")
+    probability = responses.of_response(respond.network, "probability", respond.classes, respond.outputs)
+    return reverse_correlate(
+        stimulus,
+        responses.gradient_of(probability),
+        num_samples,
+        seed=(seed + 2**31) % 2**32,  # other samples than those of the maps
+        batch_size=min(100, num_samples),
+        report=progress.renamed(report, "gradients"),
+    )
+
+
+def _convergence(
+    found: Analysis, parts: Parts, gradients: Moments | None
+) -> dict[str, tuple[str, statistics.Convergence]]:
+    """Maps of more and more samples of the first half, against the second half and the mean gradient."""
+    curves = {}
+    for name in found.first if parts.course else ():
+        n0, held_out, references = found.reliability[name].n0, found.second[name], {}
+        if held_out.num_samples:
+            known = 1 / (1 + n0 / held_out.num_samples)
+            references["the other half of the samples"] = maps.regression_images(held_out, found.noise), known
+        if name == "probability" and gradients is not None:
+            reference = maps.gradient_images(gradients)
+            known = statistics.known_noise_reliability(reference, found.roi)
+            references[f"the mean gradient of {gradients.num_samples:,} samples"] = reference, known
+        cumulative = [*(point[name] for point in parts.course), found.first[name]]
+        for what, (reference, known) in references.items():
+            curve = statistics.convergence(cumulative, found.noise, reference, n0, known, found.roi)
+            curves[f"{name} maps against {what}"] = name, curve
+    return curves

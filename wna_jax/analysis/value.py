@@ -1,0 +1,250 @@
+"""What a run found, as one value: halves of its samples with maps, errors and tests; shown, saved, added up."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wna_jax import statistics
+from wna_jax.analysis import archive, shown
+from wna_jax.correlation.fields import Overlap
+from wna_jax.correlation.moments import Moments
+from wna_jax.correlation.origin import Origin
+from wna_jax.maps import ClassificationImages, classification_images, regression_images
+from wna_jax.noise import Noise
+from wna_jax.runs import files
+from wna_jax.runs.errors import InputError
+from wna_jax.templates import Feedback
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ALIKE = "they can differ in seed, network and number of samples alone"
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What the samples of one or more runs say of K classes: what `analyse` returns, and `load` reads again.
+
+    What is not a field is computed when it is asked for. Two analyses of the same noise and network, of different
+    seeds, add up.
+
+    Attributes:
+        first: the moments of the first half of the samples, by the response's name, such as "decision".
+        second: those of the second half.
+        noise: what was shown.
+        class_names: of the maps.
+        overlaps: how the errors of maps' pixels depend on each other where the samples are windows of fields.
+        settings: those of an experiment (JSON values).
+        name: what the network is called in titles.
+        classes: the numbers of the classes that the maps are of; by default all, 0 to K - 1.
+        all_class_names: of all classes that the network decides among; by default those of the maps.
+        feedback: what the network calls its own maps, by response; a sum of two analyses has none.
+        convergence: how maps converge as samples are added: by title, a response and its curves; a sum has none.
+        class_means: mean training images of the maps' classes, [K, H, W, C] in [0, 1], for pictures.
+        roi: the region of interest, bool [H, W] or [H, W, C], that tests and reliability are about.
+        tests: the options of `statistics.findings` that are taken where none are given.
+    """
+
+    first: Mapping[str, Moments]
+    second: Mapping[str, Moments]
+    noise: Noise
+    class_names: Sequence[str]
+    overlaps: Mapping[str, Overlap | None] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "the network"
+    classes: Sequence[int] = ()
+    all_class_names: Sequence[str] = ()
+    feedback: Mapping[str, Sequence[Feedback | None]] = field(default_factory=dict)
+    convergence: Mapping[str, tuple[str, statistics.Convergence]] = field(default_factory=dict)
+    class_means: np.ndarray | None = None
+    roi: np.ndarray | None = None
+    tests: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Fills in the classes where the maps are of all."""
+        object.__setattr__(self, "classes", self.classes or tuple(range(len(self.class_names))))
+        object.__setattr__(self, "all_class_names", self.all_class_names or tuple(self.class_names))
+
+    def __repr__(self) -> str:
+        """A line per response."""
+        return "\n".join(["<Analysis", *(f"  {name}: {moments}" for name, moments in self.moments.items())]) + ">"
+
+    @functools.cached_property
+    def moments(self) -> dict[str, Moments]:
+        """Of all samples."""
+        return {name: self.first[name] + self.second[name] for name in self.first}
+
+    @functools.cached_property
+    def maps(self) -> dict[str, ClassificationImages]:
+        """The maps, with their errors and masks: regression maps of logits, else classification images."""
+        found = {}
+        for name, moments in self.moments.items():
+            found[name] = (regression_images if name == "logit" else classification_images)(moments, self.noise)
+            if archive.is_unknown(self.noise):  # tests that need draws of it cannot be made
+                found[name] = replace(found[name], noise=None)
+        return found
+
+    @functools.cached_property
+    def z(self) -> dict[str, np.ma.MaskedArray]:
+        """The maps as normal numbers, `statistics.z_map`."""
+        return {name: statistics.z_map(maps) for name, maps in self.maps.items()}
+
+    @functools.cached_property
+    def reliability(self) -> dict[str, statistics.SplitHalf]:
+        """Of the maps, from the two halves."""
+        return {
+            name: statistics.split_half(self.first[name], self.second[name], self.noise, self.roi)
+            for name in self.first
+        }
+
+    @property
+    def origins(self) -> dict[str, Origin | None]:
+        """Which noise, response and samples the moments are of."""
+        return {name: moments.origin for name, moments in self.moments.items()}
+
+    @functools.cached_property
+    def _found(self) -> dict[str, statistics.Findings]:
+        return {}
+
+    def findings(self, response: str, **options: Any) -> statistics.Findings:
+        """All tests of the maps of one response; `options` are those of `statistics.findings`, instead of `tests`."""
+        if options or response not in self._found:
+            wanted = {"roi": self.roi, **self.tests, **options}
+            found = statistics.findings(self.maps[response], overlap=self.overlaps.get(response), **wanted)
+            if options:
+                return found
+            self._found[response] = found
+        return self._found[response]
+
+    def __add__(self, other: "Analysis") -> "Analysis":
+        """Of the samples of both, with the settings that both have.
+
+        Raises:
+            InputError: other classes, responses, noise or network, or samples that both have.
+        """
+        self.check_alike(other)
+        if set(self.first) != set(other.first):
+            mine, theirs = (", ".join(each.first) for each in (self, other))
+            raise InputError(f"one run has the responses {mine}, the other {theirs}: they do not add up")
+        first, second = (
+            {name: mine[name] + theirs[name] for name in mine}
+            for mine, theirs in ((self.first, other.first), (self.second, other.second))
+        )
+        settings = {name: value for name, value in self.settings.items() if other.settings.get(name) == value}
+        return replace(self, first=first, second=second, settings=settings, feedback={}, convergence={})
+
+    def check_alike(self, other: "Analysis") -> None:
+        """Raises an InputError if two analyses are not of the same classes, and of the same noise."""
+        for what, of in (
+            ("the classes {}", lambda each: ",".join(each.class_names)),
+            ("images of {} pixels", lambda each: "x".join(map(str, each.noise.shape))),
+            ("{} noise", lambda each: each.noise.name),
+        ):
+            mine, theirs = of(self), of(other)
+            if mine != theirs:
+                raise InputError(f"one run has {what.format(mine)}, the other {what.format(theirs)}: {_ALIKE}")
+        for what in ("mean", "deviation"):
+            values = [np.float32(getattr(each.noise, what)) for each in (self, other)]
+            if not np.array_equal(values[0], values[1]):
+                raise InputError(f"the noises of the two runs differ in the {what} of a pixel or channel: {_ALIKE}")
+
+    def contrast(
+        self, other: "Analysis", response: str, **options: Any
+    ) -> tuple[statistics.Contrast, statistics.Findings]:
+        """The difference of the maps of one response, this one's minus the other's, and all tests of it.
+
+        Raises:
+            InputError: other classes or noise, a response that one of them has not, or samples that both have.
+        """
+        self.check_alike(other)
+        for each in (self, other):
+            if response not in each.first:
+                raise InputError(f"one run has no {response} maps: it has {', '.join(each.first)}")
+        found = statistics.contrast(self.maps[response], other.maps[response])
+        overlap = _overlap_of_difference(
+            *((each.maps[response], each.overlaps.get(response)) for each in (self, other))
+        )
+        return found, statistics.findings(found, overlap=overlap, **options)
+
+    def figure(self, kind: shown.Kind = "maps", responses: Sequence[str] | None = None) -> "Figure":
+        """A picture, of all responses or of some; of more than 30 classes those with the most reliable maps.
+
+        Kinds are "maps" (each class's decision and probability map, with counts, reliability, significant pixels, and
+        what the network calls the map itself), "significance" (what each test finds), "convergence" (as samples were
+        added) and "shares" (how the network sorts the noise).
+
+        Raises:
+            InputError: no such kind or response, or what it would show was not computed.
+        """
+        return shown.figure(self, kind, responses)
+
+    def chosen(self, response: str) -> tuple[dict[int, int], str]:
+        """The maps that figures show, with the numbers of their classes, and in words how they were chosen.
+
+        They are all of at most 30 classes, else those of the 30 classes whose maps of that response are most reliable.
+        """
+        return shown.chosen(self, response)
+
+    def metrics(self) -> dict[str, Any]:
+        """Counts, shares, reliability, N0, significant pixels, infoVal and feed-back as JSON values, by response."""
+        return shown.metrics(self)
+
+    def summary(self) -> str:
+        """The main facts in a few lines."""
+        return "\n".join(shown.summary(self))
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a table by class, and the picture."""
+        return shown.html(self)
+
+    def save(self, path: str | Path) -> None:
+        """Writes to a folder `maps.npz` (all of it, for `load`), `metrics.json` and `classification_images.png`.
+
+        A path that ends in .npz gets that file alone. Each file is written whole or not at all, the sums first.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        place = Path(path).expanduser()
+        if place.suffix == ".npz":
+            files.write_arrays(place, **self.arrays())
+            return
+        files.check_writable("output", place, "give another folder")
+        files.write_arrays(place / archive.FILE, **self.arrays())
+        files.write_json(place / "metrics.json", self.metrics())
+        with files.replacing(place / "classification_images.png") as temporary:
+            temporary.write_bytes(shown.png(self.figure()))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays by name, as they stand in `maps.npz` (`analysis.archive.arrays_of`)."""
+        return archive.arrays_of(self)
+
+
+def load(path: str | Path) -> Analysis:
+    """What a finished run found: its folder, or the `maps.npz` in it.
+
+    The noise can be drawn from where it is one of this package that needs no data. Of any other one mean and deviation
+    are known; if it is not white, its maps are then tested for single pixels alone.
+
+    Raises:
+        InputError: no such file, one of another kind or of an earlier version, or a damaged one.
+    """
+    return Analysis(**archive.read(path))
+
+
+def _overlap_of_difference(*of: tuple[ClassificationImages, Overlap | None]) -> Overlap | None:
+    """How the errors of a difference depend on each other: as those of both sets of maps, by their variances."""
+    known = [overlap for _, overlap in of if overlap]
+    if len({(overlap.stride, overlap.correlation.shape) for overlap in known}) != 1:
+        return None  # independent pixels, or two kinds of windows, of which nothing is known
+    stride, some = known[0]
+    alone = np.zeros_like(some)
+    alone[:, some.shape[1] // 2, some.shape[2] // 2] = 1
+    weights = np.stack([np.ma.filled((maps.standard_error**2).mean(axis=(1, 2, 3)), 1.0) for maps, _ in of])
+    correlations = np.stack([overlap.correlation if overlap else alone for _, overlap in of])
+    blended = (weights[..., None, None] * correlations).sum(axis=0) / weights.sum(axis=0)[:, None, None]
+    return Overlap(stride, blended)
