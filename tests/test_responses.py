@@ -287,7 +287,7 @@ def test_what_is_no_number_is_never_counted_for_or_against_a_class(name: str, br
     logits = jnp.array([[1.0, broken, 0.0], [0.0, -jnp.inf, 5.0]])
     weights = responses.from_name(name)(logits)
     assert not jnp.isfinite(weights[0]).all()
-    assert jnp.isfinite(weights[1]).all() or name == "logit"
+    assert jnp.isfinite(weights[1]).all() or name in ("logit", "value")
 
 
 def test_whole_numbers_are_answers_like_others() -> None:
@@ -326,3 +326,34 @@ def test_logits_are_asked_of_networks_and_of_their_responses() -> None:
     np.testing.assert_allclose(jax.nn.softmax(log_p), jax.nn.softmax(expected), rtol=1e-5)
     with pytest.raises(InputError, match="a Gradient has no logits: give its network"):
         responses.logits_of(responses.gradient_of(of_pixels), images)
+
+
+def test_labels_are_decided_each_by_itself() -> None:
+    white = noise.uniform((2, 2, 1))
+    images = np.asarray(draw_samples(white, 2_000))
+    p = np.asarray(jax.nn.sigmoid(of_pixels(images)), np.float64)
+    expected = {"decision": 1.0 * (p > 0.5), "probability": p, "confident:0.7": 1.0 * (p > 0.7)}
+    assert ((p > 0.5).sum(axis=1) == 2).any()
+    for network, outputs in ((of_pixels, "label_logits"), (lambda x: jax.nn.sigmoid(of_pixels(x)), "labels")):
+        moments = reverse_correlate(white, responses.of_classifier(network, list(expected), outputs), 2_000)
+        for name, weights in expected.items():
+            np.testing.assert_allclose(moments[name].weight_sum, weights.sum(axis=0), rtol=1e-5, err_msg=name)
+            sums = np.einsum("nk,nhwc->khwc", weights, images)
+            np.testing.assert_allclose(moments[name].sum, sums, rtol=1e-4, err_msg=name)
+        ready = responses.of_classifier(network, outputs=outputs)
+        np.testing.assert_allclose(responses.probabilities_of(ready, images), p, rtol=1e-4)
+    with pytest.raises(InputError, match=r"outputs is 'labels', and the network returned .*: expected numbers from 0"):
+        reverse_correlate(white, responses.of_classifier(of_pixels, outputs="labels"), 100)
+
+
+def test_the_map_of_a_regression_is_its_slope() -> None:
+    white, slopes = noise.uniform((2, 2, 1)), np.array([[3.0, -1.0, 0.0, 0.5]], np.float32)
+    network = responses.of_network(lambda x: x.reshape(len(x), -1) @ slopes.T - 7, ["value"], outputs="value")
+    found = regression_images(reverse_correlate(white, network, 100_000)["value"], white)
+    np.testing.assert_allclose(found.images.reshape(1, 4), slopes, atol=5 * found.standard_error.max())
+    assert found.standard_error.max() < 0.05
+    for names, outputs in ((["decision"], "value"), (["value"], "logits"), (["value", "logit"], "value")):
+        with pytest.raises(InputError, match=r"outputs='value' has the response value alone"):
+            responses.of_network(of_pixels, names, outputs=outputs)
+    with pytest.raises(InputError, match=r"outputs='value' of a regression"):
+        reverse_correlate(white, responses.of_classifier(lambda x: of_pixels(x)[:, :1]), 100)

@@ -1,14 +1,17 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from wna_jax import InputError
+from wna_jax import InputError, draw_samples, networks, noise, responses, reverse_correlate
 from wna_jax.networks import Network, models, units
+from wna_jax.studies import receptive_fields
 
 SHAPE = (16, 16, 1)
 IMAGES = jax.random.uniform(jax.random.key(1), (6, *SHAPE))
@@ -75,6 +78,81 @@ def test_only_a_first_convolution_has_kernels_of_pixels(untrained: Network) -> N
         np.testing.assert_array_equal(kernels[3], untrained.parameters[first]["kernel"][..., 3])
     assert (kernels is None) == (first == "fc1")
     assert [units.first_kernels(untrained, layer) for layer in others] == [None] * len(others)
+
+
+class Linen(nn.Module):
+    """Batch normalisation, dropout, and what a training mode is called elsewhere."""
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        x = nn.Conv(4, (3, 3), padding="VALID")(images)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+        x = nn.Dropout(0.5, deterministic=not train)(nn.Conv(5, (3, 3), strides=2, padding="VALID")(x))
+        return nn.Dense(3)(nn.relu(x).reshape(len(x), -1))
+
+
+class OfNNX(nnx.Module):
+    def __init__(self) -> None:
+        rngs = nnx.Rngs(0)
+        self.first = nnx.Conv(1, 4, (3, 3), padding="VALID", rngs=rngs)
+        self.norm, self.drop = nnx.BatchNorm(4, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+        self.blocks = nnx.List([nnx.Conv(4, 5, (3, 3), strides=2, padding="VALID", rngs=rngs)])
+        self.out = nnx.Linear(180, 3, rngs=rngs)
+        self.eval()
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = nnx.relu(self.norm(self.first(images)))
+        return self.out(self.drop(nnx.relu(self.blocks[0](x))).reshape(len(x), -1))
+
+
+def of_linen() -> networks.Network:
+    module = Linen()
+    variables = module.init(jax.random.key(0), IMAGES, train=False)
+    return networks.of_linen(module, variables, train=False)
+
+
+def of_torch() -> Any:
+    torch: Any = pytest.importorskip("torch")
+    nn, _ = torch.nn, torch.manual_seed(0)
+    first = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2), nn.ReLU()]
+    return nn.Sequential(*first, nn.Dropout(0.5), nn.Flatten(), nn.Linear(180, 3))
+
+
+def of_equinox() -> Any:
+    eqx: Any = pytest.importorskip("equinox")
+    keys = jax.random.split(jax.random.key(0), 3)
+    last = [eqx.nn.Dropout(0.5), eqx.nn.Lambda(jnp.ravel), eqx.nn.Linear(180, 3, key=keys[2])]
+    first = [eqx.nn.Conv2d(1, 4, 3, key=keys[0]), eqx.nn.Lambda(jax.nn.relu), eqx.nn.Conv2d(4, 5, 3, 2, key=keys[1])]
+    return eqx.nn.inference_mode(eqx.nn.Sequential([*first, eqx.nn.Lambda(jax.nn.relu), *last]))
+
+
+FOREIGN: dict[str, tuple[Callable[[], Any], tuple[str, ...], str, str]] = {
+    "linen": (of_linen, ("Conv_0", "BatchNorm_0", "Conv_1", "Dense_0"), "Conv_1", "Dense_0"),
+    "nnx": (OfNNX, ("first", "norm", "blocks/0", "out"), "blocks/0", "out"),
+    "torch": (of_torch, ("0", "1", "3", "7"), "3", "7"),
+    "equinox": (of_equinox, ("layers/0", "layers/2", "layers/6"), "layers/2", "layers/6"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_units_of_networks_of_other_packages_have_receptive_fields_and_averages(kind: str) -> None:
+    """All four have the same layers: 3x3, then 3x3 at stride 2, so that a unit sees 5x5 pixels, every second one."""
+    make, names, second, last = FOREIGN[kind]
+    network = make()
+    assert units.layer_names(network, SHAPE) == names
+    assert units.spatial_layers(network, SHAPE) == names[:-1]
+    activations = units.layer_activations(network, second)
+    view = receptive_fields.units_of(activations, SHAPE)
+    assert (view.field.size, view.field.jump, view.field.units) == ((5, 5), (2, 2), (6, 6))
+    logits = np.asarray(responses.logits_of(network, IMAGES))
+    of_last = units.layer_activations(network, last)(IMAGES)
+    np.testing.assert_allclose(of_last, np.maximum(logits, 0), rtol=1e-4, atol=1e-5)
+    moments = reverse_correlate(noise.uniform(view.noise_shape), view.respond, 2_000, sampling="independent")
+    shown = draw_samples(noise.uniform(view.noise_shape), 2_000)
+    weights = np.asarray(activations(shown)).reshape(2_000, 5)
+    np.testing.assert_allclose(moments.sum, np.einsum("nk,nhwc->khwc", weights, shown), rtol=1e-3, atol=0.1)
+    with pytest.raises(InputError, match=f"unknown layer 'conv9'.*: choose one of .*{second}"):
+        units.layer_activations(network, "conv9")(IMAGES)
 
 
 def test_wrong_layers_and_currents_are_named(random_network: Callable[[nn.Module], Network]) -> None:

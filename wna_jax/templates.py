@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-import jax
 import numpy as np
 
 from wna_jax import responses
@@ -43,8 +42,8 @@ def feed_back(network: Any, images_khwc: np.ma.MaskedArray, *, stretch: bool = T
     present = ~np.ma.getmaskarray(shown).any(axis=(1, 2, 3))
     answers: list[Feedback | None] = [None] * len(shown)
     if present.any():
-        logits = responses.logits_of(network, shown[present].filled().astype(np.float32))
-        for k, probability in zip(np.flatnonzero(present), np.asarray(jax.nn.softmax(logits)), strict=True):
+        probabilities = responses.probabilities_of(network, shown[present].filled().astype(np.float32))
+        for k, probability in zip(np.flatnonzero(present), np.asarray(probabilities), strict=True):
             answers[k] = Feedback(int(probability.argmax()), float(probability.max()))
     return answers
 

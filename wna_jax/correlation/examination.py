@@ -100,16 +100,17 @@ def _same(ours: np.ndarray, theirs: np.ndarray, within: np.ndarray) -> bool:
 
 def _check_outputs(answers: np.ndarray, names: Any, outputs: Outputs | None) -> None:
     """Decisions are the same of logits and of probabilities."""
-    if answers.shape[-1] == 1 and outputs not in ("sigmoid", "logit"):
+    if answers.shape[-1] == 1 and outputs in (None, "logits", "probabilities"):
         raise InputError(
             "the network returned one number per image, which are no logits of classes: give outputs='sigmoid' if it "
-            "is the probability of the second of two classes, outputs='logit' if it is its logit"
+            "is the probability of the second of two classes, outputs='logit' if it is its logit, outputs='value' of a "
+            "regression"
         )
     if answers.shape[-1] > 1 and outputs in ("sigmoid", "logit"):
         raise InputError(f"outputs is {outputs!r}, and the network returned {answers.shape[-1]} numbers per image")
     between = bool((answers >= 0).all() and (answers <= 1).all())
     single = between and np.allclose(answers.sum(axis=-1), 1, atol=1e-3)
-    if outputs in ("probabilities", "sigmoid") and not between and np.isfinite(answers).all():
+    if outputs in ("probabilities", "sigmoid", "labels") and not between and np.isfinite(answers).all():
         wrong = answers[(answers < 0) | (answers > 1)][0]
         raise InputError(f"outputs is {outputs!r}, and the network returned {wrong:.4g}: expected numbers from 0 to 1")
     if outputs == "probabilities" and between and not single:
@@ -123,5 +124,5 @@ def _check_outputs(answers: np.ndarray, names: Any, outputs: Outputs | None) -> 
             "outputs='probabilities', or outputs='logits' if they are logits all the same"
             if single
             else "the network's outputs all lie between 0 and 1, as probabilities of several labels at once do: give "
-            "their logits, or outputs='logits' if they are logits all the same"
+            "outputs='labels', or outputs='logits' if they are logits all the same"
         )

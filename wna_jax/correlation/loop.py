@@ -26,7 +26,7 @@ from wna_jax.correlation.origin import Half, Origin, Samples
 from wna_jax.correlation.program import Program
 from wna_jax.noise import Noise
 from wna_jax.noise.checks import check
-from wna_jax.responses import BlackBox, Classifier, Gradient
+from wna_jax.responses import BlackBox, Classifier, Gradient, on_host
 from wna_jax.runs import compilation, memory
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.fingerprints import fingerprint
@@ -121,6 +121,7 @@ def reverse_correlate_in_parts(
             state of another job.
     """
     num_samples, batch_size, seed = _whole_numbers(num_samples, batch_size, seed)
+    response = on_host(response)
     check(noise)
     weights = examine(noise, response)
     widths = [leaf.shape[1] for leaf in jax.tree.leaves(weights)]

@@ -4,14 +4,15 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wna_jax.runs.errors import InputError
+from wna_jax.runs import compilation
+from wna_jax.runs.errors import InputError, unknown_name
 
 _SMALLEST_BATCH = 8
 _GAIN = 1.03
@@ -25,7 +26,7 @@ def is_module(network: object) -> bool:
     return torch is not None and isinstance(network, torch.nn.Module)
 
 
-class TorchNetwork:
+class TorchNetwork(compilation.OnHost):
     """A `torch.nn.Module` that takes images [n, C, H, W], as a function of images [n, H, W, C] in [0, 1].
 
     The module is asked in evaluation mode, without gradients, in the floating-point type and on the device of its
@@ -55,6 +56,7 @@ class TorchNetwork:
     def __call__(self, images: Any) -> Any:
         """Images [n, H, W, C] -> answers float32 [n, K]: of JAX for JAX's on one device, else of NumPy."""
         torch = sys.modules["torch"]
+        self.check(images)
         shared = isinstance(images, jax.Array) and _is_shared(torch, images)
         tensor = torch.from_dlpack(images if shared else np.asarray(images))
         with torch.inference_mode(), _evaluated(self.module):
@@ -62,6 +64,22 @@ class TorchNetwork:
             size = self.batch_size or self._found.get("batch_size") or self._find_batch_size(torch, shown)
             answers = torch.cat([self._answer(torch, part) for part in shown.split(size)]).to(tensor.device)
         return jnp.from_dlpack(answers) if shared else answers.numpy()
+
+    def layer_names(self, images: Any) -> tuple[str, ...]:
+        """The parts of the module that have parameters, in the order in which images pass through them."""
+        names: dict[str, None] = {}
+
+        def note(name: str, output: Any) -> None:
+            if isinstance(output, sys.modules["torch"].Tensor) and output.ndim > 1:
+                names[name] = None
+
+        with _watched(self.module, note):
+            self(images)
+        return tuple(names)
+
+    def of_layer(self, layer: str) -> "TorchLayer":
+        """The positive part of a layer's output instead of the answers; see `networks.units.layer_activations`."""
+        return TorchLayer(layer, self)
 
     @functools.cached_property  # found out, no part of what the network is
     def _found(self) -> dict[str, int]:
@@ -115,6 +133,53 @@ class TorchNetwork:
                 "that returns the logits alone"
             )
         return answers.float()
+
+
+class TorchLayer(TorchNetwork):
+    """The activations of a layer of a PyTorch module: images [n, H, W, C] -> [n, h, w, units], or [n, units]."""
+
+    def __init__(self, layer: str, network: TorchNetwork) -> None:
+        """The layer's name is its path in the module, such as features.0."""
+        super().__init__(network.module, batch_size=network.batch_size)
+        self.mean, self.std = network.mean, network.std
+        self.layer = layer
+
+    def _answer(self, torch: Any, images_nchw: Any) -> Any:
+        def stop(name: str, output: Any) -> None:
+            if name == self.layer:
+                raise _Reached(output)
+
+        try:
+            with _watched(self.module, stop):
+                self.module(images_nchw)
+        except _Reached as reached:
+            activations = reached.args[0].float().relu()
+            return activations.permute(0, 2, 3, 1) if activations.ndim == 4 else activations
+        raise unknown_name("layer", self.layer, [name for name, _ in _parts(self.module)])
+
+
+def _parts(module: Any) -> list[tuple[str, Any]]:
+    """The parts of a module that have parameters, by name."""
+    return [(name, part) for name, part in module.named_modules() if name and next(part.parameters(), None) is not None]
+
+
+class _Reached(Exception):  # noqa: N818 - ends the pass through the network, no error
+    pass
+
+
+@contextlib.contextmanager
+def _watched(module: Any, watch: Callable[[str, Any], None]) -> Iterator[None]:
+    """Has the parts of a module that have parameters hand their names and outputs to a function."""
+
+    def hand_on(name: str, _module: Any, _inputs: Any, output: Any) -> None:
+        watch(name, output)
+
+    handles = [part.register_forward_hook(functools.partial(hand_on, name)) for name, part in _parts(module)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _is_shared(torch: Any, images: jax.Array) -> bool:

@@ -12,7 +12,16 @@ Those of single units are in `wna_jax.networks.units`.
 | probability:s | softmax(s logits)_k, s = 1 | the same, by degrees | for all classes with few samples |
 | confident:t | 1 if k wins with p > t, t = .3 | mean of the noise surely called k | the paper's filter |
 | confidence | p_k if k wins, else 0 | decision map, sure answers count more | the paper's weighting |
-| logit | logit k | cov(logit, noise) / s^2 = mean gradient | evidence, not choice: `regression_images` |
+| logit, value | logit k, value k | cov(w, noise) / s^2 = mean gradient | evidence, not choice: `regression_images` |
+
+What a network returns (`outputs`) decides what the names mean:
+
+| outputs | answers | decision and probability |
+| --- | --- | --- |
+| logits (the default), probabilities | [n, K], one class per image | of the class |
+| sigmoid, logit | [n, 1], of the second of two classes | of each of both classes |
+| labels, label_logits | [n, K] of labels, any number of them per image | of each label by itself: p > 1/2 |
+| value | [n, K] real numbers, as of a regression | none: the only response is "value", w_k = answer k |
 
 Reading the result: all but "logit" are weights of a mean, mapped by `classification_images`; their z-maps say which
 pixels matter. As s grows, probability:s goes over into decision.
@@ -28,11 +37,11 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from wna_jax.networks import torch_network
-from wna_jax.responses.black_box import BlackBox, of_black_box, of_torch
+from wna_jax.networks.foreign import Foreign, PerImage, is_equinox
+from wna_jax.responses.black_box import Asked, BlackBox, of_black_box, of_torch, on_host
 from wna_jax.responses.classifier import (
     Classifier,
     Gradient,
@@ -44,6 +53,7 @@ from wna_jax.responses.classifier import (
     of_response,
 )
 from wna_jax.responses.weightings import (
+    LABELS,
     NAMES,
     OUTPUTS,
     Outputs,
@@ -55,7 +65,6 @@ from wna_jax.responses.weightings import (
     from_name,
     logit,
     probability,
-    to_logits,
     weigh,
 )
 from wna_jax.runs import compilation
@@ -70,6 +79,7 @@ __all__ = [
     "OneResponse",
     "Outputs",
     "Weighting",
+    "as_logits",
     "check_names",
     "confidence",
     "confident",
@@ -84,6 +94,8 @@ __all__ = [
     "of_network",
     "of_response",
     "of_torch",
+    "on_host",
+    "probabilities_of",
     "probability",
     "weigh",
 ]
@@ -100,33 +112,51 @@ def of_network(
 
     | network | response |
     | --- | --- |
-    | a `torch.nn.Module` | `of_torch` |
-    | a JAX function, `networks.Network`, a Flax NNX or Equinox module: anything that can be called | `of_classifier` |
+    | a JAX function, `networks.Network`, a Flax NNX module, all that is called with [n, H, W, C] | `of_classifier` |
+    | an Equinox module, which takes one image [C, H, W] | `of_classifier` of `networks.PerImage` |
+    | a `torch.nn.Module`, which takes images [n, C, H, W] | `of_torch` |
+    | a `networks.Foreign`: one of these, and what it returns | as that |
     | a response: a `Classifier`, a `BlackBox`, `OneResponse` or `Gradient` | itself, whatever its names |
 
     Raises:
         InputError: it is none of these; or as `of_classifier` and `of_torch`.
     """
+    if isinstance(network, Foreign):
+        network, outputs = network.network, network.outputs if outputs is None else outputs
     if isinstance(network, Classifier | BlackBox | OneResponse | Gradient):
         return network
     check_callable(network)
-    of = of_torch if torch_network.is_module(network) else of_classifier
-    return of(network, names, outputs=outputs, classes=classes)
+    if torch_network.is_module(network):
+        return of_torch(network, names, outputs=outputs, classes=classes)
+    return of_classifier(PerImage(network) if is_equinox(network) else network, names, outputs, classes)
+
+
+def as_logits(network: Any, outputs: str | None = None) -> OneResponse:
+    """Any network that `of_network` takes, or its response, as a function: images [n, H, W, C] -> logits [n, K].
+
+    One that JAX can trace remains that, a pytree with its parameters; any other is `runs.compilation.OnHost`. Of labels
+    these are their logits, and of a response that keeps the sums of some classes the logits of all.
+
+    Raises:
+        InputError: the response of no classifier, or as `of_network`.
+    """
+    response = of_network(network, ["logit"], outputs=outputs)
+    if isinstance(response, OneResponse):
+        response = response.classifier
+    if isinstance(response, BlackBox):
+        return OneResponse(Classifier(Asked(response), ("logit",), response.outputs))
+    if not isinstance(response, Classifier):
+        raise InputError(f"a {type(response).__name__} has no logits: give its network")
+    return OneResponse(replace(response, names=("logit",), classes=None))
 
 
 def logits_of(network: Any, images: Any) -> jax.Array:
-    """The logits float32 [n, K] of any network that `of_network` takes, or of its response, for images [n, H, W, C].
+    """The logits float32 [n, K] of a network, or of its response, for images [n, H, W, C]; see `as_logits`."""
+    return compilation.call(as_logits(network), images)
 
-    Those of JAX are compiled; of a response that keeps the sums of some classes, these are the logits of all.
 
-    Raises:
-        InputError: the response of no classifier, or as `of_network` and the network.
-    """
-    response = of_network(network, ["logit"])
-    if isinstance(response, BlackBox):
-        return to_logits(jnp.asarray(response.ask(images)), response.outputs)
-    if isinstance(response, OneResponse):
-        response = response.classifier
-    if not isinstance(response, Classifier):
-        raise InputError(f"a {type(response).__name__} has no logits: give its network")
-    return compilation.call(replace(response, names=("logit",), classes=None), images)["logit"]
+def probabilities_of(network: Any, images: Any) -> jax.Array:
+    """The probabilities [n, K] of a network, or of its response, for images [n, H, W, C]: of labels each one's own."""
+    logits = as_logits(network)
+    of_labels: Outputs | None = "label_logits" if logits.classifier.outputs in LABELS else None
+    return weigh(("probability",), of_labels, None, compilation.call(logits, images))["probability"]

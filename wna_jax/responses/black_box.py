@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
 from wna_jax.networks import torch_network
-from wna_jax.responses.classifier import check_callable, explained
-from wna_jax.responses.weightings import Outputs, check_names, known_classes, known_outputs, weigh
+from wna_jax.responses.classifier import Classifier, check_callable, explained
+from wna_jax.responses.weightings import Outputs, check_meaning, check_names, known_classes, known_outputs, weigh
+from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError
 
 
@@ -19,7 +21,7 @@ class BlackBox:
     """A network that JAX cannot trace, and the response built on its answers."""
 
     function: Callable[[Any], Any]
-    """NumPy images float32 [n, H, W, C] -> answers [n, K], on the host; a `TorchNetwork` takes and gives JAX's too."""
+    """NumPy images float32 [n, H, W, C] -> answers [n, K]; one that is `OnHost` takes and gives JAX's arrays too."""
     weigh: Callable[[jax.Array], Any]
     """Answers -> weights [n, K] or a pytree of them."""
     names: tuple[str, ...] = ()
@@ -30,10 +32,11 @@ class BlackBox:
         """The answers float32 [n, K]; an InputError where the function returns anything else."""
         is_torch = isinstance(self.function, torch_network.TorchNetwork)
         what = "torch module of images [n, C, H, W]" if is_torch else "function of NumPy images, float32 [n, H, W, C]"
+        as_they_are = compilation.is_on_host(self.function)
         with explained(images.shape, f"expected a {what}"):
-            answers = self.function(images if is_torch else np.array(images))  # a copy of its own, to work in
+            answers = self.function(images if as_they_are else np.array(images))  # a copy of its own, to work in
         try:
-            answers = answers if is_torch else np.asarray(answers, np.float32)
+            answers = answers if as_they_are else np.asarray(answers, np.float32)
         except (TypeError, ValueError, RuntimeError):  # the last from PyTorch, of what has a gradient
             raise InputError(
                 f"the black box returned a {type(answers).__name__}: expected a NumPy array of numbers"
@@ -62,7 +65,7 @@ def of_black_box(
     """
     check_names(names)
     check_callable(function)
-    known = known_outputs(outputs)
+    check_meaning(names, known := known_outputs(outputs))
     some = known_classes(classes)
     return BlackBox(function, Partial(weigh, tuple(names), known, some), tuple(names), known, some)
 
@@ -95,3 +98,30 @@ def of_torch(
         InputError: no such response or output, no module, or means and deviations that are none.
     """
     return of_black_box(torch_network.TorchNetwork(module, mean, std, device, batch_size), names, outputs, classes)
+
+
+class Asked(compilation.OnHost):
+    """The network of a black box: images [n, H, W, C], of JAX or NumPy -> answers [n, K]."""
+
+    def __init__(self, box: BlackBox) -> None:
+        """See `of_black_box`."""
+        self.box = box
+
+    def __call__(self, images: Any) -> jax.Array:
+        """Asks the black box."""
+        self.check(images)
+        return jnp.asarray(self.box.ask(images))
+
+
+def on_host(response: Any) -> Any:
+    """The response, as a black box where a function in it is on the host (`runs.compilation.OnHost`)."""
+    if isinstance(response, BlackBox) or not compilation.is_on_host(response):
+        return response
+    if isinstance(response, Classifier):
+        network: Any = response.network
+        return of_black_box(network, response.names, response.outputs, response.classes)
+    return BlackBox(response, _themselves)
+
+
+def _themselves(answers: jax.Array) -> jax.Array:
+    return answers

@@ -14,6 +14,7 @@ from wna_jax.responses.weightings import (
     Logits,
     Outputs,
     Weights,
+    check_meaning,
     check_names,
     known_classes,
     known_outputs,
@@ -72,7 +73,8 @@ def of_classifier(
     """
     check_names(names)
     check_callable(network)
-    return Classifier(network, tuple(names), known_outputs(outputs), known_classes(classes))
+    check_meaning(names, known := known_outputs(outputs))
+    return Classifier(network, tuple(names), known, known_classes(classes))
 
 
 @contextlib.contextmanager

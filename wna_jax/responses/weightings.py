@@ -14,10 +14,12 @@ from wna_jax.runs.errors import InputError, unknown_name
 Images = jax.Array
 Logits = jax.Array
 Weights = jax.Array
-Outputs = Literal["logits", "probabilities", "sigmoid", "logit"]
-OUTPUTS: tuple[Outputs, ...] = ("logits", "probabilities", "sigmoid", "logit")
-"""What a network may return: K logits or K probabilities per image; or one number for two classes, the probability
-(sigmoid) or the logit of the second."""
+Outputs = Literal["logits", "probabilities", "sigmoid", "logit", "labels", "label_logits", "value"]
+OUTPUTS: tuple[Outputs, ...] = ("logits", "probabilities", "sigmoid", "logit", "labels", "label_logits", "value")
+"""What a network may return: K logits or K probabilities per image; one number for two classes, the probability
+(sigmoid) or the logit of the second; the probabilities or logits of K labels, of which an image may have any number;
+or K real numbers of another meaning, as of a regression."""
+LABELS: tuple[Outputs, ...] = ("labels", "label_logits")
 _TINY = 1e-30
 Weighting = Callable[[Logits], Weights]
 """Such as `decision`: from a classifier's logits to the weights of its responses."""
@@ -55,6 +57,7 @@ _REGISTRY: dict[str, Callable[..., Weights]] = {
     "confident": confident,
     "confidence": confidence,
     "logit": logit,
+    "value": logit,
 }
 NAMES = tuple(_REGISTRY)
 _RANGES = {"probability": (0.0, np.inf), "confident": (0.0, 1.0)}
@@ -101,7 +104,23 @@ def weigh(
 ) -> dict[str, Weights]:
     """The named responses to a network's answers: {name: weights [n, K]}, of some of the classes if they are given."""
     logits = to_logits(answers, outputs)
-    return {name: _of_classes(from_name(name)(logits), classes) for name in names}
+    if outputs in LABELS:  # each is a choice between two classes, of which the first has the logit 0
+        logits = jnp.stack([0 * logits, logits], axis=-1)
+    weights = {name: from_name(name)(logits) for name in names}
+    if outputs in LABELS:
+        weights = {name: each[..., 1] for name, each in weights.items()}
+    return {name: _of_classes(each, classes) for name, each in weights.items()}
+
+
+def check_meaning(names: Sequence[str], outputs: Outputs | None) -> None:
+    """Raises an InputError of responses that outputs do not have."""
+    of_values = set(names) <= {"value"}
+    if (outputs == "value") != of_values and (outputs == "value" or "value" in names):
+        given = ", ".join(names)
+        raise InputError(
+            f"outputs is {outputs or 'logits'!r}, and the responses are {given}: outputs='value' has the response "
+            "value alone, and other outputs have it not"
+        )
 
 
 def known_classes(classes: Sequence[int] | np.ndarray | None) -> tuple[int, ...] | None:
@@ -139,6 +158,8 @@ def to_logits(answers: jax.Array, outputs: Outputs | None) -> Logits:
         return jnp.log(jnp.maximum(answers, _TINY))
     if outputs == "sigmoid":
         return jnp.log(jnp.maximum(jnp.concatenate([1 - answers, answers], axis=-1), _TINY))
+    if outputs == "labels":
+        return jnp.log(jnp.maximum(answers, _TINY)) - jnp.log(jnp.maximum(1 - answers, _TINY))
     if outputs == "logit":
         return jnp.concatenate([0 * answers, answers], axis=-1)
     return answers

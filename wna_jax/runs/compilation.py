@@ -12,13 +12,30 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from wna_jax.runs.errors import InputError
 from wna_jax.runs.fingerprints import fingerprint
 
 Result = TypeVar("Result")
 
 _KEPT = 16  # programs of a jitted function; a caller that makes a new closure for every call must not fill the memory
+
+
+class OnHost:
+    """A function that JAX cannot trace: it takes arrays of JAX, or of NumPy, and gives such arrays.
+
+    What `jit` compiles otherwise is computed step by step where one of these is among the arguments.
+    """
+
+    @staticmethod
+    def check(images: Any) -> None:
+        """Raises an InputError where JAX asks for a gradient, or compiles what does not go through `jit`."""
+        if isinstance(images, jax.core.Tracer):
+            raise InputError(
+                "the network is not one of JAX: it answers to images, and JAX knows neither its gradient nor its layers"
+            )
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,8 @@ def jit(function: Callable[..., Result]) -> Callable[..., Result]:
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Result:
+        if is_on_host(arguments):
+            return function(*jax.tree.map(_on_device, arguments))
         arrays, structure = take_apart(arguments)
         return program(structure)(arrays)
 
@@ -110,3 +129,19 @@ def jit(function: Callable[..., Result]) -> Callable[..., Result]:
 def call(function: Callable[..., Result], *arguments: Any) -> Result:
     """`function(*arguments)`, compiled."""
     return function(*arguments)
+
+
+def is_on_host(tree: Any) -> bool:
+    """Whether a function in a pytree, or one that is all of it, cannot be traced by JAX."""
+    return any(isinstance(leaf, OnHost) for leaf in jax.tree.leaves(tree))
+
+
+def _on_device(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
+
+
+def shape_of(function: Callable[..., Any], *arguments: jax.ShapeDtypeStruct) -> Any:
+    """The shapes of what a function gives for arguments of such shapes; what is on the host is asked about zeros."""
+    if is_on_host(function):
+        return function(*(jnp.zeros(each.shape, each.dtype) for each in arguments))
+    return jax.eval_shape(lambda *each: function(*each), *arguments)
