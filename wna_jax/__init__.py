@@ -12,6 +12,7 @@ from wna_jax import noise, responses, statistics
 from wna_jax.analysis import Analysis, analyse, load
 from wna_jax.correlation import Moments, draw_samples, reverse_correlate
 from wna_jax.maps import ClassificationImages, classification_images
+from wna_jax.observers import export_stimuli, moments_from_trials
 from wna_jax.runs.errors import InputError
 from wna_jax.templates import feed_back
 
@@ -25,8 +26,10 @@ __all__ = [
     "analyse",
     "classification_images",
     "draw_samples",
+    "export_stimuli",
     "feed_back",
     "load",
+    "moments_from_trials",
     "noise",
     "responses",
     "reverse_correlate",

@@ -177,6 +177,27 @@ def regression_images(moments: Moments, noise: Noise) -> ClassificationImages:
     )
 
 
+def choice_images(moments: Moments, noise: Noise) -> ClassificationImages:
+    """Classification images of choices of two: the slope of the noise on the response.
+
+    That is sum (w - p) x / sum (w - p)^2, p the mean response. For the responses 1 (yes) and 0 (no) it is the mean
+    noise of yes minus that of no. For 1 (the first) and -1 (the second), with x the first stimulus minus the second, it
+    is the mean of the chosen stimuli minus that of the others, both intervals counted alike. With one noise x that is
+    added in one stimulus and subtracted in the other, it is the mean of w x (Dotsch & Todorov 2012, Social
+    Psychological and Personality Science 3:562), corrected for a preference of one answer. Where the response does not
+    depend on the pixel, the standard error is s / sqrt(sum (w - p)^2): for yes and no s sqrt(1/N_yes + 1/N_no) (Ahumada
+    2002, Journal of Vision 2(1):8). In units of pixel intensity, with the z-map of `classification_images`. Masked
+    where all answers are equal.
+
+    Raises:
+        InputError: the noise is not that of the moments.
+    """
+    maps = regression_images(moments, noise)  # the slope of the response on the noise, cov / s^2
+    spread = moments.about(moments.weight_sum / moments.num_samples).weight_square_sum / moments.num_samples
+    factor = np.broadcast_to(noise.deviation, noise.shape) ** 2 / over_pixels(np.where(spread > 0, spread, 1))
+    return replace(maps, images=maps.images * factor, standard_error=maps.standard_error * factor)
+
+
 def gradient_images(moments: Moments) -> ClassificationImages:
     """The mean input gradient of each response, from moments of a `responses.gradient_of`.
 

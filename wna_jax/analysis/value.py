@@ -13,7 +13,7 @@ from wna_jax.analysis import archive, shown
 from wna_jax.correlation.fields import Overlap
 from wna_jax.correlation.moments import Moments
 from wna_jax.correlation.origin import Origin
-from wna_jax.maps import ClassificationImages, classification_images, regression_images
+from wna_jax.maps import ClassificationImages, choice_images, classification_images, regression_images
 from wna_jax.noise import Noise
 from wna_jax.runs import files
 from wna_jax.runs.errors import InputError
@@ -80,10 +80,10 @@ class Analysis:
 
     @functools.cached_property
     def maps(self) -> dict[str, ClassificationImages]:
-        """The maps, with their errors and masks: regression maps of logits, else classification images."""
-        found = {}
+        """The maps, with their errors and masks, by the kind of response."""
+        found, kinds = {}, {"logit": regression_images, "choice": choice_images}
         for name, moments in self.moments.items():
-            found[name] = (regression_images if name == "logit" else classification_images)(moments, self.noise)
+            found[name] = kinds.get(name, classification_images)(moments, self.noise)
             if archive.is_unknown(self.noise):  # tests that need draws of it cannot be made
                 found[name] = replace(found[name], noise=None)
         return found

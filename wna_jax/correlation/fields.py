@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float
+from jaxtyping import Float, UInt32
 
 from wna_jax.noise import Noise
 from wna_jax.noise.checks import check
@@ -241,6 +241,14 @@ def draw_and_present(
     """`count` draws from index 2^32 high + low on, and what is shown of them; decided by key and index alone."""
     lows = jnp.asarray(low) + jnp.arange(count, dtype=jnp.uint32)
     highs = jnp.asarray(high) + (lows < low).astype(jnp.uint32)
+
+    return draws_at(noise, key, highs, lows)
+
+
+def draws_at(
+    noise: Noise, key: jax.Array, highs: UInt32[jax.Array, " n"], lows: UInt32[jax.Array, " n"]
+) -> tuple[Float[jax.Array, "n H W C"], Float[jax.Array, "n h w c"]]:
+    """The draws of any indices, 2^32 high + low, and what is shown of them."""
 
     def one(hi: jax.Array, lo: jax.Array) -> tuple[jax.Array, jax.Array]:
         own = jax.random.fold_in(jax.random.fold_in(key, hi), lo)

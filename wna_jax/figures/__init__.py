@@ -12,6 +12,7 @@ from wna_jax.figures.maps import (
     convergence,
     significance,
 )
+from wna_jax.figures.observers import observers
 from wna_jax.figures.parts import percent, save
 from wna_jax.figures.pictures import Panel, colour_mapped, gallery, panels
 from wna_jax.figures.templates import confusions, tables, template_accuracies
@@ -22,6 +23,7 @@ __all__ += ["dots", "shares", "speeds"]
 __all__ += ["Curve", "curves", "families", "spectra"]
 __all__ += ["MOST_CLASSES", "RELIABLE", "across_networks", "classification_images", "comparison", "convergence"]
 __all__ += ["significance"]
+__all__ += ["observers"]
 __all__ += ["percent", "save"]
 __all__ += ["Panel", "colour_mapped", "gallery", "panels"]
 __all__ += ["confusions", "tables", "template_accuracies"]

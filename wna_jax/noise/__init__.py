@@ -33,7 +33,7 @@ from wna_jax.noise.decoded import Decoder, codes, decoded, decoder
 from wna_jax.noise.gabor import gabor_filtered, gabor_pca
 from wna_jax.noise.natural import natural
 from wna_jax.noise.patterns import blocks, stripes
-from wna_jax.noise.white import binary, gaussian, matched, uniform
+from wna_jax.noise.white import binary, gaussian, image_shape, matched, uniform
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.progress import Report, silent
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from wna_jax.data import Dataset
 
 __all__ = ["NAMES", "Decoder", "Noise", "codes", "covariance", "create", "decoded", "decoder", "of_dependent_pixels"]
-__all__ += ["recreate"]
+__all__ += ["NAMES_OF_SHAPE", "of_shape", "recreate"]
 __all__ += ["binary", "blocks", "gabor_filtered", "gabor_pca", "gaussian", "matched", "natural", "stripes", "uniform"]
 
 _OF_SHAPE: dict[str, Callable[..., Noise]] = {
@@ -59,7 +59,8 @@ _OF_DATA: dict[str, Callable[..., Noise]] = {
     "gabor_filtered": gabor_filtered,
     "natural": natural,
 }
-NAMES = (*_OF_SHAPE, "gaussian:MEAN,DEVIATION", *_OF_DATA, *DECODED)
+NAMES_OF_SHAPE = (*_OF_SHAPE, "gaussian:MEAN,DEVIATION")
+NAMES = (*NAMES_OF_SHAPE, *_OF_DATA, *DECODED)
 
 
 def create(
@@ -73,20 +74,31 @@ def create(
     Raises:
         InputError: no such noise, or numbers that cannot be read.
     """
-    if text in _OF_SHAPE:
-        return _OF_SHAPE[text](dataset.image_shape)
     if text in _OF_DATA:
         return _OF_DATA[text](dataset)
     if text in DECODED:
         return decoded(decoder(text, dataset, checkpoint_dir, retrain, report))
+    if text not in _OF_SHAPE and text.partition(":")[0] != "gaussian":
+        raise unknown_name("noise", text, NAMES)
+    return of_shape(text, dataset.image_shape)
+
+
+def of_shape(text: str, shape: tuple[int, ...]) -> Noise:
+    """The noise that a text names, of those in the table above that need no data, for images [H, W, C].
+
+    Raises:
+        InputError: no such noise, one that needs data, or numbers that cannot be read.
+    """
+    if text in _OF_SHAPE:
+        return _OF_SHAPE[text](shape)
     name, _, numbers = text.partition(":")
     if name != "gaussian":
-        raise unknown_name("noise", text, NAMES)
+        raise unknown_name("noise", text, NAMES_OF_SHAPE)
     try:
         mean, deviation = map(float, numbers.split(","))
     except ValueError:
         raise InputError(f"noise {text!r}: expected gaussian:MEAN,DEVIATION, such as gaussian:0.5,0.2") from None
-    return gaussian(dataset.image_shape, mean, deviation)
+    return gaussian(image_shape(shape), mean, deviation)
 
 
 def recreate(name: str, shape: tuple[int, int, int], mean: np.ndarray, deviation: np.ndarray) -> Noise | None:

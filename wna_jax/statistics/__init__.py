@@ -8,6 +8,7 @@ masked where there is no map.
 """
 
 # ruff: noqa: I001 - the names of a module stand on several lines, by subject
+from wna_jax.statistics.agreement import IntraclassCorrelation, intraclass_correlation
 from wna_jax.statistics.checks import rectangle
 from wna_jax.statistics.classification import ClassificationReport, classification_report, confusion_matrix, log_odds
 from wna_jax.statistics.clusters import cluster_mass, permutation_max, permutation_test, smooth, tfce
@@ -21,7 +22,8 @@ from wna_jax.statistics.reliability import map_correlation, predicted_correlatio
 from wna_jax.statistics.significance import Contrast, contrast, info_val, info_val_null, max_statistic_threshold
 from wna_jax.statistics.significance import p_values, signal_contrast, significant_pixels, z_map
 
-__all__ = ["ClassificationReport", "classification_report", "confusion_matrix", "log_odds"]
+__all__ = ["IntraclassCorrelation", "intraclass_correlation"]
+__all__ += ["ClassificationReport", "classification_report", "confusion_matrix", "log_odds"]
 __all__ += ["cluster_mass", "permutation_max", "permutation_test", "smooth", "tfce"]
 __all__ += ["random_field_cluster_size", "random_field_threshold"]
 __all__ += ["Findings", "findings", "rectangle"]

@@ -1,0 +1,232 @@
+"""What does a person see in noise? Classification images from trials that people answered.
+
+A table has one row per trial, with the columns stimulus (the number of a draw of noise, or an image file) and response
+(two values, such as 1 and 0), and, if there are such, second (the other stimulus of a forced choice), participant,
+signal, interval, base (kinds of trial). The map of each participant and of the group, with the tests, reliability and
+infoVal of a network's maps, and how far participants agree.
+
+  python -m experiments.observer --export=stimuli --num_trials=500     images to show, and a table to be filled in
+  python -m experiments.observer --trials=stimuli/trials.csv           the maps of what was answered
+
+Writes to --out_dir: observers.png, maps.npz, an .npz file for each participant that wna_jax.load reads, metrics.json,
+config.json and log.jsonl; with --export images, trials.csv and stimuli.json to that folder.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import launch
+from experiments.settings import Settings as AnySettings
+from experiments.settings import choice, setting
+from wna_jax import Analysis, figures, noise, observers, statistics
+from wna_jax.observers import pictures
+from wna_jax.observers.resolve import with_channels
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.files import as_file_name, or_none
+from wna_jax.runs.progress import in_parts
+
+
+class Settings(AnySettings):
+    """The settings of one run."""
+
+    trials: str | None = choice(None, "The table of trials (CSV), with one row per trial.")
+    stimuli: str | None = setting(None, "The folder of the image files. By default that of the table.")
+    noise: str | None = setting(
+        None,
+        f"The noise of the stimuli: {', '.join(noise.NAMES_OF_SHAPE)}. By default what stimuli.json beside the table "
+        "says; of other image files it is estimated. For --export uniform.",
+    )
+    image_shape: tuple[int, ...] | None = setting(
+        None, "Height, width and perhaps channels of the noise. For --export by default 28,28.", at_least=1
+    )
+    seed: int = setting(0, "Random seed of the noise, and of null maps.", at_least=0, at_most=2**32 - 1)
+    yes: str | None = setting(
+        None, "The response that counts as yes, or as the first stimulus. By default known of 1, yes, first, original."
+    )
+    ignore: tuple[str, ...] | None = setting(None, "Columns of the table that are not read, such as rt,age.")
+    skip_unanswered: bool = setting(False, "Leave out trials without a response. By default they are an error.")
+    repeated: bool = setting(False, "Participants saw a stimulus more than once on purpose, as in a double pass.")
+    base: str | None = setting(
+        None, "A base image: to lay the map over, and with --export what the noise is added to. PNG, or another format."
+    )
+    scaling: str = setting(
+        "independent",
+        "How the map is made a picture, as in rcicr: by its own largest value, or matched to the base image.",
+        choices=("independent", "matched"),
+    )
+    permutations: int = setting(
+        999, "Null maps that clusters are compared with; the smallest p is 1 in one more.", at_least=19
+    )
+    export: str | None = setting(None, "Write stimuli and an empty table to this folder, to be shown to people.")
+    num_trials: int = setting(500, "How many trials to export.", at_least=1)
+    design: str = setting(
+        "yes_no",
+        "The task of exported trials: yes_no (one stimulus each), 2afc (two), or inverted (one noise added, and "
+        "subtracted).",
+        choices=observers.DESIGNS,
+    )
+    bits: int = setting(8, "Bits per channel of exported images: 8, or 16 for grey ones.", at_least=8, at_most=16)
+
+
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
+    """A table of trials to maps, tests and agreement; or noise to stimuli for people."""
+    if (settings.trials is None) == (settings.export is None):
+        raise InputError("give one of --trials=TABLE.csv (what was answered) and --export=FOLDER (stimuli to be shown)")
+    base = None if settings.base is None else observers.read_image(Path(settings.base).expanduser())
+    return _export(settings, base, report) if settings.export else _analyse(settings, base, report)
+
+
+def _export(settings: Settings, base: np.ndarray | None, report: launch.Report) -> launch.Result:
+    shape = settings.image_shape or ((28, 28) if base is None else base.shape)
+    shown = noise.of_shape(settings.noise or "uniform", with_channels(shape))
+    folder = Path(settings.export or "").expanduser()
+    written = observers.export_stimuli(
+        folder,
+        shown,
+        settings.num_trials,
+        seed=settings.seed,
+        design=settings.design,
+        bits=settings.bits,
+        base=base,
+        report=report,
+    )
+    share = np.sqrt(written.rounding**2 / np.mean(shown.deviation**2))
+    summary = [
+        f"stimuli         {written.files:,} images of {shown.name} noise in {folder}",
+        f"shown           {figures.percent(written.clipped)} of pixels clipped; rounding {share:.2g} of the deviation",
+        f"fill in         {folder / pictures.TRIALS}, column response",
+    ]
+    return launch.Result(written._asdict() | {"folder": str(folder)}, summary)
+
+
+def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report) -> launch.Result:
+    path = Path(settings.trials or "").expanduser()
+    options: dict[str, Any] = {name: getattr(settings, name) for name in ("yes", "skip_unanswered", "repeated")}
+    table = observers.read_trials(path, ignore=settings.ignore or (), **options)
+    where: dict[str, Any] = {
+        "folder": settings.stimuli,
+        "noise": settings.noise,
+        "shape": settings.image_shape,
+        "seed": settings.seed,
+    }
+    trials, shown = observers.found_stimuli(path, table, **where, report=report)
+    analyses = {}
+    for (who, own), tell in in_parts(report, list(trials.items()), "trials"):
+        options = {"second": own.second, "classes": own.classes, "noise": shown, "report": tell}
+        analyses[who] = observers.analyse_trials(own.stimuli, own.responses, **options)
+    group = observers.group_map(analyses)
+    if base is not None and base.shape != group.images.shape[1:]:
+        given, expected = (pictures.size_of(each) for each in (base.shape, group.images.shape[1:]))
+        raise InputError(f"{settings.base} has {given}: expected {expected}, as the stimuli have")
+    found = statistics.findings(group, permutations=settings.permutations, seed=settings.seed)
+    agreed = observers.agreement(analyses)
+    info = {who: of.findings("choice", permutations=19).info_val for who, of in analyses.items()}
+    one = all(own.second is None for own in trials.values())
+    people = {
+        who: {
+            "trials": of.moments["choice"].num_samples,
+            "answered_yes" if one else "chose_first": int(of.moments["choice"].count[0]),
+            "reliability": or_none(agreed.reliability[i]),
+            "info_val": (or_none(info[who]) or [None])[0],
+            "correlation_with_others": or_none(agreed.correlation[i]),
+            "corrected_correlation_with_others": or_none(agreed.corrected[i]),
+        }
+        for i, (who, of) in enumerate(analyses.items())
+    }
+    with_map = sum(bool(of.maps["choice"].images.count()) for of in analyses.values())
+    across = group.degrees_of_freedom is not None
+    metrics: dict[str, Any] = {
+        "participants": people,
+        "group": {
+            "participants_with_a_map": with_map,
+            "error": "across participants" if across else "of trials",
+            "significant_pixels": {
+                test: None if inside is None else int(inside.sum()) for test, inside in found.significant.items()
+            },
+            "info_val": (or_none(found.info_val) or [None])[0],
+            "icc": agreed.icc and agreed.icc._asdict(),
+        },
+        "noise": next(iter(analyses.values())).noise.name,
+    }
+    arrays: dict[str, Mapping[str, Any]] = {
+        f"participant_{i}_{as_file_name(who)}.npz": of.arrays() for i, (who, of) in enumerate(analyses.items(), start=1)
+    }
+    if group.images.count():
+        arrays["maps.npz"] = {
+            "group_map": group.images[0].filled(np.nan),
+            "group_standard_error": group.standard_error[0].filled(np.nan),
+            "group_z": found.z[0].filled(0),
+        } | {f"significant_{test}": inside[0] for test, inside in found.significant.items() if inside is not None}
+    draw = partial(_draw, settings, base, analyses, group, found, metrics)
+    return launch.Result(metrics, list(_summary(metrics)), draw, arrays)
+
+
+def _draw(
+    settings: Settings,
+    base: np.ndarray | None,
+    analyses: Mapping[str, Analysis],
+    group: Any,
+    found: statistics.Findings,
+    metrics: Mapping[str, Any],
+) -> launch.Drawn:
+    people = {who: (of.maps["choice"], _said(metrics["participants"][who])) for who, of in analyses.items()}
+    trials = sum(of.moments["choice"].num_samples for of in analyses.values())
+    of_group, icc = metrics["group"], metrics["group"]["icc"]
+    if group.degrees_of_freedom is not None:
+        of_whom = f"mean of {of_group['participants_with_a_map']} maps,\nerror across participants"
+    else:
+        of_whom = "all trials together" if len(people) > 1 else f"{next(iter(people))}"
+    info = of_group["info_val"]
+    headings = [of_whom + ("" if info is None else f"\ninfoVal {info:.1f}"), "smoothed"]
+    image = group.images[0]
+    if base is None:
+        picture, said = (pictures.scaled(image) if image.count() else image), "as a picture"
+    else:
+        picture = pictures.on_base(image, base, settings.scaling) if image.count() else image
+        said = "on the base image"
+    who = f"{len(people)} participants" if len(people) > 1 else next(iter(people))
+    shown = metrics["noise"].removeprefix("difference of two ")
+    title = f"What observers see in {shown} noise: {who}, {trials:,} trials"
+    title += f"; ICC(2,k) {icc['average']:.2f}, ICC(2,1) {icc['single']:.2f}" if icc else ""
+    mapped = "Red: brighter noise there speaks for yes, or for the choice; blue: darker noise."
+    yield (
+        "observers.png",
+        figures.observers(found, np.ma.masked_array(picture), people, title, [*headings, said], mapped),
+    )
+
+
+def _said(person: Mapping[str, Any]) -> list[str]:
+    """The small print below a participant's map."""
+    answer = "answered_yes" if "answered_yes" in person else "chose_first"
+    share = figures.percent(person[answer] / person["trials"])
+    lines = [
+        f"{person['trials']:,} trials, {share} {answer.split('_')[1]}",
+        f"reliability {_number(person['reliability'], 2)}, infoVal {_number(person['info_val'], 1)}",
+    ]
+    if (r := person["correlation_with_others"]) is not None:
+        lines.append(f"r with others {r:.2f} ({_number(person['corrected_correlation_with_others'], 2)})")
+    return lines
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "unknown" if value is None else f"{value:.{digits}f}"
+
+
+def _summary(metrics: Mapping[str, Any]) -> list[str]:
+    """The last lines on the terminal."""
+    group, people = metrics["group"], metrics["participants"]
+    counts = ", ".join(f"{test} {'not tested' if n is None else n}" for test, n in group["significant_pixels"].items())
+    lines = [f"participants    {len(people)} ({group['participants_with_a_map']} have a map), error {group['error']}"]
+    lines.append(f"significant     {counts}")
+    lines.append(f"infoVal         {group['info_val']}")
+    if group["icc"]:
+        lines.append(f"ICC             (2,k) {group['icc']['average']:.3f}, (2,1) {group['icc']['single']:.3f}")
+    return lines
+
+
+if __name__ == "__main__":
+    launch.main(run, Settings)

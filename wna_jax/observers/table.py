@@ -1,0 +1,183 @@
+"""A table of trials (CSV) to the trials of each participant; what is wrong in it is named by its row.
+
+| column | what it holds |
+| --- | --- |
+| stimulus | what was shown: the number of a draw, or an image file |
+| response | one of two values, such as 1 and 0, yes and no, 1 and 2 (intervals), original and inverted |
+| second | of a forced choice between two: the second stimulus; the response then says which was chosen |
+| participant | who answered; without it all trials are of one |
+| signal, interval, base | the kind of trial: a signal or none, the interval that held it, the base image of the noise |
+| trial | any; not read |
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wna_jax.runs.errors import InputError, unknown_name
+
+COLUMNS = ("trial", "participant", "stimulus", "second", "response", "signal", "interval", "base")
+_KINDS = ("signal", "interval", "base")
+_POSITIVE = ("1", "yes", "y", "true", "first", "original", "present")
+_NEGATIVE = ("0", "-1", "2", "no", "n", "false", "second", "inverted", "absent")
+_OPPOSITE = ("-1", "inverted")  # noise that is added or subtracted: responses 1 and -1
+
+
+class Trials(NamedTuple):
+    """The trials of one participant.
+
+    `responses` are 1 and 0, or 1 and -1 where two stimuli were shown or a noise was added and subtracted; `classes` the
+    kinds of trial, None if there is one; `rows` those of the table. Stimuli are whole numbers or names of files, until
+    `found_stimuli` puts the stimuli themselves there.
+    """
+
+    stimuli: Any
+    second: Any
+    responses: np.ndarray
+    classes: np.ndarray | None
+    rows: np.ndarray
+
+
+def read_trials(
+    path: str | Path,
+    *,
+    yes: str | None = None,
+    ignore: Sequence[str] = (),
+    skip_unanswered: bool = False,
+    repeated: bool = False,
+) -> dict[str, Trials]:
+    """The trials of each participant, by name, of a table with one row per trial and the columns above.
+
+    Columns are separated by commas, semicolons or tabs; the first row names them, in any order. `yes` is the value of
+    the response that counts as yes, or as the first; by default it is known of the usual words. Columns in `ignore` are
+    not read. Rows without a response are refused, or left out (`skip_unanswered`). A stimulus that a participant saw
+    twice is refused as a slip, unless that was the plan (`repeated`, as in a double pass).
+
+    Raises:
+        InputError: in one line with the row (the first is the columns' names): a column that is missing or unknown, a
+            row of another length, no response, more than two values, an empty stimulus, one that is doubled.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise InputError(f"{path} is not there: expected a table of trials (CSV), one row per trial")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a text in UTF-8: save the table as CSV (UTF-8)") from None
+    head = text.split("\n", 1)[0]
+    separator = max(",;\t", key=head.count)
+    lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines(), delimiter=separator)]
+    if not lines or not any(lines[0]):
+        raise InputError(f"{path} is empty: expected a first row with the columns {', '.join(COLUMNS)}")
+    columns = [name.lower() for name in lines[0]]
+    _check_columns(path, columns, ignore)
+    rows, table = [], []
+    for row, line in enumerate(lines[1:], start=2):
+        if not any(line):
+            continue
+        if len(line) != len(columns):
+            raise InputError(f"{path}, row {row}: {len(line)} cells, expected {len(columns)} ({', '.join(columns)})")
+        rows.append(row)
+        table.append(line)
+    if not rows:
+        raise InputError(f"{path} has no trials: expected one row per trial below the columns' names")
+    cells = {name: np.array(column) for name, column in zip(columns, zip(*table, strict=True), strict=True)}
+    return _by_participant(path, cells, np.array(rows), yes, skip_unanswered, repeated)
+
+
+def _check_columns(path: Path, columns: list[str], ignore: Sequence[str]) -> None:
+    for name in columns:
+        if columns.count(name) > 1:
+            raise InputError(f"{path} has two columns {name!r}: expected one of each name")
+        if name not in COLUMNS and name not in {each.lower() for each in ignore}:
+            error = unknown_name("column", name, COLUMNS)
+            raise InputError(f"{path}, row 1: {error}, or leave it out (ignore={name})")
+    for name in ("stimulus", "response"):
+        if name not in columns:
+            raise InputError(
+                f"{path}, row 1: no column {name!r}, only {', '.join(columns)}: expected stimulus and response"
+            )
+
+
+def _by_participant(
+    path: Path, cells: dict[str, np.ndarray], rows: np.ndarray, yes: str | None, skip: bool, repeated: bool
+) -> dict[str, Trials]:
+    empty = cells["response"] == ""
+    if empty.any() and not skip:
+        many = f" ({empty.sum():,} of {len(rows):,} rows have none)"
+        raise InputError(
+            f"{path}, row {rows[empty][0]}: no response{many}: fill it in, or leave such trials out (skip_unanswered)"
+        )
+    cells, rows = {name: column[~empty] for name, column in cells.items()}, rows[~empty]
+    if not len(rows):
+        raise InputError(f"{path} has no responses: fill in the column, such as 1 for yes and 0 for no")
+    for name in ("stimulus", "second", "participant"):
+        if name in cells and (cells[name] == "").any():
+            raise InputError(f"{path}, row {rows[cells[name] == ''][0]}: {name} is empty: expected one in each row")
+    responses = _responses(path, cells["response"], rows, yes, "second" in cells)
+    shown = {name: cells[name] for name in ("stimulus", "second") if name in cells}
+    if all(np.char.isdigit(column).all() for column in shown.values()):
+        try:
+            shown = {name: column.astype(np.int64) for name, column in shown.items()}
+        except (OverflowError, ValueError):
+            raise InputError(f"{path}: a stimulus has a number beyond 2^63: expected numbers of draws") from None
+    kinds = [cells[name] for name in _KINDS if name in cells]
+    classes = None
+    if kinds and any(len(np.unique(kind)) > 1 for kind in kinds):
+        _, classes = np.unique(np.stack(kinds), axis=1, return_inverse=True)
+    found = {}
+    participants = cells.get("participant", np.full(len(rows), "participant"))
+    names, first = np.unique(participants, return_index=True)
+    for who in names[np.argsort(first)].tolist():
+        own = participants == who
+        second = shown["second"][own] if "second" in shown else None
+        found[who] = Trials(
+            shown["stimulus"][own], second, responses[own], None if classes is None else classes[own], rows[own]
+        )
+        if not repeated:
+            _check_doubled(path, who, found[who])
+    return found
+
+
+def _responses(path: Path, given: np.ndarray, rows: np.ndarray, yes: str | None, two: bool) -> np.ndarray:
+    """The responses as 1 and 0, or as 1 and -1."""
+    values, first = np.unique(np.char.lower(given), return_index=True)
+    values, first = values[np.argsort(first)], np.sort(first)
+    if len(values) > 2:
+        said = ", ".join(map(repr, values[:3].tolist()))
+        raise InputError(f"{path}, row {rows[first[2]]}: a third value of the response ({said}): expected two")
+    positive = [value for value in values.tolist() if value == yes.lower()] if yes is not None else []
+    if yes is None:
+        for value, at in zip(values.tolist(), first, strict=True):
+            if value not in (*_POSITIVE, *_NEGATIVE):
+                raise InputError(
+                    f"{path}, row {rows[at]}: response {value!r}: say which value is yes, such as yes={value}"
+                )
+        positive = [value for value in values.tolist() if value in _POSITIVE]
+        if len(values) == 2 and len(positive) != 1:
+            said = " and ".join(map(repr, values.tolist()))
+            raise InputError(f"{path}: responses are {said}: say which value is yes, such as yes={values[0]}")
+    elif not positive:
+        raise InputError(
+            f"{path}: no response is {yes!r}, only {', '.join(map(repr, values.tolist()))}: give another yes"
+        )
+    low = -1 if two or set(values.tolist()) & set(_OPPOSITE) else 0
+    return np.where(np.isin(np.char.lower(given), positive), 1, low)
+
+
+def _check_doubled(path: Path, who: str, trials: Trials) -> None:
+    pairs = trials.stimuli[:, None] if trials.second is None else np.stack([trials.stimuli, trials.second], axis=1)
+    if trials.second is not None and (same := trials.stimuli == trials.second).any():
+        at = np.flatnonzero(same)[0]
+        raise InputError(f"{path}, row {trials.rows[at]}: both stimuli are {trials.stimuli[at]}: expected two")
+    keys = pairs if trials.classes is None else np.column_stack([pairs, trials.classes.astype(pairs.dtype)])
+    _, first, which = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[which.ravel()] != np.arange(len(keys)))
+    if again.size:
+        at = again[0]
+        rows = f"rows {trials.rows[first[which.ravel()[at]]]} and {trials.rows[at]}"
+        shown = f"stimulus {trials.stimuli[at]}"
+        raise InputError(f"{path}, {rows}: {who} saw {shown} twice: remove one, or say that it was repeated (repeated)")
