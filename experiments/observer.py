@@ -13,7 +13,6 @@ config.json and log.jsonl; with --export images, trials.csv and stimuli.json to 
 """
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import numpy as np
 from experiments import launch
 from experiments.settings import Settings as AnySettings
 from experiments.settings import choice, setting
-from wna_jax import Analysis, figures, noise, observers, statistics
+from wna_jax import Analysis, figures, noise, observers
 from wna_jax.observers import pictures
 from wna_jax.observers.resolve import with_channels
 from wna_jax.runs.errors import InputError
@@ -114,118 +113,65 @@ def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report)
         "seed": settings.seed,
     }
     trials, shown = observers.found_stimuli(path, table, **where, report=report)
-    analyses = {}
+    analyses: dict[str, Analysis] = {}
     for (who, own), tell in in_parts(report, list(trials.items()), "trials"):
         options = {"second": own.second, "classes": own.classes, "noise": shown, "report": tell}
         analyses[who] = observers.analyse_trials(own.stimuli, own.responses, **options)
-    group = observers.group_map(analyses)
-    if base is not None and base.shape != group.images.shape[1:]:
-        given, expected = (pictures.size_of(each) for each in (base.shape, group.images.shape[1:]))
+    group = observers.analyse_group(analyses, permutations=settings.permutations, seed=settings.seed)
+    if base is not None and base.shape != group.map.images.shape[1:]:
+        given, expected = (pictures.size_of(each) for each in (base.shape, group.map.images.shape[1:]))
         raise InputError(f"{settings.base} has {given}: expected {expected}, as the stimuli have")
-    found = statistics.findings(group, permutations=settings.permutations, seed=settings.seed)
-    agreed = observers.agreement(analyses)
-    info = {who: of.findings("choice", permutations=19).info_val for who, of in analyses.items()}
-    one = all(own.second is None for own in trials.values())
-    people = {
-        who: {
-            "trials": of.moments["choice"].num_samples,
-            "answered_yes" if one else "chose_first": int(of.moments["choice"].count[0]),
-            "reliability": or_none(agreed.reliability[i]),
-            "info_val": (or_none(info[who]) or [None])[0],
-            "correlation_with_others": or_none(agreed.correlation[i]),
-            "corrected_correlation_with_others": or_none(agreed.corrected[i]),
-        }
-        for i, (who, of) in enumerate(analyses.items())
-    }
-    with_map = sum(bool(of.maps["choice"].images.count()) for of in analyses.values())
-    across = group.degrees_of_freedom is not None
+    found, agreed = group.findings, group.agreement
+    answer = "yes" if next(iter(trials.values())).second is None else "first"
+    across = group.map.degrees_of_freedom is not None
+    counts = {test: None if inside is None else int(inside.sum()) for test, inside in found.significant.items()}
     metrics: dict[str, Any] = {
-        "participants": people,
+        "participants": {
+            who: {
+                "trials": of.moments["choice"].num_samples,
+                f"answered_{answer}": int(of.moments["choice"].count[0]),
+                "reliability": or_none(agreed.reliability[i]),
+                "info_val": group.info_val[who] and or_none(group.info_val[who]),
+                "correlation_with_others": or_none(agreed.correlation[i]),
+                "corrected_correlation_with_others": or_none(agreed.corrected[i]),
+            }
+            for i, (who, of) in enumerate(analyses.items())
+        },
         "group": {
-            "participants_with_a_map": with_map,
+            "participants_with_a_map": group.with_a_map,
             "error": "across participants" if across else "of trials",
-            "significant_pixels": {
-                test: None if inside is None else int(inside.sum()) for test, inside in found.significant.items()
-            },
+            "significant_pixels": counts,
             "info_val": (or_none(found.info_val) or [None])[0],
             "icc": agreed.icc and agreed.icc._asdict(),
         },
-        "noise": next(iter(analyses.values())).noise.name,
+        "noise": shown.name,
     }
     arrays: dict[str, Mapping[str, Any]] = {
         f"participant_{i}_{as_file_name(who)}.npz": of.arrays() for i, (who, of) in enumerate(analyses.items(), start=1)
     }
-    if group.images.count():
+    if group.with_a_map:
         arrays["maps.npz"] = {
-            "group_map": group.images[0].filled(np.nan),
-            "group_standard_error": group.standard_error[0].filled(np.nan),
+            "group_map": group.map.images[0].filled(np.nan),
+            "group_standard_error": group.map.standard_error[0].filled(np.nan),
             "group_z": found.z[0].filled(0),
         } | {f"significant_{test}": inside[0] for test, inside in found.significant.items() if inside is not None}
-    draw = partial(_draw, settings, base, analyses, group, found, metrics)
-    return launch.Result(metrics, list(_summary(metrics)), draw, arrays)
 
+    def draw() -> launch.Drawn:
+        who = f"{len(analyses)} participants" if len(analyses) > 1 else next(iter(analyses))
+        total = sum(of.moments["choice"].num_samples for of in analyses.values())
+        seen = shown.name.removeprefix("difference of two ")
+        title = f"What observers see in {seen} noise: {who}, {total:,} trials"
+        yield "observers.png", figures.observers(group, title, base, settings.scaling, answer)
 
-def _draw(
-    settings: Settings,
-    base: np.ndarray | None,
-    analyses: Mapping[str, Analysis],
-    group: Any,
-    found: statistics.Findings,
-    metrics: Mapping[str, Any],
-) -> launch.Drawn:
-    people = {who: (of.maps["choice"], _said(metrics["participants"][who])) for who, of in analyses.items()}
-    trials = sum(of.moments["choice"].num_samples for of in analyses.values())
-    of_group, icc = metrics["group"], metrics["group"]["icc"]
-    if group.degrees_of_freedom is not None:
-        of_whom = f"mean of {of_group['participants_with_a_map']} maps,\nerror across participants"
-    else:
-        of_whom = "all trials together" if len(people) > 1 else f"{next(iter(people))}"
-    info = of_group["info_val"]
-    headings = [of_whom + ("" if info is None else f"\ninfoVal {info:.1f}"), "smoothed"]
-    image = group.images[0]
-    if base is None:
-        picture, said = (pictures.scaled(image) if image.count() else image), "as a picture"
-    else:
-        picture = pictures.on_base(image, base, settings.scaling) if image.count() else image
-        said = "on the base image"
-    who = f"{len(people)} participants" if len(people) > 1 else next(iter(people))
-    shown = metrics["noise"].removeprefix("difference of two ")
-    title = f"What observers see in {shown} noise: {who}, {trials:,} trials"
-    title += f"; ICC(2,k) {icc['average']:.2f}, ICC(2,1) {icc['single']:.2f}" if icc else ""
-    mapped = "Red: brighter noise there speaks for yes, or for the choice; blue: darker noise."
-    yield (
-        "observers.png",
-        figures.observers(found, np.ma.masked_array(picture), people, title, [*headings, said], mapped),
-    )
-
-
-def _said(person: Mapping[str, Any]) -> list[str]:
-    """The small print below a participant's map."""
-    answer = "answered_yes" if "answered_yes" in person else "chose_first"
-    share = figures.percent(person[answer] / person["trials"])
-    lines = [
-        f"{person['trials']:,} trials, {share} {answer.split('_')[1]}",
-        f"reliability {_number(person['reliability'], 2)}, infoVal {_number(person['info_val'], 1)}",
+    said = ", ".join(f"{test} {'not tested' if count is None else count}" for test, count in counts.items())
+    summary = [
+        f"participants    {len(analyses)} ({group.with_a_map} have a map), error {metrics['group']['error']}",
+        f"significant     {said}",
+        f"infoVal         {metrics['group']['info_val']}",
     ]
-    if (r := person["correlation_with_others"]) is not None:
-        lines.append(f"r with others {r:.2f} ({_number(person['corrected_correlation_with_others'], 2)})")
-    return lines
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "unknown" if value is None else f"{value:.{digits}f}"
-
-
-def _summary(metrics: Mapping[str, Any]) -> list[str]:
-    """The last lines on the terminal."""
-    group, people = metrics["group"], metrics["participants"]
-    counts = ", ".join(f"{test} {'not tested' if n is None else n}" for test, n in group["significant_pixels"].items())
-    lines = [f"participants    {len(people)} ({group['participants_with_a_map']} have a map), error {group['error']}"]
-    lines.append(f"significant     {counts}")
-    lines.append(f"infoVal         {group['info_val']}")
-    if group["icc"]:
-        lines.append(f"ICC             (2,k) {group['icc']['average']:.3f}, (2,1) {group['icc']['single']:.3f}")
-    return lines
+    if agreed.icc:
+        summary.append(f"ICC             (2,k) {agreed.icc.average:.3f}, (2,1) {agreed.icc.single:.3f}")
+    return launch.Result(metrics, summary, draw, arrays)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """People and networks as observers of the same trials: stimuli for them, and maps of what they answered.
 
 `export_stimuli` writes numbered noise images and a table to be filled in; `read_trials` reads it, and
-`moments_from_trials` or `analyse_trials` makes of trials what `reverse_correlate` makes of a network. `group_map` and
-`agreement` put several observers together. `answer` calculates what a template or a network answers to the same trials.
+`moments_from_trials` or `analyse_trials` makes of trials what `reverse_correlate` makes of a network. `analyse_group`
+puts several observers together. `answer` calculates what a template or a network answers to the same trials.
 """
 
-from wna_jax.observers.group import Agreement, agreement, group_map
+from wna_jax.observers.group import Agreement, Group, agreement, analyse_group, group_map
 from wna_jax.observers.pictures import DESIGNS, SCALINGS, Exported, export_stimuli, on_base, scaled
 from wna_jax.observers.resolve import found_stimuli
 from wna_jax.observers.simulated import answer, linear_observer, n0_of_linear_observer, network_observer
@@ -13,7 +13,7 @@ from wna_jax.observers.stimuli import Drawn, Stimuli, noise_of, read_image
 from wna_jax.observers.table import COLUMNS, Trials, read_trials
 from wna_jax.observers.trials import Halves, analyse_trials, moments_from_trials, moments_in_halves
 
-__all__ = ["Agreement", "agreement", "group_map"]
+__all__ = ["Agreement", "Group", "agreement", "analyse_group", "group_map"]
 __all__ += ["DESIGNS", "SCALINGS", "Exported", "export_stimuli", "on_base", "scaled"]
 __all__ += ["answer", "linear_observer", "n0_of_linear_observer", "network_observer"]
 __all__ += ["Drawn", "Stimuli", "noise_of", "read_image"]

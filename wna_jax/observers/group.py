@@ -16,6 +16,36 @@ FEWEST_ACROSS = 3
 """Observers from which on the group's error is that across observers; of two the spread says next to nothing."""
 
 
+class Group(NamedTuple):
+    """P observers together: the analysis of each, the map of all and its tests, their agreement, infoVal of each."""
+
+    analyses: Mapping[str, Analysis]
+    map: ClassificationImages
+    findings: statistics.Findings
+    agreement: "Agreement"
+    info_val: Mapping[str, float | None]
+
+    @property
+    def with_a_map(self) -> int:
+        """How many of them have a map: who gave one answer alone has none."""
+        return sum(bool(each.maps["choice"].images.count()) for each in self.analyses.values())
+
+
+def analyse_group(analyses: Mapping[str, Analysis], *, permutations: int = 999, seed: int = 0) -> Group:
+    """Puts observers together, each by name with what `analyse_trials` found: `group_map`, its tests, `agreement`.
+
+    All tests of `statistics.findings` are of the group's map. infoVal is that of each observer's own map.
+
+    Raises:
+        InputError: no observers, or maps of several noises.
+    """
+    whole = group_map(analyses)
+    own = {who: each.findings("choice", permutations=19, seed=seed).info_val for who, each in analyses.items()}
+    info = {who: None if of is None or of[0] is np.ma.masked else float(of[0]) for who, of in own.items()}
+    found = statistics.findings(whole, permutations=permutations, seed=seed)
+    return Group(dict(analyses), whole, found, agreement(analyses), info)
+
+
 def group_map(analyses: Mapping[str, Analysis]) -> ClassificationImages:
     """The mean map of P observers, each of `analyse_trials`, as one map [1, H, W, C] that all tests take.
 
@@ -92,9 +122,7 @@ def agreement(analyses: Mapping[str, Analysis]) -> Agreement:
             statistics.map_correlation(halves[1][i : i + 1], first),
         ]
         crossed[i : i + 1] = (both[0] + both[1]) / 2
-        reliable = (
-            np.ma.masked_less(each, LEAST) for each in (own[i : i + 1], statistics.map_correlation(first, second))
-        )
+        reliable = (_enough(each) for each in (own[i : i + 1], statistics.map_correlation(first, second)))
         corrected[i : i + 1] = statistics.disattenuate(crossed[i : i + 1], *reliable)
     whole = np.ma.concatenate([each.reliability["choice"].reliability for each in some])
     maps = np.ma.concatenate([each.maps["choice"].images for each in some])
