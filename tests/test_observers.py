@@ -271,8 +271,11 @@ def test_exported_files_are_the_draws_rounded_and_clipped(tmp_path: Path, bits: 
         export_stimuli(folder, wide, 30)
 
 
-def test_analyses_of_people_are_saved_and_read_again(tmp_path: Path) -> None:
+def test_analyses_of_people_are_shown_saved_and_read_again(tmp_path: Path) -> None:
     found = analysed(noise_images(200), RANDOM.integers(0, 2, 200))
+    assert "200" in found.summary()
+    for kind in ("maps", "significance"):
+        assert found.figure(kind).get_size_inches().min() > 1
     found.save(tmp_path / "one.npz")
     again = load(tmp_path / "one.npz")
     np.testing.assert_array_equal(again.maps["choice"].images, found.maps["choice"].images)

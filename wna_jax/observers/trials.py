@@ -82,7 +82,7 @@ def analyse_trials(
     """
     known = noise_of(stimuli, second, classes, report) if noise is None else noise
     halves = moments_in_halves(stimuli, responses, second=second, classes=classes, report=report)
-    return Analysis({"choice": halves.first}, {"choice": halves.second}, known, ("choice",))
+    return Analysis({"choice": halves.first}, {"choice": halves.second}, known, ("choice",), name="an observer")
 
 
 def moments_in_halves(
