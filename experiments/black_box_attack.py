@@ -148,13 +148,16 @@ def patterns(
 ) -> dict[str, dict[int, np.ndarray]]:
     """The patterns [H, W, C] of each kind by target class; a class without a map has none."""
     images = {kind: maps.classification_images(moments[kind], stimulus).images for kind in ("decision", "probability")}
-    images["mean"] = np.ma.masked_array(dataset.class_means)
-    found = {
-        kind: {k: image.filled().astype(np.float32) for k, image in enumerate(maps.min_max(of_kind)) if image.count()}
-        for kind, of_kind in images.items()
-    }
+    found = {kind: _stretched(of_kind, stimulus) for kind, of_kind in images.items()}
+    found["mean"] = _stretched(np.ma.masked_array(dataset.class_means))
     squeezed = {k: figures.colour_mapped(image).astype(np.float32) for k, image in found["probability"].items()}
     return found | {"authors_png": squeezed}
+
+
+def _stretched(images: np.ma.MaskedArray, stimulus: noise.Noise | None = None) -> dict[int, np.ndarray]:
+    """Each class's map stretched to [0, 1], in the size in which its noise is shown."""
+    there = {k: image.filled().astype(np.float32) for k, image in enumerate(maps.min_max(images)) if image.count()}
+    return {k: stimulus.shown(image[None])[0] if stimulus else image for k, image in there.items()}
 
 
 def first_to_attack(

@@ -39,7 +39,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         "root mean square": maps.rms_images(decision),
         "three levels": maps.three_levels(maps.min_max(maps.mean_images(decision))),
     }
-    feedback = {name: templates.feed_back(trained.network, images) for name, images in variants.items()}
+    feedback = {name: templates.feed_back(trained.network, images, noise=stimulus) for name, images in variants.items()}
     called = {name: templates.called_right(answers) for name, answers in feedback.items()}
     kept = int(confident.count.sum())
     metrics = {

@@ -57,7 +57,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     """Noise through the network to maps, their tests and figures."""
     responses.check_names(settings.response)  # before any training
     dataset, stimulus, trained = shared.set_up(settings, report, partial(_chosen, settings))
-    roi, classes = _chosen(settings, dataset)
+    roi, classes = _chosen(settings, dataset, stimulus)
     names = list(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
     watch = Stopwatch(report, "noise")
     said = {name: value for name, value in dataclasses.asdict(settings).items() if name != "out_dir"}
@@ -91,7 +91,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     return launch.Result(metrics, summary, draw, {FILE: analysis.arrays()})
 
 
-def _region(settings: Settings, dataset: data.Dataset) -> np.ndarray | None:
+def _region(settings: Settings, stimulus: noise.Noise) -> np.ndarray | None:
     """The region of interest, bool [H, W]."""
     if settings.roi is None:
         return None
@@ -99,15 +99,15 @@ def _region(settings: Settings, dataset: data.Dataset) -> np.ndarray | None:
         given = f"roi is {','.join(map(str, settings.roi))}"
         raise InputError(f"{given}: expected ROW,COLUMN,HEIGHT,WIDTH, such as --roi=8,8,12,12")
     row, column, height, width = settings.roi
-    return statistics.rectangle(dataset.image_shape, row, column, height, width)
+    return statistics.rectangle(stimulus.shape, row, column, height, width)
 
 
-def _chosen(settings: Settings, dataset: data.Dataset) -> tuple[np.ndarray | None, list[int]]:
+def _chosen(settings: Settings, dataset: data.Dataset, stimulus: noise.Noise) -> tuple[np.ndarray | None, list[int]]:
     """The region of interest, bool [H, W], and the classes that maps are of."""
     classes = [dataset.label_of(name) for name in settings.classes or dataset.class_names]
     if len(set(classes)) < len(classes):
         raise InputError(f"classes is {','.join(settings.classes or ())}: name each class once")
-    return _region(settings, dataset), classes
+    return _region(settings, stimulus), classes
 
 
 def _draw(

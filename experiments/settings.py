@@ -136,7 +136,7 @@ class NoiseSettings(NetworkSettings):
     noise: str = setting(
         "matched",
         f"The noise: {', '.join(noise.NAMES)}. Uniform noise lies in [0, 1]; matched noise has the mean and deviation "
-        "of the training pixels.",
+        "of the training pixels; uniform/8 is uniform noise in squares of 8x8 pixels, with maps of a pixel for each.",
     )
     seed: int = setting(0, "Random seed of the noise.", at_least=0, at_most=2**32 - 1)
 

@@ -76,12 +76,12 @@ def create_noise(settings: NoiseSettings, dataset: data.Dataset, report: Report)
 
 
 def set_up(
-    settings: NoiseSettings, report: Report, check: Callable[[data.Dataset], Any] = lambda dataset: None
+    settings: NoiseSettings, report: Report, check: Callable[[data.Dataset, noise.Noise], Any] = lambda *of: None
 ) -> tuple[data.Dataset, noise.Noise, TrainedNetwork]:
     """Data set, noise and network; a name of no noise is refused before the training, and what `check` refuses."""
     dataset = load_classes(settings, report)
-    check(dataset)
     stimulus = create_noise(settings, dataset, report)
+    check(dataset, stimulus)
     return dataset, stimulus, trained_network(settings, dataset, report)
 
 

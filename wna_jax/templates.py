@@ -8,6 +8,7 @@ import numpy as np
 from wna_jax import responses
 from wna_jax.data import Dataset
 from wna_jax.maps import min_max
+from wna_jax.noise import Noise
 from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.errors import InputError
 from wna_jax.statistics.classification import ClassificationReport, classification_report
@@ -31,18 +32,21 @@ class Feedback(NamedTuple):
         return f"{'✓' if self.predicted == k else '✗'} {self.text(class_names)}"
 
 
-def feed_back(network: Any, images_khwc: np.ma.MaskedArray, *, stretch: bool = True) -> list[Feedback | None]:
+def feed_back(
+    network: Any, images_khwc: np.ma.MaskedArray, *, noise: Noise | None = None, stretch: bool = True
+) -> list[Feedback | None]:
     """Lets the network classify each map, stretched to [0, 1] (the feed-back test of arXiv 1912.12106).
 
     The network is one that `responses.of_network` takes, or its response. Without `stretch` it is shown the maps as
-    they are, for what is an image already. The answer is None for a map that is masked, or constant where it is to be
-    stretched.
+    they are, for what is an image already. Maps in a `noise` are shown as its draws are, those in coarse noise in its
+    squares. The answer is None for a map that is masked, or constant where it is to be stretched.
     """
     shown = min_max(np.ma.masked_array(images_khwc)) if stretch else np.ma.masked_array(images_khwc)
     present = ~np.ma.getmaskarray(shown).any(axis=(1, 2, 3))
     answers: list[Feedback | None] = [None] * len(shown)
     if present.any():
-        probabilities = responses.probabilities_of(network, shown[present].filled().astype(np.float32))
+        images = shown[present].filled().astype(np.float32)
+        probabilities = responses.probabilities_of(network, images if noise is None else noise.shown(images))
         for k, probability in zip(np.flatnonzero(present), np.asarray(probabilities), strict=True):
             answers[k] = Feedback(int(probability.argmax()), float(probability.max()))
     return answers

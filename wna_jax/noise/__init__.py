@@ -12,6 +12,7 @@
 | gabor_filtered | the same with components of Gabor-filter responses | dependent |
 | natural | the training images themselves | dependent |
 | autoencoder, vae | decodings of random codes; autoencoder:standard takes N(0, 1) codes | dependent |
+| uniform/8 | any of the independent kinds in squares of 8x8 pixels: `coarse` | independent squares |
 
 A new one is a function in `white` or `patterns` that is listed here, in `_OF_SHAPE` or `_OF_DATA`.
 
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wna_jax.noise.base import Noise, covariance, of_dependent_pixels
+from wna_jax.noise.coarse import coarse
 from wna_jax.noise.decoded import NAMES as DECODED
 from wna_jax.noise.decoded import Decoder, codes, decoded, decoder
 from wna_jax.noise.gabor import gabor_filtered, gabor_pca
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from wna_jax.data import Dataset
 
 __all__ = ["NAMES", "Decoder", "Noise", "codes", "covariance", "create", "decoded", "decoder", "of_dependent_pixels"]
-__all__ += ["NAMES_OF_SHAPE", "of_shape", "recreate"]
+__all__ += ["NAMES_OF_SHAPE", "coarse", "of_shape", "recreate"]
 __all__ += ["binary", "blocks", "gabor_filtered", "gabor_pca", "gaussian", "matched", "natural", "stripes", "uniform"]
 
 _OF_SHAPE: dict[str, Callable[..., Noise]] = {
@@ -74,6 +76,9 @@ def create(
     Raises:
         InputError: no such noise, or numbers that cannot be read.
     """
+    fine, factor = _squares(text)
+    if factor:
+        return coarse(create(fine, dataset, checkpoint_dir, retrain, report), factor)
     if text in _OF_DATA:
         return _OF_DATA[text](dataset)
     if text in DECODED:
@@ -89,6 +94,9 @@ def of_shape(text: str, shape: tuple[int, ...]) -> Noise:
     Raises:
         InputError: no such noise, one that needs data, or numbers that cannot be read.
     """
+    fine, factor = _squares(text)
+    if factor:
+        return coarse(of_shape(fine, shape), factor)
     if text in _OF_SHAPE:
         return _OF_SHAPE[text](shape)
     name, _, numbers = text.partition(":")
@@ -101,8 +109,22 @@ def of_shape(text: str, shape: tuple[int, ...]) -> Noise:
     return gaussian(image_shape(shape), mean, deviation)
 
 
+def _squares(text: str) -> tuple[str, int]:
+    """The noise and the side of the squares in a name such as "uniform/8"; 0 without squares."""
+    fine, slash, side = text.rpartition("/")
+    if not slash:
+        return text, 0
+    if not side.isdecimal() or not int(side):
+        raise InputError(f"noise {text!r}: expected a whole number of pixels behind /, such as uniform/8")
+    return fine, int(side)
+
+
 def recreate(name: str, shape: tuple[int, int, int], mean: np.ndarray, deviation: np.ndarray) -> Noise | None:
     """The noise of this package that its name, shape and moments decide; None if data decide it too."""
+    if "/" in name:
+        fine, factor = _squares(name)
+        noise = recreate(fine, (shape[0] * factor, shape[1] * factor, shape[2]), mean, deviation)
+        return noise and coarse(noise, factor)
     if name in ("gaussian", "matched"):
         alike = mean.shape == deviation.shape == (shape[-1],) and (deviation > 0).all()
         return replace(gaussian(shape, mean, deviation), name=name) if alike else None

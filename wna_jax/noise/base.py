@@ -65,6 +65,13 @@ class Noise:
         shape = (*size, self.shape[2])
         return replace(self, shape=shape, sample=Partial(_at_size, self.draw, shape))
 
+    def shown(self, images_nhwc: np.ndarray) -> np.ndarray:
+        """Images of the noise's shape, such as maps, as the network would be shown draws like them (of a fixed key)."""
+        if self.present is None:
+            return images_nhwc
+        keys = jax.random.split(key_of(0), len(images_nhwc))
+        return np.asarray(jax.vmap(self.present)(keys, jnp.asarray(images_nhwc)))
+
 
 def of_any_size(
     name: str, shape: Shape, mean: np.ndarray, deviation: np.ndarray, draw: Draw, gaussian: bool = False

@@ -82,12 +82,15 @@ def embedded(noise: Noise, signals: Float[np.ndarray, "N H W C"], weight: float)
     drawn, and so averaged: z in the first C channels and t in the last C.
 
     Raises:
-        InputError: a weight outside 0 to 1.
+        InputError: a weight outside 0 to 1, or signals of another shape than the noise.
     """
     if not 0 <= weight <= 1:
         expected = "expected a number from 0 (noise alone) to 1 (signal alone)"
         raise InputError(f"the signal's weight is {weight:g}: {expected}")
     signals = np.asarray(signals, np.float32)
+    if signals.shape[1:] != noise.shape:
+        wrong = f"signals of shape {signals.shape[1:]} in {noise.name} noise of shape {noise.shape}"
+        raise InputError(f"{wrong}: expected one shape, in noise that is shown as it is drawn")
     height, width, channels = noise.shape
     mean, deviation = (np.broadcast_to(value, noise.shape) for value in (noise.mean, noise.deviation))
     mean_t = weight * signals.mean(axis=0, dtype=np.float64) + (1 - weight) * mean

@@ -145,7 +145,9 @@ class View(NamedTuple):
 
     def fitted(self, noise: Noise) -> Noise:
         """The noise in the size of `noise_shape`; an InputError where it exists only in the size of an image."""
-        return noise if noise.shape == self.noise_shape else noise.resized(self.noise_shape[:2])
+        return (
+            noise if noise.shape == self.noise_shape and noise.present is None else noise.resized(self.noise_shape[:2])
+        )
 
     def crop(self, averages: ClassificationImages) -> ClassificationImages:
         """The part that the units see of averages of the noise."""
