@@ -132,7 +132,7 @@ def analyse(
     )
     feedback = {}
     if stimulus.present is None:  # else a map is no image that the network takes
-        feedback = {name: templates.feed_back(respond, own.images) for name, own in found.maps.items()}
+        feedback = {name: templates.feed_back(respond, own.images, noise=noise) for name, own in found.maps.items()}
     return replace(found, feedback=feedback, convergence=_convergence(found, parts, gradients))
 
 
