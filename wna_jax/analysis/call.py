@@ -130,9 +130,7 @@ def analyse(
         roi=roi,
         tests={"permutations": permutations, "seed": int(seed)},
     )
-    feedback = {}
-    if stimulus.present is None:  # else a map is no image that the network takes
-        feedback = {name: templates.feed_back(respond, own.images, noise=noise) for name, own in found.maps.items()}
+    feedback = {name: templates.feed_back(respond, own.images, noise=stimulus) for name, own in found.maps.items()}
     return replace(found, feedback=feedback, convergence=_convergence(found, parts, gradients))
 
 
