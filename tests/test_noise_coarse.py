@@ -55,8 +55,8 @@ def test_the_sums_are_those_of_a_network_that_enlarges_fine_noise(box: bool) -> 
     first: Any = responses.of_classifier(linear)
     second: Any = responses.of_classifier(linear_on_squares)
     if box:
-        first = responses.of_black_box(lambda images: np.asarray(linear(images)))
-        second = responses.of_black_box(lambda images: np.asarray(linear_on_squares(images)))
+        first = responses.of_black_box(lambda images: np.asarray(linear(jnp.asarray(images))))
+        second = responses.of_black_box(lambda images: np.asarray(linear_on_squares(jnp.asarray(images))))
     coarse = reverse_correlate(noise.coarse(FINE, 4), first, 500)
     fine = reverse_correlate(FINE.resized((3, 2)), second, 500)
     same_but_for_the_origin(coarse, fine)
