@@ -90,11 +90,20 @@ def _images_in(folder: Path) -> list[Path]:
     return sorted(path for path in files if not path.name.startswith("."))
 
 
-def _read(path: Path) -> np.ndarray:
+def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """One image file as a network takes it, uint8 [H, W, C]: grey if C is 1, and resized (Lanczos, perhaps stretched).
+
+    Raises:
+        InputError: it is not there, or not an image.
+    """
+    return resize(_read(path, grey=shape[2] == 1), shape[:2])
+
+
+def _read(path: Path, grey: bool | None = None) -> np.ndarray:
     try:
         if not path.is_file():  # reading a pipe would wait for ever
-            raise ValueError("a link to nothing, or no ordinary file")
-        return decode(path.read_bytes())
+            raise ValueError("a link to nothing, or no ordinary file" if path.is_symlink() else "no such file")
+        return decode(path.read_bytes(), grey)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
         problem = f"{printable(path)}: not a readable image ({reason(error)})"
         raise InputError(f"{problem}; repair or remove it") from error

@@ -31,12 +31,13 @@ def decode(content: bytes, grey: bool | None = None) -> np.ndarray:
             return _pixels(image, grey)
 
 
-def resize(image: np.ndarray, side: int) -> np.ndarray:
-    """An image uint8 [H, W, C] at side x side pixels (Lanczos), whatever its shape was."""
-    if image.shape[:2] == (side, side):
+def resize(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """An image uint8 [H, W, C] at another height and width, or at so many pixels per side (Lanczos)."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if image.shape[:2] == (height, width):
         return image
     shown = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    return np.asarray(shown.resize((side, side), Image.Resampling.LANCZOS)).reshape(side, side, -1)
+    return np.asarray(shown.resize((width, height), Image.Resampling.LANCZOS)).reshape(height, width, -1)
 
 
 def _pixels(image: Image.Image, grey: bool | None) -> np.ndarray:

@@ -14,6 +14,8 @@
 | autoencoder, vae | decodings of random codes; autoencoder:standard takes N(0, 1) codes | dependent |
 | uniform/8 | any of the independent kinds in squares of 8x8 pixels: `coarse` | independent squares |
 
+`around` shows any of them with a picture: noise about an image.
+
 A new one is a function in `white` or `patterns` that is listed here, in `_OF_SHAPE` or `_OF_DATA`.
 
 Common mistakes: reading a raw map of dependent pixels as a template. It is the template seen through the noise's own
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wna_jax.noise.around import around
 from wna_jax.noise.base import Noise, covariance, of_dependent_pixels
 from wna_jax.noise.coarse import coarse
 from wna_jax.noise.decoded import NAMES as DECODED
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from wna_jax.data import Dataset
 
 __all__ = ["NAMES", "Decoder", "Noise", "codes", "covariance", "create", "decoded", "decoder", "of_dependent_pixels"]
-__all__ += ["NAMES_OF_SHAPE", "coarse", "of_shape", "recreate"]
+__all__ += ["NAMES_OF_SHAPE", "around", "coarse", "of_shape", "recreate"]
 __all__ += ["binary", "blocks", "gabor_filtered", "gabor_pca", "gaussian", "matched", "natural", "stripes", "uniform"]
 
 _OF_SHAPE: dict[str, Callable[..., Noise]] = {

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -35,7 +35,8 @@ def check(noise: Noise) -> None:
     Raises:
         InputError: the noise is not what it declares; the message says what was found, and what to do.
     """
-    _check(_Known(fingerprint(noise), noise))
+    drawn = replace(noise, present=None)  # what is shown declares nothing
+    _check(_Known(fingerprint(drawn), drawn))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from wna_jax.statistics.clusters import random_field_cluster_size, random_field_
 from wna_jax.statistics.findings import Findings, findings
 from wna_jax.statistics.nulls import null_z_maps
 from wna_jax.statistics.reliability import BlockAverage, Convergence, Interval, SeedMean, SplitHalf, Threshold
-from wna_jax.statistics.reliability import batch_means, seed_mean, threshold, wilson_interval
+from wna_jax.statistics.reliability import batch_means, bootstrap_interval, seed_mean, threshold, wilson_interval
 from wna_jax.statistics.reliability import convergence, correlation_matrix, disattenuate, known_noise_reliability
 from wna_jax.statistics.reliability import map_correlation, predicted_correlation, samples_for, split_half
 from wna_jax.statistics.significance import Contrast, contrast, info_val, info_val_null, max_statistic_threshold
@@ -29,7 +29,7 @@ __all__ += ["random_field_cluster_size", "random_field_threshold"]
 __all__ += ["Findings", "findings", "rectangle"]
 __all__ += ["null_z_maps"]
 __all__ += ["BlockAverage", "Convergence", "Interval", "SeedMean", "SplitHalf", "Threshold"]
-__all__ += ["batch_means", "seed_mean", "threshold", "wilson_interval"]
+__all__ += ["batch_means", "bootstrap_interval", "seed_mean", "threshold", "wilson_interval"]
 __all__ += ["convergence", "correlation_matrix", "disattenuate", "known_noise_reliability"]
 __all__ += ["map_correlation", "predicted_correlation", "samples_for", "split_half"]
 __all__ += ["Contrast", "contrast", "info_val", "info_val_null", "max_statistic_threshold"]

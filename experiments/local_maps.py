@@ -1,0 +1,211 @@
+"""Which pixels of one picture turn a network's answer, and which way?
+
+Shows a picture in noise, image + z, and averages the noise by the answer: the classification image around the picture,
+for the classes at stake (the network's answer and its most frequent other answer in the noise, or --classes). The
+noise is Gaussian; by default its deviation is that at which the network still gives its answer in three of four
+presentations. Nothing is clipped.
+
+  python -m experiments.local_maps --dataset=mnist --index=7           the test image of that number
+  python -m experiments.local_maps --dataset=cifar10 --model=deep_cnn --image=cat.png
+
+Beside it, on as many network passes: occlusion, RISE, SmoothGrad and integrated gradients
+(wna_jax/studies/attributions.py); `insertion_deletion` compares all of them over many images.
+
+Writes to --out_dir: local_maps.png, maps.npz, metrics.json, config.json, log.jsonl and state/ (to go on from).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import launch, shared
+from experiments.settings import NetworkSettings, choice, setting
+from wna_jax import correlation, data, figures, noise, responses, templates
+from wna_jax.analysis import FILE, Analysis
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.files import or_none
+from wna_jax.statistics import Findings
+from wna_jax.studies import attributions, local
+
+
+class Settings(NetworkSettings):
+    """The settings of one run."""
+
+    image: str | None = choice(
+        None, "The picture, an image file; it is brought to the size and the channels of the network's images."
+    )
+    index: int = choice(0, "Without --image: the number of a test image, from 0 on.", at_least=0)
+    classes: tuple[str, ...] | None = choice(
+        None, "The classes at stake, by name. By default the answer and the most frequent other answer in the noise."
+    )
+    contrast: float | None = choice(
+        None,
+        "Deviation of the noise in units of pixel intensity (black 0, white 1). By default that at which the answer "
+        "is given in a share --threshold of the presentations.",
+        at_least=1e-6,
+    )
+    threshold: float = choice(
+        0.75,
+        "The share of presentations in which the answer is given, for the default contrast.",
+        at_least=0.01,
+        at_most=0.99,
+    )
+    reference: str = choice(
+        "median",
+        "What stands in the place of a removed pixel: the median training pixel (by channel), or the picture blurred.",
+        choices=attributions.REFERENCES,
+    )
+    num_samples: int = setting(100_000, "How many noise samples to draw.", at_least=1)
+    batch_size: int | None = setting(
+        None, "Noise samples per network pass. By default what suits the device.", at_least=1
+    )
+    permutations: int = setting(199, "Null maps that clusters are compared with.", at_least=19)
+    seed: int = setting(0, "Random seed of the noise.", at_least=0, at_most=2**32 - 1)
+
+
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
+    """Noise around a picture through the network to maps, beside those of other methods."""
+    dataset = shared.load_classes(settings, report)
+    picture, shown = _picture(settings, dataset)
+    chosen = None if settings.classes is None else [dataset.label_of(name) for name in dict.fromkeys(settings.classes)]
+    trained = shared.trained_network(settings, dataset, report)
+    network, names = trained.network, dataset.class_names
+    unit = noise.gaussian(dataset.image_shape, 0, 1)
+    found, contrast = None, settings.contrast
+    if contrast is None:
+        found = local.threshold_contrast(
+            network, picture, unit, settings.threshold, seed=(settings.seed + 1) % 2**32, report=report
+        )
+        if found is None:
+            raise InputError(
+                f"in no noise that was tried does the network give its answer in less than {settings.threshold:g} of "
+                "the presentations: give a --contrast, such as 0.5"
+            )
+        contrast = found.at
+    stimulus = noise.around(picture, noise.gaussian(dataset.image_shape, 0, contrast))
+    own, rival = local.at_stake(network, picture, stimulus)
+    classes = chosen or [own, rival]
+    options = shared.loop_options(settings, dataset, network, report, noise="around a picture")
+    respond = responses.of_classifier(network, local.RESPONSES, classes=classes)
+    parts = correlation.reverse_correlate_in_parts(stimulus, respond, course=False, **options)
+    said = {name: value for name, value in dataclasses.asdict(settings).items() if name != "out_dir"}
+    analysis = Analysis(parts.first, parts.second, stimulus, tuple(names[k] for k in classes), {}, said)
+    tests = {name: analysis.findings(name, permutations=settings.permutations) for name in local.RESPONSES}
+    reference = attributions.reference(settings.reference, picture, dataset)
+    peers = local.contributions(
+        network, picture, own, reference, contrast, settings.num_samples, seed=settings.seed, report=report
+    )
+    (answer,) = templates.feed_back(network, np.ma.masked_array(picture[None]), stretch=False)
+    assert answer is not None
+    decision = analysis.moments["decision"]
+    metrics = {
+        "test_accuracy": trained.test_accuracy,
+        "picture": shown,
+        "answer": names[own],
+        "confidence": answer.confidence,
+        "contrast": contrast,
+        "threshold": found and {"share": settings.threshold, "at": found.at, "low": found.low, "high": found.high},
+        "classes": [names[k] for k in classes],
+        "num_samples": settings.num_samples,
+        "counts": decision.count.tolist(),
+        "mean_weights": {name: (m.weight_sum / m.num_samples).tolist() for name, m in analysis.moments.items()},
+        "reliability": {name: or_none(half.reliability) for name, half in analysis.reliability.items()},
+        "n0": {name: or_none(half.n0) for name, half in analysis.reliability.items()},
+        "significant_pixels": {
+            name: {
+                test: None if inside is None else inside.sum(axis=(1, 2, 3)).tolist()
+                for test, inside in findings.significant.items()
+            }
+            for name, findings in tests.items()
+        },
+    }
+
+    def draw() -> launch.Drawn:
+        what = f"{settings.model} on {dataset.title}: noise of deviation {contrast:.3g} around {shown}, "
+        what += f"{settings.num_samples:,} samples and as many passes for each other method"
+        yield "local_maps.png", _figure(analysis, tests, picture, classes, names, peers, network, answer, what)
+
+    limits = f" [{found.low:.3f}, {found.high:.3f}]" if found else ""
+    summary = [
+        f"answer          {answer.text(names)} ({shown})",
+        f"contrast        {contrast:.3f}{limits}" + f", answer given in {settings.threshold:.0%}" * bool(found),
+    ]
+    for i, k in enumerate(classes):
+        of = [f"{name} {_text(metrics['reliability'][name][i])}" for name in local.RESPONSES]
+        share = figures.percent(decision.count[i] / settings.num_samples)
+        summary.append(f"{names[k]:15s} {decision.count[i]:,} samples ({share}); reliability: {', '.join(of)}")
+    arrays = {name: of.filled(0) for name, of in peers.items() if of.count()}
+    contributions = {"picture": picture, "reference": reference} | arrays
+    return launch.Result(metrics, summary, draw, {FILE: analysis.arrays(), "contributions.npz": contributions})
+
+
+def _picture(settings: Settings, dataset: data.Dataset) -> tuple[np.ndarray, str]:
+    """The picture, float32 [H, W, C] in [0, 1], and what it is called."""
+    if settings.image is not None:
+        path = Path(settings.image).expanduser()
+        return data.read_image(path, dataset.image_shape) / np.float32(255), path.name
+    if settings.index >= len(dataset.test.labels):
+        last = len(dataset.test.labels) - 1
+        raise InputError(f"index is {settings.index}: the test images of {dataset.title} are numbered 0 to {last}")
+    name = dataset.class_names[dataset.test.labels[settings.index]]
+    return dataset.test_images[settings.index], f"test image {settings.index}, of class {name}"
+
+
+def _text(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
+
+
+def _figure(
+    analysis: Analysis,
+    tests: Mapping[str, Findings],
+    picture: np.ndarray,
+    classes: list[int],
+    names: tuple[str, ...],
+    peers: Mapping[str, np.ma.MaskedArray],
+    network: Any,
+    answer: templates.Feedback,
+    title: str,
+) -> Any:
+    """A row for each class at stake: its maps, and the picture with one of them; below what each pixel contributes."""
+    rows: dict[str, list[figures.Panel | None]] = {}
+    for i, k in enumerate(classes):
+        row: list[figures.Panel | None] = [None]
+        if i == 0:
+            row = [figures.Panel(picture, "picture", caption=f"called {answer.text(names)}")]
+        for name, findings in tests.items():
+            z, inside = findings.in_standard_errors[i], findings.significant["pixels"]
+            known = analysis.reliability[name].reliability[i]
+            heading = f"{name}, r {'unknown' if known is np.ma.masked else f'{known:.2f}'}"
+            row.append(figures.Panel(z, heading, True, None if inside is None else inside[i].any(axis=-1)))
+        effect = analysis.maps["logit"].images[i]
+        if effect.count():
+            added = picture + effect.filled(0) * (0.5 / np.abs(effect).max())
+            (said,) = templates.feed_back(network, np.ma.masked_array(added[None]), stretch=False)
+            row.append(figures.Panel(added, "picture + map", caption=f"called {said.text(names)}" if said else ""))
+        count = analysis.moments["decision"].count[i]
+        rows[f"{names[k]}\n{count:,}"] = row
+    unit = {}
+    for response in local.RESPONSES:
+        own = {name.partition(",")[0]: of for name, of in peers.items() if name.endswith(f", {response}")}
+        label = f"contributes\nto the {response}"
+        rows[label] = [
+            figures.Panel(of[..., None] / (np.abs(of).max() or 1) if of.count() else of[..., None], name, True)
+            for name, of in own.items()
+        ]
+        unit[label] = "of the largest"
+    note = (
+        "Above: classification images of each class at stake in standard errors, and the number of its samples; red: "
+    )
+    note += (
+        "brighter noise there speaks for the class; r: reliability (split half); outlined: p < .05 over the maps of "
+    )
+    note += "one response. Picture + map: the map of the logit, at most .5 of the range, added; nothing is clipped for "
+    note += f"the network. Below: what each pixel contributes to {names[classes[0]]}, by method."
+    return figures.panels(rows, title, note, unit)
+
+
+if __name__ == "__main__":
+    launch.main(run, Settings)

@@ -1,0 +1,189 @@
+"""Noise around one picture: how strong it has to be, which answers are then at stake, and how its maps compare.
+
+`noise.around` shows a picture in noise; its classification images say which pixels, made brighter or darker, turn the
+answer. Weak noise never changes an answer and leaves nothing to average; in strong noise the picture is lost.
+`threshold_contrast` finds what lies between. `contributions` has its maps beside those of four other methods
+(`studies.attributions`), on the same number of passes.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Float, Int
+
+from wna_jax import responses
+from wna_jax.correlation import draw_samples, reverse_correlate
+from wna_jax.maps import regression_images
+from wna_jax.noise import Noise, around, gaussian
+from wna_jax.runs import compilation
+from wna_jax.runs.accumulate import map_over
+from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Progress, Report, silent
+from wna_jax.statistics import Threshold, wilson_interval
+from wna_jax.studies import attributions, interventions
+from wna_jax.studies.attributions import removal_effect
+
+NetworkFunction = Callable[[jax.Array], jax.Array]
+"""Images [n, H, W, C] -> logits [n, K]."""
+_BATCH = 500
+_FIRST, _HALVINGS = 1 / 64, 10
+
+
+def threshold_contrast(
+    network: NetworkFunction,
+    image: Float[np.ndarray, "H W C"],
+    unit: Noise,
+    share: float = 0.75,
+    *,
+    num_draws: int = 500,
+    at_most: float = 4.0,
+    seed: int = 0,
+    report: Report = silent,
+) -> Threshold | None:
+    """The contrast s at which a share of the presentations image + s z still get the network's answer to the image.
+
+    All contrasts are tried with the same draws z of the noise `unit`, which has mean 0 and deviation 1, such as
+    `gaussian(image.shape, 0, 1)`; then s is the deviation of the noise in units of pixel intensity. s is doubled from
+    1/64 until the answer has become rarer than `share`, and then found between the last two by bisection, to a
+    thousandth of the distance. The ends are where the share crosses those of its own 95% Wilson interval at so many
+    draws. None where noise up to the contrast `at_most` does not make the answer that rare.
+
+    Raises:
+        InputError: a share that is not between 0 and 1, or that so few draws cannot tell from 1.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"share is {share:g}: expected a number between 0 and 1, such as 0.75")
+    low, high = (float(end) for end in wilson_interval(share * num_draws, num_draws))
+    if low * num_draws < 1:
+        raise InputError(f"num_draws is {num_draws}: too few to tell a share of {share:g} from none")
+    own = int(answers(network, np.asarray(image, np.float32)[None])[0])
+    draws, wanted = np.asarray(draw_samples(unit, num_draws, seed=seed)), np.full(num_draws, own, np.int32)
+    change = Partial(_in_noise, jnp.asarray(image, jnp.float32))
+
+    def crossing(level: float) -> float | None:
+        """The contrast at which the answer is as rare as that."""
+
+        def is_common(contrast: float) -> bool:
+            hits = interventions.hits(network, change, [contrast], draws, wanted, report)
+            return bool(hits[0] >= level * num_draws)
+
+        above, below = 0.0, _FIRST
+        while is_common(below):
+            if below >= at_most:
+                return None
+            above, below = below, min(2 * below, at_most)
+        for _ in range(_HALVINGS):
+            middle = (above + below) / 2
+            above, below = (middle, below) if is_common(middle) else (above, middle)
+        return (above + below) / 2
+
+    if (at := crossing(share)) is None:
+        return None
+    rarer = crossing(low)
+    return Threshold(at, crossing(high) or at, at_most if rarer is None else rarer)
+
+
+def _in_noise(image: jax.Array, draws: jax.Array, contrast: jax.Array) -> jax.Array:
+    return image[None] + contrast * draws
+
+
+def answers_in_noise(
+    network: NetworkFunction, noise: Noise, num_draws: int = 500, *, seed: int = 0
+) -> Int[np.ndarray, " n"]:
+    """What the network calls each of some draws of a noise, such as one around a picture: class numbers [n]."""
+    return answers(network, np.asarray(draw_samples(noise, num_draws, seed=seed)))
+
+
+def answers(network: NetworkFunction, images: Float[np.ndarray, "n H W C"]) -> Int[np.ndarray, " n"]:
+    """What the network calls each image: class numbers [n]."""
+    return map_over(Partial(_answers, network), (images,), _BATCH)
+
+
+@compilation.jit
+def _answers(network: NetworkFunction, images: jax.Array) -> jax.Array:
+    return network(images).argmax(axis=-1)
+
+
+def at_stake(
+    network: NetworkFunction, image: Float[np.ndarray, "H W C"], noise: Noise, *, num_draws: int = 500, seed: int = 0
+) -> tuple[int, int]:
+    """The network's answer to an image, and its most frequent other answer in noise around it.
+
+    Where noise never changes the answer, the second is the runner-up for the image itself.
+    """
+    logits = np.asarray(compilation.call(network, np.asarray(image, np.float32)[None]))[0]
+    own = int(logits.argmax())
+    counts = np.bincount(answers_in_noise(network, noise, num_draws, seed=seed), minlength=len(logits))
+    others = counts if counts.sum() > counts[own] else logits
+    return own, int(np.delete(np.arange(len(logits)), own)[np.delete(others, own).argmax()])
+
+
+RESPONSES = ("decision", "probability", "logit")
+
+
+def contributions(
+    network: NetworkFunction,
+    image: Float[np.ndarray, "H W C"],
+    k: int,
+    reference: Float[np.ndarray, "H W C"],
+    contrast: float,
+    num_passes: int = 3_000,
+    *,
+    seed: int = 0,
+    report: Report = silent,
+) -> dict[str, np.ma.MaskedArray]:
+    """What each pixel contributes to answer k to an image, by each method, [H, W], on equal numbers of passes.
+
+    The methods are the classification image of Gaussian noise of deviation `contrast` around the image, for each of
+    `RESPONSES`, and occlusion, RISE, SmoothGrad and integrated gradients at the settings of their authors, for the
+    probability and the logit of k: "classification image, decision", "RISE, logit". One run of the noise gives all
+    three classification images, which are slopes like SmoothGrad's maps: of each the
+    `attributions.removal_effect` is taken. Occlusion stops where all places of its patch are tried. A classification
+    image is masked where no noise changed the answer.
+    """
+    respond = Partial(_of_class, network, np.int32(k))
+    graded = Partial(_graded, respond)
+    stimulus = around(image, gaussian(image.shape, 0, contrast))
+    moments = reverse_correlate(stimulus, respond, num_passes, seed=seed, sampling="independent")
+    slopes = regression_images(moments, stimulus).images
+    masked = np.ma.getmaskarray(slopes).any(axis=-1)
+    effects = np.ma.masked_array(removal_effect(slopes.filled(0), image, reference), masked)
+    found = {f"classification image, {name}": of for name, of in zip(RESPONSES, effects, strict=True)}
+    cells = min(7, *image.shape[:2])
+    peers: dict[str, Callable[[], np.ndarray]] = {
+        "occlusion": lambda: attributions.occlusion(graded, image, reference, num_passes=num_passes),
+        "RISE": lambda: attributions.rise(graded, image, reference, num_passes, cells=cells, seed=seed),
+        "SmoothGrad": lambda: removal_effect(
+            attributions.smooth_gradient(graded, image, num_passes=num_passes, seed=seed), image, reference
+        ),
+        "integrated gradients": lambda: attributions.integrated_gradients(graded, image, reference, num_passes).sum(-1),
+    }
+    for i, (name, of_pixels) in enumerate(peers.items(), start=1):
+        of_probability, of_logit = of_pixels()
+        found[f"{name}, probability"] = np.ma.masked_array(of_probability)
+        found[f"{name}, logit"] = np.ma.masked_array(of_logit)
+        report(Progress("other methods", i, len(peers), "maps"))
+    return found
+
+
+def probability_of(network: NetworkFunction, k: int) -> Partial:
+    """The probability of one class as a response: images -> weights [n, 1]. All classes share a compiled program."""
+    return Partial(_probability, Partial(_of_class, network, np.int32(k)))
+
+
+def _of_class(network: NetworkFunction, k: jax.Array, images: jax.Array) -> jax.Array:
+    """Decision, probability and logit of one class, [n, 3]."""
+    logits = network(images)
+    each = responses.decision(logits), responses.probability(logits), responses.logit(logits)
+    return jnp.stack([weights[:, k] for weights in each], axis=-1)
+
+
+def _graded(respond: Partial, images: jax.Array) -> jax.Array:
+    return respond(images)[:, 1:]
+
+
+def _probability(respond: Partial, images: jax.Array) -> jax.Array:
+    return respond(images)[:, 1:2]
