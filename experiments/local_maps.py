@@ -76,9 +76,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     unit = noise.gaussian(dataset.image_shape, 0, 1)
     found, contrast = None, settings.contrast
     if contrast is None:
-        found = local.threshold_contrast(
-            network, picture, unit, settings.threshold, seed=(settings.seed + 1) % 2**32, report=report
-        )
+        found = local.threshold_contrast(network, picture, unit, settings.threshold, seed=(settings.seed + 1) % 2**32)
         if found is None:
             raise InputError(
                 f"in no noise that was tried does the network give its answer in less than {settings.threshold:g} of "
@@ -188,23 +186,26 @@ def _figure(
         count = analysis.moments["decision"].count[i]
         rows[f"{names[k]}\n{count:,}"] = row
     unit = {}
-    for response in local.RESPONSES:
-        own = {name.partition(",")[0]: of for name, of in peers.items() if name.endswith(f", {response}")}
+    for response in ("probability", "logit"):
         label = f"contributes\nto the {response}"
         rows[label] = [
-            figures.Panel(of[..., None] / (np.abs(of).max() or 1) if of.count() else of[..., None], name, True)
-            for name, of in own.items()
+            _contribution(name, of)
+            for name, of in peers.items()
+            if name == "classification image, decision" or name.endswith(f", {response}")
         ]
         unit[label] = "of the largest"
     note = (
-        "Above: classification images of each class at stake in standard errors, and the number of its samples; red: "
+        "Above: classification images in standard errors, and the number of samples of the class. Red: brighter noise "
+        "there speaks for the class; r: reliability (split half); outlined: p < .05 over the maps of one response. "
+        "Picture + map: the map of the logit is added, by at most .5. "
+        f"Below: what each pixel contributes to {names[answer.predicted]}, by method."
     )
-    note += (
-        "brighter noise there speaks for the class; r: reliability (split half); outlined: p < .05 over the maps of "
-    )
-    note += "one response. Picture + map: the map of the logit, at most .5 of the range, added; nothing is clipped for "
-    note += f"the network. Below: what each pixel contributes to {names[classes[0]]}, by method."
     return figures.panels(rows, title, note, unit)
+
+
+def _contribution(name: str, of_pixels: np.ma.MaskedArray) -> figures.Panel:
+    largest = np.abs(of_pixels).max() if of_pixels.count() else 1
+    return figures.Panel(of_pixels[..., None] / (largest or 1), name.replace(", ", "\n"), True)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ ANOTHER: dict[str, Any] = {
     "layers": ("conv2",),
     "source": "3",
     "target": "3",
+    "image": "results/benchmark.png",
     "image_size": 20,
     "roi": (2, 3, 9, 8),
 }

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import ndimage
 
 from wna_jax.correlation import reverse_correlate
@@ -268,11 +268,16 @@ def deletion_and_insertion(
     maps, pixels = len(importance), importance[0].size
     order = np.argsort(-importance.reshape(maps, -1), axis=1, kind="stable")
     rank = np.argsort(order, axis=1, kind="stable").reshape(importance.shape).astype(np.int32)
-    counts = np.rint(np.linspace(0, pixels, steps + 1)).astype(np.int32)
-    which, gone = (each.ravel() for each in np.meshgrid(np.arange(maps), counts, indexing="ij"))
+    after = counts(pixels, steps)
+    which, gone = (each.ravel() for each in np.meshgrid(np.arange(maps), after, indexing="ij"))
     answers = map_over(Partial(_replaced, respond, image, reference, rank), (which, gone), _BATCH)
-    deletion, insertion = np.asarray(answers, np.float64).reshape(maps, len(counts), 2).transpose(2, 0, 1)
-    return Curves(counts / pixels, deletion, insertion)
+    deletion, insertion = np.asarray(answers, np.float64).reshape(maps, len(after), 2).transpose(2, 0, 1)
+    return Curves(after / pixels, deletion, insertion)
+
+
+def counts(pixels: int, steps: int) -> Int[np.ndarray, " S"]:
+    """The number of pixels that are replaced at the start and after each of the steps."""
+    return np.rint(np.linspace(0, pixels, steps + 1)).astype(np.int32)
 
 
 @compilation.jit

@@ -6,7 +6,10 @@ answer. Weak noise never changes an answer and leaves nothing to average; in str
 (`studies.attributions`), on the same number of passes.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +25,7 @@ from wna_jax.runs import compilation
 from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
+from wna_jax.runs.store import State, Store
 from wna_jax.statistics import Threshold, wilson_interval
 from wna_jax.studies import attributions, interventions
 from wna_jax.studies.attributions import removal_effect
@@ -30,6 +34,7 @@ NetworkFunction = Callable[[jax.Array], jax.Array]
 """Images [n, H, W, C] -> logits [n, K]."""
 _BATCH = 500
 _FIRST, _HALVINGS = 1 / 64, 10
+MOST_CONTRAST = 4.0
 
 
 def threshold_contrast(
@@ -39,9 +44,8 @@ def threshold_contrast(
     share: float = 0.75,
     *,
     num_draws: int = 500,
-    at_most: float = 4.0,
+    at_most: float = MOST_CONTRAST,
     seed: int = 0,
-    report: Report = silent,
 ) -> Threshold | None:
     """The contrast s at which a share of the presentations image + s z still get the network's answer to the image.
 
@@ -67,7 +71,7 @@ def threshold_contrast(
         """The contrast at which the answer is as rare as that."""
 
         def is_common(contrast: float) -> bool:
-            hits = interventions.hits(network, change, [contrast], draws, wanted, report)
+            hits = interventions.hits(network, change, [contrast], draws, wanted)
             return bool(hits[0] >= level * num_draws)
 
         above, below = 0.0, _FIRST
@@ -122,6 +126,13 @@ def at_stake(
 
 
 RESPONSES = ("decision", "probability", "logit")
+_PEERS = ("occlusion", "RISE", "SmoothGrad", "integrated gradients")
+METHODS = (
+    *(f"classification image, {response}" for response in RESPONSES),
+    *(f"{peer}, {response}" for peer in _PEERS for response in RESPONSES[1:]),
+    "random order",
+)
+"""As `compare` has them."""
 
 
 def contributions(
@@ -153,20 +164,89 @@ def contributions(
     effects = np.ma.masked_array(removal_effect(slopes.filled(0), image, reference), masked)
     found = {f"classification image, {name}": of for name, of in zip(RESPONSES, effects, strict=True)}
     cells = min(7, *image.shape[:2])
-    peers: dict[str, Callable[[], np.ndarray]] = {
-        "occlusion": lambda: attributions.occlusion(graded, image, reference, num_passes=num_passes),
-        "RISE": lambda: attributions.rise(graded, image, reference, num_passes, cells=cells, seed=seed),
-        "SmoothGrad": lambda: removal_effect(
+    peers: tuple[Callable[[], np.ndarray], ...] = (
+        lambda: attributions.occlusion(graded, image, reference, num_passes=num_passes),
+        lambda: _about_median(attributions.rise(graded, image, reference, num_passes, cells=cells, seed=seed)),
+        lambda: removal_effect(
             attributions.smooth_gradient(graded, image, num_passes=num_passes, seed=seed), image, reference
         ),
-        "integrated gradients": lambda: attributions.integrated_gradients(graded, image, reference, num_passes).sum(-1),
-    }
-    for i, (name, of_pixels) in enumerate(peers.items(), start=1):
+        lambda: attributions.integrated_gradients(graded, image, reference, num_passes).sum(axis=-1),
+    )
+    for i, (name, of_pixels) in enumerate(zip(_PEERS, peers, strict=True), start=1):
         of_probability, of_logit = of_pixels()
         found[f"{name}, probability"] = np.ma.masked_array(of_probability)
         found[f"{name}, logit"] = np.ma.masked_array(of_logit)
         report(Progress("other methods", i, len(peers), "maps"))
     return found
+
+
+def _about_median(maps: np.ndarray) -> np.ndarray:
+    """Without what all pixels have, the mean response: no order of pixels depends on it."""
+    return maps - np.median(maps, axis=(1, 2), keepdims=True)
+
+
+class Comparison(NamedTuple):
+    """The deletion and the insertion curves of M methods for each of n images, [n, M, S].
+
+    `share` [S] is that of the pixels that are replaced, or put in. `unchanged` is the number of images whose answer no
+    noise changed, so that their pixels have no order by decisions: they are taken as they are read.
+    """
+
+    methods: tuple[str, ...]
+    share: Float[np.ndarray, " S"]
+    deletion: Float[np.ndarray, "n M S"]
+    insertion: Float[np.ndarray, "n M S"]
+    unchanged: int
+
+    @property
+    def scores(self) -> dict[str, Float[np.ndarray, "n M"]]:
+        """The areas under the curves, as `attributions.Curves.scores` has them."""
+        return attributions.Curves(self.share, self.deletion, self.insertion).scores
+
+
+def compare(
+    network: NetworkFunction,
+    images: Float[np.ndarray, "n H W C"],
+    references: Float[np.ndarray, "n H W C"],
+    contrast: float,
+    num_passes: int = 3_000,
+    *,
+    steps: int = 50,
+    seed: int = 0,
+    state_dir: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
+    report: Report = silent,
+) -> Comparison:
+    """Scores the `contributions` of all methods to the network's answers, and a random order of the pixels.
+
+    For each image the probability of the network's own answer is followed by `attributions.deletion_and_insertion`. The
+    job keeps its state in a directory, image by image, and goes on from there, with more images too; a state of another
+    `identity` is refused.
+    """
+    predicted, found = answers(network, images), list[Any]()
+    with contextlib.ExitStack() as stack:
+        what = {"contrast": contrast, "passes": num_passes, "steps": steps, "seed": seed} | dict(identity or {})
+        store = stack.enter_context(Store(state_dir, what)) if state_dir else None
+        if store and (state := store.load(lambda done: [[0, 0, 0]] * done)):
+            found += state.tree
+        if store:
+            stack.callback(lambda: store.save(State(len(found), found, len(found))) if found else None)
+        for i in range(len(found), len(images)):
+            report(Progress("images", i, len(images), "images"))
+            image, reference, own = images[i], references[i], (seed + i) % 2**32
+            of_pixels = contributions(network, image, int(predicted[i]), reference, contrast, num_passes, seed=own)
+            order = np.random.default_rng(own).permutation(image[..., 0].size).reshape(image.shape[:2])
+            importance = np.stack([*(of.filled(0) for of in of_pixels.values()), order])
+            respond = probability_of(network, int(predicted[i]))
+            curves = attributions.deletion_and_insertion(respond, image, reference, importance, steps)
+            masked = not of_pixels[f"classification image, {RESPONSES[0]}"].count()
+            found.append([curves.deletion, curves.insertion, np.int32(masked)])
+            if store:
+                store.save_now_and_then(State(len(found), found, len(found)))
+    report(Progress("images", len(images), len(images), "images"))
+    deletion, insertion, unchanged = (np.stack(parts) for parts in zip(*found[: len(images)], strict=True))
+    share = attributions.counts(images[0, ..., 0].size, steps) / images[0, ..., 0].size
+    return Comparison(METHODS, share, deletion, insertion, int(unchanged.sum()))
 
 
 def probability_of(network: NetworkFunction, k: int) -> Partial:

@@ -1,0 +1,138 @@
+"""Which method tells best on which pixels of an image an answer rests? Classification images beside four others.
+
+For each of some test images, what each pixel contributes to the network's answer is estimated by the classification
+image of noise around the image, occlusion, RISE, SmoothGrad and integrated gradients, on equal numbers of network
+passes (wna_jax/studies/attributions.py). The probability of the answer is then followed while pixels are taken away
+(deletion: a good map has a low score) or put in (insertion: a high one), the most important first (Petsiuk, Das &
+Saenko 2018).
+
+  python -m experiments.insertion_deletion                              embedded digits, no download
+  python -m experiments.insertion_deletion --dataset=cifar10 --model=plain_cnn --epochs=6
+
+The contrast of the noise is the median threshold of 20 validation images. Intervals are 95%, by bootstrap over images;
+differences from the first method are paired. No method was tuned on test images.
+
+Writes to --out_dir: curves.png, scores.npz, metrics.json, config.json, log.jsonl and state/ (to go on from).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from experiments import launch, shared
+from experiments.settings import NetworkSettings, choice, setting
+from wna_jax import data, figures, noise, statistics
+from wna_jax.networks import Network
+from wna_jax.studies import attributions, local
+
+_FOR_CONTRAST = 20  # validation images
+_DRAWN = (
+    *("classification image, logit", "classification image, decision", "occlusion, logit", "RISE, probability"),
+    *("SmoothGrad, logit", "integrated gradients, probability", "random order"),
+)
+
+
+class Settings(NetworkSettings):
+    """The settings of one run."""
+
+    num_images: int = setting(100, "How many test images, drawn at random.", at_least=2)
+    num_passes: int = choice(
+        3_000, "Network passes of each method per image; a gradient counts as three.", at_least=200
+    )
+    contrast: float | None = choice(
+        None,
+        "Deviation of the noise of the classification images, in units of pixel intensity. By default the median "
+        "threshold (the answer is given in three of four presentations) of 20 validation images.",
+        at_least=1e-6,
+    )
+    reference: str = choice(
+        "median",
+        "What stands in the place of a removed pixel: the median training pixel (by channel), or the image blurred.",
+        choices=attributions.REFERENCES,
+    )
+    seed: int = setting(0, "Random seed of noise, masks and images.", at_least=0, at_most=2**32 - 1)
+
+
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
+    """Test images through all methods to deletion and insertion curves."""
+    dataset = shared.load_classes(settings, report)
+    trained = shared.trained_network(settings, dataset, report)
+    network = trained.network
+    contrast = settings.contrast or usual_contrast(network, dataset, settings.seed)
+    which = np.random.default_rng(settings.seed).permutation(len(dataset.test.labels))[: settings.num_images]
+    pictures = dataset.test_images[which]
+    references = np.stack([attributions.reference(settings.reference, picture, dataset) for picture in pictures])
+    found = local.compare(
+        network,
+        pictures,
+        references,
+        contrast,
+        settings.num_passes,
+        seed=settings.seed,
+        state_dir=settings.folder / "state",
+        identity={"data": dataset.fingerprint, "network": network.fingerprint, "reference": settings.reference},
+        report=report,
+    )
+    n, scores = len(pictures), found.scores
+    rows: dict[str, dict[str, Any]] = {}
+    for i, method in enumerate(found.methods):
+        rows[method] = {
+            name: {
+                "mean": float(of[:, i].mean()),
+                "interval_95": _ends(of[:, i]),
+                "minus_first": float((of[:, i] - of[:, 0]).mean()),
+                "minus_first_interval_95": _ends(of[:, i] - of[:, 0]),
+            }
+            for name, of in scores.items()
+        }
+    metrics = {
+        "test_accuracy": trained.test_accuracy,
+        "num_images": n,
+        "num_passes": settings.num_passes,
+        "contrast": contrast,
+        "answers_that_noise_never_changed": found.unchanged,
+        "scores": rows,
+    }
+
+    def draw() -> launch.Drawn:
+        panels = {}
+        for name, better in (("deletion", "lower"), ("insertion", "higher")):
+            curves = {}
+            for method in _DRAWN:
+                of = getattr(found, name)[:, found.methods.index(method)]
+                curves[method] = figures.Curve(found.share.tolist(), of.mean(axis=0), statistics.bootstrap_interval(of))
+            panels[f"{name}: {better} is better"] = curves
+        title = (
+            f"{settings.model} on {dataset.title}, {n} test images, {settings.num_passes:,} passes for each method and "
+        )
+        title += f"image, noise of deviation {contrast:.3g}; 95% intervals"
+        axes = "share of the pixels replaced or put in, most important first", "probability of the answer"
+        yield "curves.png", figures.curves(panels, *axes, title)
+
+    summary = [
+        f"test accuracy   {trained.test_accuracy:.2%}; noise of deviation {contrast:.3f}; {n} images",
+        f"{'':38s}{'deletion (low is good)':>26s}{'insertion (high is good)':>26s}",
+    ]
+    for method, row in rows.items():
+        cells = [f"{of['mean']:8.3f} [{of['interval_95'][0]:.3f}, {of['interval_95'][1]:.3f}]" for of in row.values()]
+        summary.append(f"{method:38s}" + "".join(f"{cell:>26s}" for cell in cells))
+    if found.unchanged:
+        summary.append(f"no noise changed the answer to {found.unchanged} of the images: no order by decisions there")
+    arrays = {"images": which, "share": found.share, "deletion": found.deletion, "insertion": found.insertion}
+    return launch.Result(metrics, summary, draw, {"scores.npz": arrays | {"methods": np.array(found.methods)}})
+
+
+def usual_contrast(network: Network, dataset: data.Dataset, seed: int) -> float:
+    """The median threshold contrast of some validation images; one that noise never changes counts as above all."""
+    unit = noise.gaussian(dataset.image_shape, 0, 1)
+    pictures = dataset.validation.images[:_FOR_CONTRAST] / np.float32(255)
+    found = [local.threshold_contrast(network, picture, unit, num_draws=200, seed=seed) for picture in pictures]
+    return float(np.median([local.MOST_CONTRAST if of is None else of.at for of in found]))
+
+
+def _ends(values: np.ndarray) -> list[float]:
+    return [float(end) for end in statistics.bootstrap_interval(values)]
+
+
+if __name__ == "__main__":
+    launch.main(run, Settings)
