@@ -47,6 +47,8 @@ _PUBLISHED = {  # arXiv 1912.12106's notebooks, MNIST, blend
 class Settings(LoopSettings):
     """The settings of one run."""
 
+    TAKES_OWN_NETWORKS = True
+
     pattern: tuple[str, ...] = choice(_PATTERNS, f"What is mixed in: {', '.join(_PATTERNS)}.", choices=_PATTERNS)
     mix: str = choice(
         "blend",

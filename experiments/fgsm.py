@@ -26,6 +26,8 @@ _PUBLISHED = {2.0: 0.0455}
 class Settings(NetworkSettings):
     """The settings of one run."""
 
+    TAKES_OWN_NETWORKS = True
+
     epsilons: tuple[float, ...] = setting(
         (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0, 2.0),
         "Sizes of the step, in pixel intensity.",

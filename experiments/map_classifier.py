@@ -30,6 +30,8 @@ _REFERENCE = "class means"
 class Settings(NetworkSettings):
     """The settings of one run."""
 
+    TAKES_OWN_NETWORKS = True
+
     noises: tuple[str, ...] = choice(
         ("matched", "uniform", "gabor_pca"), f"The noises whose maps classify: {', '.join(noise.NAMES)}."
     )

@@ -5,6 +5,7 @@ image (bias map) of each class, with its count, its standard error, and what the
 
   python -m experiments.noise_maps                                    embedded digits, no download
   python -m experiments.noise_maps --dataset=mnist --noise=uniform    the paper's main experiment (arXiv 1912.12106)
+  python -m experiments.noise_maps --model=my_file.py:create --dataset=none --noise=uniform    a network of your own
 
 Writes to --out_dir: classification_images.png, significance.png, convergence.png, noise_histogram.png,
 noise_examples.png, class_gallery.png, maps.npz, metrics.json, config.json, log.jsonl and state/ (to go on from).
@@ -12,6 +13,7 @@ noise_examples.png, class_gallery.png, maps.npz, metrics.json, config.json, log.
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +21,15 @@ from experiments import launch, shared
 from experiments.settings import SamplingSettings, choice, setting
 from wna_jax import analyse, data, figures, noise, responses, statistics
 from wna_jax.analysis import FILE, Analysis
-from wna_jax.networks import Network
+from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Stopwatch
 
 
 class Settings(SamplingSettings):
     """The settings of one run."""
+
+    TAKES_OWN_NETWORKS = True
 
     response: tuple[str, ...] = choice(
         ("decision", "probability"),
@@ -48,6 +52,11 @@ class Settings(SamplingSettings):
         "The classes whose maps are made, by name, where memory does not allow for all. The network still decides "
         "among all.",
     )
+    image_shape: tuple[int, ...] | None = choice(
+        None,
+        "Height, width and channels of images, with --dataset=none and a network of your own that does not say them.",
+        at_least=1,
+    )
     convergence: bool = setting(
         True, "Keep the sums on the way, to see how maps converge. Without, a run takes a quarter of the memory."
     )
@@ -59,19 +68,23 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     dataset, stimulus, trained = shared.set_up(settings, report, partial(_chosen, settings))
     roi, classes = _chosen(settings, dataset, stimulus)
     names = list(dict.fromkeys(("decision", *settings.response)))  # decisions are always counted
-    watch = Stopwatch(report, "noise")
+    watch, has_data = Stopwatch(report, "noise"), dataset.name != shared.NO_DATA
+    accuracy = f"{trained.test_accuracy:.2%}" if has_data else "not known, without data"
+    has_gradient = "probability" in settings.response and not compilation.is_on_host(trained.network)
     said = {name: value for name, value in dataclasses.asdict(settings).items() if name != "out_dir"}
     analysis = analyse(
         trained.network,
         stimulus,
-        dataset=dataset,
+        outputs=trained.outputs,
+        dataset=dataset if has_data else None,
+        class_names=dataset.class_names,
         response=names,
         classes=classes if settings.classes else None,
-        name=f"{settings.model} on {dataset.title} (test accuracy {trained.test_accuracy:.2%})",
+        name=f"{settings.model} on {dataset.title} (test accuracy {accuracy})" if has_data else settings.model,
         roi=roi,
         permutations=settings.permutations,
         convergence=settings.convergence,
-        gradient_samples=settings.gradient_samples if "probability" in settings.response else 0,
+        gradient_samples=settings.gradient_samples if has_gradient else 0,
         settings=said,
         **shared.loop_options(settings, dataset, trained.network, watch, responses=names),
     )
@@ -86,7 +99,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     }
     drawn, *found = analysis.summary().splitlines()
     speed = f"{rate:,.0f} per second" if rate else "all from an earlier run"
-    summary = [f"test accuracy   {trained.test_accuracy:.2%}", f"{drawn}, {speed}", *found]
+    summary = [f"test accuracy   {accuracy}", f"{drawn}, {speed}", *found]
     draw = partial(_draw, settings, dataset, stimulus, trained.network, analysis)
     return launch.Result(metrics, summary, draw, {FILE: analysis.arrays()})
 
@@ -111,7 +124,7 @@ def _chosen(settings: Settings, dataset: data.Dataset, stimulus: noise.Noise) ->
 
 
 def _draw(
-    settings: Settings, dataset: data.Dataset, stimulus: noise.Noise, network: Network, analysis: Analysis
+    settings: Settings, dataset: data.Dataset, stimulus: noise.Noise, network: Any, analysis: Analysis
 ) -> launch.Drawn:
     yield "classification_images.png", analysis.figure("maps", settings.response)
     yield "significance.png", analysis.figure("significance", settings.response)
@@ -120,6 +133,8 @@ def _draw(
     yield "noise_histogram.png", analysis.figure("shares", settings.response)
     title = f"{settings.noise} noise, and what the network calls it"
     yield "noise_examples.png", shared.noise_examples(stimulus, network, dataset, settings.seed, title)
+    if dataset.name == shared.NO_DATA:
+        return
     few, how = analysis.chosen(settings.response[0])
     members = {k: dataset.members(k) for k in few.values()}
     count = min(8, *map(len, members.values()))

@@ -121,7 +121,14 @@ class DataSettings(Settings):
 class NetworkSettings(DataSettings):
     """The settings of an experiment on a trained network."""
 
-    model: str = setting("paper_cnn", f"The network: {', '.join(models.NAMES)}.")
+    TAKES_OWN_NETWORKS: ClassVar = False
+    """Whether `model` may name a function of the user's own."""
+
+    model: str = setting(
+        "paper_cnn",
+        f"The network: {', '.join(models.NAMES)}. Many experiments also take one of your own, by the name of a "
+        "function that returns it: my_package.my_module:create or path/to/file.py:create (docs/networks.md).",
+    )
     epochs: int | None = setting(
         None, "Passes over the training images. By default as many as the data set and the network need."
     )

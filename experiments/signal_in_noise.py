@@ -32,6 +32,8 @@ _CURVE_SAMPLES = 4_000
 class Settings(LoopSettings):
     """The settings of one run."""
 
+    TAKES_OWN_NETWORKS = True
+
     classes: tuple[str, ...] | None = choice(
         None, "The two classes to be told apart, by name. By default the first two."
     )

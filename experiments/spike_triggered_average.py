@@ -33,6 +33,8 @@ _COLUMNS, _SHOWN, _SHOWN_NATURAL = 10, 60, 20
 class Settings(SamplingSettings):
     """The settings of one run."""
 
+    TAKES_OWN_NETWORKS = True
+
     layers: tuple[str, ...] | None = choice(
         None, "The layers whose units to look at. By default all that have feature maps."
     )
@@ -46,14 +48,15 @@ class Settings(SamplingSettings):
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """The averages of the units of all layers, in noise and in natural images."""
     dataset, stimulus, trained = shared.set_up(settings, report)
-    network = trained.network
-    names = shared.chosen_layers(settings.layers, network, units.spatial_layers(network))
+    network, shape = trained.layered, dataset.image_shape
+    usual = () if settings.layers else units.spatial_layers(network, shape)
+    names = shared.chosen_layers(settings.layers, network, usual, image_shape=shape)
     layers: dict[str, spike_triggered.Layer] = {}
     for name, tell in in_parts(report, names, "noise", "natural images"):
         options = shared.loop_options(settings, dataset, network, tell, as_file_name(name), layer=name)
         options["natural_images"] = dataset if settings.natural_samples else None
         options |= {"natural_samples": settings.natural_samples, "ridge": settings.ridge}
-        layers[name] = spike_triggered.look_at(network, name, stimulus, **options)
+        layers[name] = spike_triggered.look_at(network, name, stimulus, image_shape=shape, **options)
     metrics = {
         "test_accuracy": trained.test_accuracy,
         "num_samples": settings.num_samples,

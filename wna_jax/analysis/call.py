@@ -15,6 +15,7 @@ from wna_jax.analysis.value import Analysis
 from wna_jax.correlation import Moments, Parts, Sampling, fields, reverse_correlate, reverse_correlate_in_parts
 from wna_jax.correlation.examination import examine
 from wna_jax.data import Dataset
+from wna_jax.networks import Foreign
 from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Classifier, OneResponse
 from wna_jax.runs import progress
@@ -90,6 +91,9 @@ def analyse(
         InputError: arguments that do not fit each other or the network, and all that `reverse_correlate_in_parts`
             refuses.
     """
+    if isinstance(network, Foreign):
+        outputs, image_shape = outputs or network.outputs, image_shape or network.image_shape
+        class_names, network = class_names or network.class_names, network.network
     respond = _response_of(network, response, outputs, classes)
     stimulus = _noise_for(network, noise, image_shape, dataset)
     if roi is not None:
@@ -139,6 +143,7 @@ def _response_of(
 ) -> Classifier | BlackBox:
     respond = responses.of_network(network, tuple(dict.fromkeys(names)), outputs=outputs, classes=classes)
     respond = respond.classifier if isinstance(respond, OneResponse) else respond
+    respond = responses.on_host(respond)
     if not isinstance(respond, Classifier | BlackBox):
         raise InputError(f"a {type(respond).__name__} is no network: give its network, or use reverse_correlate")
     return respond

@@ -41,7 +41,8 @@ def examine(noise: Noise, response: Any) -> Any:
     rng = np.random.default_rng(0)
     tried = rng.normal(noise.mean.mean(), noise.deviation.mean(), (9, *images.shape[1:])).astype(np.float32)
     if isinstance(response, BlackBox):
-        answers = _answers(response.ask, tried, response.names, response.outputs)[:2]
+        box = response
+        answers = _answers(lambda batch: np.asarray(box.ask(batch)), tried, box.names, box.outputs)[:2]
         shapes = jax.eval_shape(lambda answers: response.weigh(answers), answers)
     else:
         respond = response.weights if isinstance(response, Gradient) else response

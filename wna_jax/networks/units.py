@@ -79,12 +79,14 @@ def spatial_layers(network: Any, image_shape: tuple[int, ...] | None = None) -> 
     return tuple(filter(is_spatial, layer_names(network, image_shape)))
 
 
-def first_kernels(network: Any, layer: str) -> Float[np.ndarray, "units h w C"] | None:
+def first_kernels(
+    network: Any, layer: str, image_shape: tuple[int, ...] | None = None
+) -> Float[np.ndarray, "units h w C"] | None:
     """The kernels of a layer that weighs pixels: the first of a `Network`, if it is a convolution."""
     if not isinstance(network, Network):
         return None
     kernel = np.asarray(network.parameters.get(layer, {}).get("kernel", ()))
-    return np.moveaxis(kernel, -1, 0) if kernel.ndim == 4 and layer == layer_names(network)[0] else None
+    return np.moveaxis(kernel, -1, 0) if kernel.ndim == 4 and layer == layer_names(network, image_shape)[0] else None
 
 
 def layer_activations(network: Any, layer: str) -> Activations:

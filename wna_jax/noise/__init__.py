@@ -82,6 +82,9 @@ def create(
     fine, factor = _squares(text)
     if factor:
         return coarse(create(fine, dataset, checkpoint_dir, retrain, report), factor)
+    if text in (*_OF_DATA, *DECODED) and not len(dataset.train.labels):
+        others = ", ".join(NAMES_OF_SHAPE)
+        raise InputError(f"noise {text!r} is made of a data set's images, of which there are none: choose {others}")
     if text in _OF_DATA:
         return _OF_DATA[text](dataset)
     if text in DECODED:

@@ -32,12 +32,13 @@ logits, which may be 0 or negative. A NaN or an infinity among an image's logits
 weights NaN, which the loop reports: `argmax` would hide it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
+from jax.tree_util import Partial
 
 from wna_jax.networks import torch_network
 from wna_jax.networks.foreign import Foreign, PerImage, is_equinox
@@ -56,6 +57,8 @@ from wna_jax.responses.weightings import (
     LABELS,
     NAMES,
     OUTPUTS,
+    Images,
+    Logits,
     Outputs,
     Weighting,
     check_names,
@@ -131,11 +134,12 @@ def of_network(
     return of_classifier(PerImage(network) if is_equinox(network) else network, names, outputs, classes)
 
 
-def as_logits(network: Any, outputs: str | None = None) -> OneResponse:
+def as_logits(network: Any, outputs: str | None = None) -> Callable[[Images], Logits]:
     """Any network that `of_network` takes, or its response, as a function: images [n, H, W, C] -> logits [n, K].
 
-    One that JAX can trace remains that, a pytree with its parameters; any other is `runs.compilation.OnHost`. Of labels
-    these are their logits, and of a response that keeps the sums of some classes the logits of all.
+    One that JAX can trace remains that, a pytree with its parameters; any other is on the host
+    (`runs.compilation.OnHost`). Of labels these are their logits, and of a response that keeps the sums of some classes
+    the logits of all.
 
     Raises:
         InputError: the response of no classifier, or as `of_network`.
@@ -144,10 +148,14 @@ def as_logits(network: Any, outputs: str | None = None) -> OneResponse:
     if isinstance(response, OneResponse):
         response = response.classifier
     if isinstance(response, BlackBox):
-        return OneResponse(Classifier(Asked(response), ("logit",), response.outputs))
+        response = Classifier(Asked(response), ("logit",), response.outputs)
     if not isinstance(response, Classifier):
         raise InputError(f"a {type(response).__name__} has no logits: give its network")
-    return OneResponse(replace(response, names=("logit",), classes=None))
+    return Partial(_logits, replace(response, names=("logit",), classes=None))
+
+
+def _logits(classifier: Classifier, images: Any) -> Logits:
+    return classifier(images)["logit"]
 
 
 def logits_of(network: Any, images: Any) -> jax.Array:
@@ -157,6 +165,7 @@ def logits_of(network: Any, images: Any) -> jax.Array:
 
 def probabilities_of(network: Any, images: Any) -> jax.Array:
     """The probabilities [n, K] of a network, or of its response, for images [n, H, W, C]: of labels each one's own."""
-    logits = as_logits(network)
-    of_labels: Outputs | None = "label_logits" if logits.classifier.outputs in LABELS else None
-    return weigh(("probability",), of_labels, None, compilation.call(logits, images))["probability"]
+    response = of_network(network, ["logit"])
+    outputs = (response.classifier if isinstance(response, OneResponse) else response).outputs
+    of_labels: Outputs | None = "label_logits" if outputs in LABELS else None
+    return weigh(("probability",), of_labels, None, logits_of(response, images))["probability"]

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ class Classifier:
     outputs: Outputs | None = field(default=None, metadata={"static": True})
     classes: tuple[int, ...] | None = field(default=None, metadata={"static": True})
 
-    def __call__(self, images: Images) -> dict[str, Weights]:
+    def __call__(self, images: Any) -> dict[str, Weights]:
         """Raises an InputError where the network does not return logits."""
         logits = self.network(images)
         shape = getattr(logits, "shape", None)

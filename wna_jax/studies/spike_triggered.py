@@ -78,11 +78,12 @@ class Layer(NamedTuple):
 
 
 def look_at(
-    network: Network,
+    network: Any,
     layer: str,
     noise: Noise,
     num_samples: int,
     *,
+    image_shape: tuple[int, int, int] | None = None,
     natural_images: Dataset | None = None,
     natural_samples: int = 200_000,
     ridge: float = 0.01,
@@ -90,6 +91,8 @@ def look_at(
     **options: Any,
 ) -> Layer:
     """Spike-triggered averages of all units of a layer (`units.layer_names`), in one pass, in noise.
+
+    The network is any that `units` takes; of one that does not say its `image_shape`, it is given.
 
     With `natural_images`, as many random windows of its training images as `natural_samples` says are averaged, too;
     the `ridge` is that of their covariance, as in `maps.whitened_images`. `options` are those of
@@ -99,7 +102,7 @@ def look_at(
         InputError: as `receptive_fields.units_of`; or noise that exists only in the size of an image, where the units
             see another.
     """
-    view = units_of(units.layer_activations(network, layer), network.image_shape)
+    view = units_of(units.layer_activations(network, layer), image_shape or network.image_shape)
     shown, watch = view.fitted(noise), Stopwatch(report)
     parts = reverse_correlate_in_parts(shown, view.respond, num_samples, report=watch, **options)
     moments = parts.first + parts.second
@@ -114,7 +117,7 @@ def look_at(
         of_windows = reverse_correlate(windows, view.respond, natural_samples, **how)
         of_images = view.crop(maps.classification_images(of_windows, windows))
         whitened = view.crop(maps.whitened_images(of_windows, windows, covariance(windows), ridge))
-    weights = units.first_kernels(network, layer)
+    weights = units.first_kernels(network, layer, image_shape)
     return Layer(view.field, averages, reliability, rates, sampling, watch.rate, weights, of_images, whitened)
 
 
