@@ -157,15 +157,12 @@ def set_up(
     settings: NoiseSettings, report: Report, check: Callable[[data.Dataset, noise.Noise], Any] = lambda *of: None
 ) -> tuple[data.Dataset, noise.Noise, TrainedNetwork]:
     """Data set, noise and network; a name of no noise is refused before the training, and what `check` refuses."""
-    if settings.dataset == NO_DATA and foreign.is_named(settings.model):
-        own = load_own(settings)
-        dataset = without_data(own, getattr(settings, "image_shape", None))
-        check(dataset)
-        return dataset, create_noise(settings, dataset, report), of_own(settings, own, dataset)
-    dataset = load_classes(settings, report)
+    own = load_own(settings) if settings.dataset == NO_DATA and foreign.is_named(settings.model) else None
+    dataset = without_data(own, getattr(settings, "image_shape", None)) if own else load_classes(settings, report)
     stimulus = create_noise(settings, dataset, report)
     check(dataset, stimulus)
-    return dataset, stimulus, trained_network(settings, dataset, report)
+    trained = of_own(settings, own, dataset) if own else trained_network(settings, dataset, report)
+    return dataset, stimulus, trained
 
 
 def loop_options(
