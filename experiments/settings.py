@@ -154,8 +154,8 @@ class LoopSettings(NoiseSettings):
     num_samples: int = setting(1_000_000, "How many noise samples to draw.", at_least=1)
     batch_size: int | None = setting(
         None,
-        "Noise samples per network pass. By default 256 on a CPU and 65,536 on an accelerator, with fields 4,096 and "
-        "262,144; fewer on an accelerator where images are large (wna_jax/correlation/loop.py).",
+        "Noise samples per network pass: memory grows with it, and the result does not change. By default up to 1,024 "
+        "on a CPU and 65,536 on an accelerator, with fields 16,384 and 262,144; fewer where images are large.",
         at_least=1,
     )
     precision: str = setting(

@@ -5,6 +5,7 @@ the same distribution.
 """
 
 import functools
+import operator
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -74,7 +75,7 @@ def runs_of(stimulus: Noise, response: Callable, runs: int) -> list[Classificati
     program = Program.of(stimulus, response, independent(stimulus), SAMPLES)
     batch = np.uint32(0), np.uint32(0), np.int32(SAMPLES)
     sums: list[Any] = [jax.device_get(program(np.uint32(seed), *batch)) for seed in range(runs)]
-    return [classification_images(jax.tree.map(widened, of_run.moments()), stimulus) for of_run in sums]
+    return [classification_images(operator.add(*jax.tree.map(widened, of_run.halves())), stimulus) for of_run in sums]
 
 
 def small(digits: data.Dataset) -> data.Dataset:

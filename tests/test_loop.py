@@ -112,6 +112,19 @@ def test_the_batch_size_does_not_change_the_result(network: Callable) -> None:
         np.testing.assert_allclose(small[name].sum, large[name].sum, rtol=1e-5)
 
 
+@pytest.mark.parametrize("n", [1, 2, 701])
+def test_the_halves_are_the_even_and_the_odd_draws_whatever_the_batch_size(network: Callable, n: int) -> None:
+    white, respond = noise.uniform((16, 16, 1)), responses.of_classifier(network)
+    drawn = np.asarray(draw_samples(white, n), np.float64)
+    for size in (1, 64, 5000):
+        parts = correlation.reverse_correlate_in_parts(white, respond, n, batch_size=size)
+        for own, half in ((drawn[::2], parts.first), (drawn[1::2], parts.second)):
+            moments = half["decision"]
+            assert moments.num_samples == moments.num_draws == moments.count.sum() == len(own)
+            np.testing.assert_allclose(moments.total_sum, own.sum(axis=0), rtol=1e-6)
+            np.testing.assert_allclose(moments.sum.sum(axis=0), own.sum(axis=0), rtol=1e-6)
+
+
 def test_moments_add_up() -> None:
     white = noise.uniform((3, 3, 1))
     respond = lambda x: x.reshape(len(x), -1)[:, :2]  # noqa: E731

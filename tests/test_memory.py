@@ -35,18 +35,18 @@ def test_the_memory_that_is_free_is_that_of_the_machine_or_of_the_container(
     assert memory.available() == 2_000_000
 
 
-@pytest.mark.parametrize(("course", "points"), [(True, 9), (False, 0)])
+@pytest.mark.parametrize(("course", "points"), [(True, 10), (False, 0)])
 def test_sums_that_do_not_fit_are_refused_with_what_they_take(
     course: bool, points: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """100,000 samples in batches of 100: two halves, two of work, the course after 1, 2, ..., 256 of 500 batches."""
+    """100,000 samples in batches of 100: two halves, four of work, the course after 1, 2, ..., 512 of 1,000 batches."""
     sums = 8 * (2 * (7 + 1) * 6 * 5 * 3 + 4 * 7 + 2)
     options: dict[str, Any] = {"batch_size": 100, "course": course}
-    monkeypatch.setattr(memory, "available", lambda: (4 + points) * sums - 1)
-    arrays = f"{4 + points} times {memory.gigabytes(sums)}"
+    monkeypatch.setattr(memory, "available", lambda: (6 + points) * sums - 1)
+    arrays = f"{6 + points} times {memory.gigabytes(sums)}"
     with pytest.raises(InputError, match=rf"7 responses to images \(6, 5, 3\), {arrays} take .* are free: keep those"):
         reverse_correlate_in_parts(WHITE, responses.of_classifier(logits, ["decision"]), 100_000, **options)
-    monkeypatch.setattr(memory, "available", lambda: (4 + points) * sums)
+    monkeypatch.setattr(memory, "available", lambda: (6 + points) * sums)
     reverse_correlate_in_parts(WHITE, responses.of_classifier(logits, ["decision"]), 100_000, **options)
 
 
@@ -85,14 +85,14 @@ def test_without_a_course_the_sums_are_the_same() -> None:
     respond = responses.of_classifier(logits, ["decision"])
     usual = reverse_correlate_in_parts(WHITE, respond, 1_000, batch_size=100)
     small = reverse_correlate_in_parts(WHITE, respond, 1_000, batch_size=100, course=False)
-    assert (len(usual.course), len(small.course)) == (3, 0)
+    assert (len(usual.course), len(small.course)) == (4, 0)
     jax.tree.map(np.testing.assert_array_equal, usual[:2], small[:2])
 
 
 def test_maps_of_some_classes_are_those_of_a_run_of_all(
     network_settings: dict[str, Any], tmp_path: Path, digits: data.Dataset
 ) -> None:
-    short: dict[str, Any] = {"num_samples": 1_000, "permutations": 19, "gradient_samples": 0}
+    short: dict[str, Any] = {"num_samples": 1_000, "batch_size": 256, "permutations": 19, "gradient_samples": 0}
     settings = noise_maps.Settings(**network_settings, **short, out_dir=str(tmp_path / "all"))
     some = noise_maps.Settings(**network_settings, **short, classes=("8", "3"), out_dir=str(tmp_path / "some"))
     whole, part = noise_maps.run(settings), noise_maps.run(some)

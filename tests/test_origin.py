@@ -82,13 +82,13 @@ def test_moments_of_two_seeds_add_up_whatever_else_was_asked_for(first: dict[str
 def test_the_two_halves_of_a_run_are_its_whole() -> None:
     parts = reverse_correlate_in_parts(WHITE, logits, 750, batch_size=100, sampling="independent")
     (whole,) = (parts.first + parts.second).origin.samples
-    assert (whole.half, whole.draws, whole.batch) == ("all", 750, 100)
+    assert (whole.half, whole.draws) == ("all", 750)
     ends = [point.origin.samples[0].draws for point in parts.course]
-    assert ends == [100, 300, 700]
+    assert ends == [100, 200, 400]
     with pytest.raises(InputError, match=SHARED):
         parts.first + parts.course[0]
     again = reverse_correlate_in_parts(WHITE, logits, 350, batch_size=100, sampling="independent")
-    assert (parts.first + again.second).num_samples == 400 + 150  # even and odd batches have no draw in common
+    assert (parts.first + again.second).num_samples == 375 + 175  # even and odd draws have none in common
 
 
 def test_a_run_that_was_extended_is_that_of_all_its_samples(tmp_path: Path, first: dict[str, Moments]) -> None:

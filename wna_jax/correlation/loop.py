@@ -42,8 +42,10 @@ SAMPLINGS: tuple[Sampling, ...] = ("auto", "independent", "field")
 _SECONDS_BETWEEN_REPORTS = 0.5
 _SECONDS_PER_DISPATCH = 0.1
 _BYTES_PER_BATCH = 2**28  # of noise on an accelerator
+_PIXELS_PER_BATCH = 2**20  # on a CPU, half as many of fields: what stays in its caches
 _BYTES_PER_DISPATCH = 2**28  # of moments, which wait on the device for the host
 _FIELD_SUMS = 2  # the version of `FieldSums` in a state
+_HALVES = "even and odd draws"  # in a state; they were batches once
 _FEWEST_FIELDS = 20  # below that, "auto" stays with independent samples: too few draws to tell the error of anything
 
 
@@ -51,11 +53,11 @@ class Parts(NamedTuple):
     """The samples of one run in two independent halves, and the way to the first: each in the response's structure."""
 
     first: Any
-    """`Moments` of the even batches."""
+    """`Moments` of the even draws."""
     second: Any
-    """`Moments` of the odd batches; empty where all samples fit into one batch."""
+    """`Moments` of the odd draws; empty where there is one draw."""
     course: list[Any]
-    """`Moments` of the first 1, 2, 4, 8, ... even batches, to see how maps converge; none without a `course`."""
+    """`Moments` of the even draws of the first 1, 2, 4, 8, ... batches, to see how maps converge, if asked for."""
 
 
 def reverse_correlate(
@@ -86,7 +88,7 @@ def reverse_correlate_in_parts(
     identity: Mapping[str, Any] | None = None,
     report: Report = silent,
 ) -> Parts:
-    """`reverse_correlate` in two independent halves, the even and the odd batches, to tell how reliable maps are.
+    """`reverse_correlate` in two independent halves, the even and the odd draws, to tell how reliable maps are.
 
     The work is spread over all devices that JAX sees, of all processes of a `jax.distributed` program.
 
@@ -98,9 +100,9 @@ def reverse_correlate_in_parts(
             arguments of the compiled program: all networks of one architecture share it.
         num_samples: N, how many noise samples.
         seed: of the noise; draw i of a seed is always the same image or field.
-        batch_size: samples per network pass; memory grows with it, the result does not change. By default 256 on a CPU
-            and 65,536 on an accelerator, with fields 4,096 and 262,144 (rounded to whole draws for each device; fewer
-            where images are large).
+        batch_size: samples per network pass, rounded to as many draws for each half and device; memory grows with it,
+            the result does not change. By default up to 1,024 on a CPU and 65,536 on an accelerator, with fields
+            16,384 and 262,144; fewer where images are large.
         sampling: "independent" images, the overlapping windows of a "field" (`correlation.fields` says what that does
             to statistics), or "auto": fields where noise and network allow it and N is at least 20 fields, about
             20,000.
@@ -132,16 +134,14 @@ def reverse_correlate_in_parts(
 
     def added(run: _Run, index: int, of_batch: Batch) -> _Run:
         """The run with one more batch: float32 sums into the float64 sums of their half, int32 counts into int64."""
-        halves = list(run.halves)
-        halves[index % 2] += of_batch.moments()  # NumPy adds into the wider type
+        first, second = map(operator.add, run.halves, of_batch.halves())  # NumPy adds into the wider type
         if not of_batch.is_finite:
             raise InputError(
                 f"the response gave NaN, infinite or far too large weights for noise samples {index * batch} to "
                 f"{min((index + 1) * batch, num_samples) - 1} of seed {seed}: check the network's outputs on noise"
             )
-        on_the_way = course and index % 2 == 0 and (index // 2 + 1).bit_count() == 1
-        points = [*run.course, halves[0]] if on_the_way else run.course
-        return _Run(index + 1, (halves[0], halves[1]), points)
+        points = [*run.course, first] if course and (index + 1).bit_count() == 1 else run.course
+        return _Run(index + 1, (first, second), points)
 
     zero = program.zero(sum(widths))
     _check_memory(zero, noise.shape, sum(widths), math.ceil(num_samples / batch) if course else 0)
@@ -152,7 +152,7 @@ def reverse_correlate_in_parts(
     noise_fingerprint = fingerprint(noise)
     what = names | {"noise_fingerprint": noise_fingerprint, "response_fingerprint": fingerprint(response)}
     sampled = "independent" if geometry.grid == 1 else f"field of {geometry.windows} windows"
-    how = {"shape": list(noise.shape), "widths": widths, "sampling": sampled, "batch": batch}
+    how = {"shape": list(noise.shape), "widths": widths, "sampling": sampled, "batch": batch, "halves": _HALVES}
     how |= {} if geometry.grid == 1 else {"field_sums_version": _FIELD_SUMS}
     how |= {} if course else {"course": False}
     with contextlib.ExitStack() as stack:
@@ -189,7 +189,7 @@ def reverse_correlate_in_parts(
     def by_response(moments: Moments, half: Half, batches: int) -> Any:
         """The moments of all responses side by side, in the structure of the response's weights."""
         ends = min(batches * draws, math.ceil(num_samples / geometry.windows))
-        samples = (Samples(seed, sampled, ends, draws, half),) if moments.num_samples else ()
+        samples = (Samples(seed, sampled, ends, half),) if moments.num_samples else ()
         counted = replace(moments, num_samples=int(moments.num_samples), num_draws=int(moments.num_draws))
         each = [
             replace(
@@ -199,7 +199,7 @@ def reverse_correlate_in_parts(
         ]
         return jax.tree.unflatten(jax.tree.structure(weights), each)
 
-    points = [by_response(moments, "even", 2 ** (i + 1) - 1) for i, moments in enumerate(run.course)]
+    points = [by_response(moments, "even", 2**i) for i, moments in enumerate(run.course)]
     first, second = whole.halves
     return Parts(by_response(first, "even", whole.batches), by_response(second, "odd", whole.batches), points)
 
@@ -253,8 +253,8 @@ def _whole_numbers(num_samples: Any, batch_size: Any, seed: Any) -> tuple[int, A
 
 
 def _check_memory(zero: Moments, shape: tuple[int, ...], responses: int, batches: int) -> None:
-    """Refuses sums that do not fit: two halves, their course, one that is being added to, one of two new batches."""
-    size, arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(zero)), 4 + ((batches + 1) // 2).bit_length()
+    """Refuses sums that do not fit: two halves and two new ones, their course, two new batches in float32."""
+    size, arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(zero)), 6 + batches.bit_length()
     what = f"the sums of {responses:,} responses to images {shape}, {arrays} times {memory.gigabytes(size)}"
     way_out = "keep those of some classes (classes=, --classes), or no course (course=False, --noconvergence)"
     memory.check(arrays * size, what, f"{way_out}, name fewer responses, or take smaller images")
@@ -279,15 +279,23 @@ def _choose_geometry(
 
 
 def _draws_per_batch(batch_size: int | None, geometry: Geometry, channels: int) -> int:
-    """Whole draws, the same number for each device."""
-    if batch_size is None:
-        images = geometry.grid == 1
-        batch_size = 256 if images else 4_096
-        if jax.default_backend() != "cpu":
-            fit = _BYTES_PER_BATCH // (4 * math.prod(geometry.field) * channels)  # draws
-            batch_size = min(65_536, 2 ** (fit.bit_length() - 1)) if images else min(262_144, fit * geometry.windows)
-    draws = math.ceil(max(1, batch_size) / geometry.windows)
-    return math.ceil(draws / jax.device_count()) * jax.device_count()
+    """Whole draws, the same even number for each device."""
+    images, pixels = geometry.grid == 1, math.prod(geometry.field) * channels
+    if batch_size is not None:
+        draws = math.ceil(batch_size / geometry.windows)
+    elif jax.default_backend() == "cpu":
+        fit, most = (_PIXELS_PER_BATCH, 1_024) if images else (_PIXELS_PER_BATCH // 2, 16)
+        draws = min(most, _power_of_two(fit // pixels))
+    else:
+        fit, most = _BYTES_PER_BATCH // (4 * pixels), 65_536 if images else 256
+        draws = min(most, _power_of_two(fit))
+    of_half = math.ceil(max(1, draws) / (2 * jax.device_count()))
+    return 2 * of_half * jax.device_count()
+
+
+def _power_of_two(number: int) -> int:
+    """The largest one that is not larger; 0 for 0."""
+    return 2 ** number.bit_length() // 2
 
 
 def _most_at_once(moments: Moments) -> int:

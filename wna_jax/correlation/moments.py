@@ -192,7 +192,9 @@ register_dataclass(
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The sums of one batch as a device computes them, in float32 and int32: of the weights less a reference each.
+    """The sums of a batch as a device computes them, in float32 and int32: of the weights less a reference each.
+
+    Those of the even and of the odd draws lie side by side.
 
     The reference is the smallest or the largest weight of the batch, where the mean is at least twice as near to it as
     to 0; else it is 0. In float32 a class with nearly all samples would leave nothing of what tells its map from that
@@ -208,7 +210,7 @@ class Batch:
 
     @classmethod
     def of(cls, reference: jax.Array, centred: Moments) -> Self:
-        """In a compiled program: references [K], and the moments of the weights less these."""
+        """In a compiled program: references [K], and moments [2, ...] of the weights less these, of each half."""
         leaves, structure = jax.tree.flatten((reference, centred))
         whole = [jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in leaves]
         floats, integers = (
@@ -222,7 +224,7 @@ class Batch:
         """No sum is NaN or infinite."""
         return bool(np.isfinite(self.floats).all())
 
-    def moments(self) -> Moments:
+    def halves(self) -> tuple[Moments, Moments]:
         """On the host: the sums of the weights themselves, in float64 where the references make a difference."""
         structure, leaves = self.layout
         num_responses = math.prod(leaves[0][0])
@@ -234,10 +236,12 @@ class Batch:
             size = math.prod(shape)
             own.append(rest[whole][:size].reshape(shape))
             rest[whole] = rest[whole][size:]
-        reference, moments = jax.tree.unflatten(structure, own)
+        reference, both = jax.tree.unflatten(structure, own)
+        even, odd = (jax.tree.map(lambda leaf, half=half: leaf[half], both) for half in (0, 1))
         if rows.size:
-            moments.put(rows, moments.of_responses(rows).about(-reference[rows]))
-        return moments
+            for half in (even, odd):
+                half.put(rows, half.of_responses(rows).about(-reference[rows]))
+        return even, odd
 
 
 def over_pixels(value_k: Any) -> Any:

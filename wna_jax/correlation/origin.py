@@ -12,15 +12,13 @@ _WAY_OUT = "give each run a seed of its own"
 
 @dataclass(frozen=True, order=True)
 class Samples:
-    """Draws of one seed: all of the first ones, or those of every second batch."""
+    """Draws of one seed: all of the first ones, or every second of these."""
 
     seed: int
     sampling: str
     """"independent", or which windows of which fields."""
     draws: int
     """The number of the draw that they end before."""
-    batch: int
-    """Draws per batch."""
     half: Half = "all"
     copy: int = 0
     """Which of several noises side by side in one draw, from 1 on; 0 where there is one noise."""
@@ -28,12 +26,11 @@ class Samples:
     def depend_on(self, other: "Samples") -> bool:
         """Whether the two have draws in common, or others that the same random numbers make.
 
-        Draws of one seed count from 0 on, so that only the two halves of batches of one size are independent.
+        Draws of one seed count from 0 on, so that only the even and the odd ones are independent.
         """
         if (self.seed, self.copy) != (other.seed, other.copy):
             return False
-        apart = self.half == _OTHER.get(other.half)
-        return not (apart and (self.sampling, self.batch) == (other.sampling, other.batch))
+        return self.sampling != other.sampling or self.half != _OTHER.get(other.half)
 
 
 @dataclass(frozen=True)
