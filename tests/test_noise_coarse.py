@@ -1,5 +1,6 @@
 """Noise in larger pixels: on its own grid it is the noise itself, and a network answers to squares."""
 
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def test_tests_of_maps_in_coarse_noise_reject_blind_networks_as_often_as_they_sa
     rejected, spread = np.zeros(3), []
     for seed in range(runs):
         sums: Any = jax.device_get(program(np.uint32(seed), np.uint32(0), np.uint32(0), np.int32(n)))
-        moments = jax.tree.map(widened, sums.moments()).of_responses(slice(0, 3))
+        moments = operator.add(*jax.tree.map(widened, sums.halves())).of_responses(slice(0, 3))
         maps = classification_images(moments, coarse)
         spread.append(np.square(maps.in_standard_errors).mean())
         found = statistics.findings(maps, permutations=99, seed=seed)
