@@ -89,7 +89,7 @@ def _described(of: analysis.Analysis) -> str:
     said = " ".join(text.format(of.settings[name]) for name, text in known.items() if name in of.settings)
     moments = next(iter(of.moments.values()))
     seeds = "" if moments.origin is None else f", {str(moments.origin).rpartition(' in ')[2]}"
-    return f"{said or 'a network'} ({moments.num_samples:,} samples{seeds})"
+    return f"{said or of.name} ({moments.num_samples:,} samples{seeds})"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from experiments import noise_maps, shared
 from wna_jax import Analysis, ClassificationImages, InputError, analyse, load, noise, responses, statistics
 from wna_jax.analysis import shown
 from wna_jax.correlation import reverse_correlate_in_parts
+from wna_jax.networks import Network, models
 from wna_jax.runs import files
 from wna_jax.runs.progress import Progress
 from wna_jax.templates import Feedback
@@ -113,6 +115,13 @@ found.save("results")
     with Image.open("results/classification_images.png") as picture:
         assert min(picture.size) > 100
     same(load("results"), names["found"])
+
+
+def test_a_network_that_knows_its_image_shape_says_it(random_network: Callable[[nn.Module], Network]) -> None:
+    by_default = analyse(random_network(models.create("logistic", SHAPE, 3)), num_samples=100)
+    assert by_default.noise.name == "uniform"
+    assert by_default.noise.shape == SHAPE
+    assert by_default.name == "DenseNetwork"
 
 
 @pytest.mark.parametrize(
@@ -247,6 +256,8 @@ def test_bars_are_drawn_where_somebody_watches(capfd: pytest.CaptureFixture, mon
         ({"noise": WHITE, "image_shape": (7, 6, 1)}, r"images of image_shape are \(7, 6, 1\), those of the noise \(6"),
         ({"noise": WHITE, "class_names": ["a"]}, "class_names are 1 classes, and the network answers 3"),
         ({"noise": WHITE, "roi": np.ones((5, 5), bool)}, r"a region of interest of bool \(5, 5\)"),
+        ({"noise": WHITE, "permutations": 9}, "permutations is 9: below 19 nothing is significant"),
+        ({"noise": WHITE, "settings": {"roi": np.ones(3)}}, "settings cannot be kept with the result"),
         ({"noise": WHITE, "classes": [3]}, "class 3 of a network with 3 classes"),
         ({"noise": WHITE, "response": ["decisions"]}, "unknown response 'decisions'"),
         ({"image_shape": (5, 6, 1)}, r"the network raised TypeError for images \(2, 5, 6, 1\)"),
@@ -263,6 +274,10 @@ def test_what_cannot_be_shown_is_one_line(found: Analysis, tmp_path: Path) -> No
         found.figure("map")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="unknown response of this analysis 'logit'"):
         found.figure(responses=["logit"])
+    with pytest.raises(InputError, match="unknown response of this analysis 'logit'"):
+        found.findings("logit")
+    with pytest.raises(InputError, match="a Gradient is no network"):
+        analyse(responses.gradient_of(logits), WHITE)
     with pytest.raises(InputError, match="a black box has no gradient"):
         analyse(responses.of_black_box(by_hand), WHITE, **FEW, gradient_samples=10)
     (tmp_path / "file").write_text("")

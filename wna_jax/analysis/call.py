@@ -1,5 +1,6 @@
 """The main job in one call: noise through a network to maps, with errors, tests, reliability and feed-back."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from wna_jax.runs.progress import Report
 from wna_jax.statistics.checks import as_roi
 
 Shape = tuple[int, int, int]
+_FEWEST_PERMUTATIONS = 19
 
 
 def analyse(
@@ -45,7 +47,7 @@ def analyse(
     seed: int = 0,
     sampling: Sampling = "auto",
     batch_size: int | None = None,
-    state_dir: Path | None = None,
+    state_dir: str | Path | None = None,
     identity: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     report: Report | None = None,
@@ -96,8 +98,7 @@ def analyse(
         class_names, network = class_names or network.class_names, network.network
     respond = _response_of(network, response, outputs, classes)
     stimulus = _noise_for(network, noise, image_shape, dataset)
-    if roi is not None:
-        as_roi(roi, stimulus.shape)
+    _check_what_comes_after(stimulus, roi, permutations, settings)
     labels = _names_of_all(respond, stimulus, dataset, class_names)
     numbers = tuple(range(len(labels))) if respond.classes is None else respond.classes
     with progress.by_default(report) as told:
@@ -109,7 +110,7 @@ def analyse(
             batch_size=batch_size,
             sampling=sampling,
             course=convergence,
-            state_dir=state_dir,
+            state_dir=Path(state_dir).expanduser() if state_dir else None,
             identity=identity,
             report=told,
         )
@@ -167,6 +168,18 @@ def _noise_for(network: Any, given: Noise | None, image_shape: Shape | None, dat
     if given is not None:
         return given
     return noises.matched(dataset) if dataset else noises.uniform(shape)
+
+
+def _check_what_comes_after(stimulus: Noise, roi: Any, permutations: int, settings: Any) -> None:
+    """Refuses what the tests, or the file of the result, would refuse after the run."""
+    if roi is not None:
+        as_roi(roi, stimulus.shape)
+    if permutations < _FEWEST_PERMUTATIONS:
+        raise InputError(f"permutations is {permutations}: below {_FEWEST_PERMUTATIONS} nothing is significant at .05")
+    try:
+        json.dumps(settings)
+    except TypeError as error:
+        raise InputError(f"settings cannot be kept with the result ({error}): expected JSON values") from None
 
 
 def _names_of_all(

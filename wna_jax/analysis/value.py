@@ -16,7 +16,7 @@ from wna_jax.correlation.origin import Origin
 from wna_jax.maps import ClassificationImages, choice_images, classification_images, regression_images
 from wna_jax.noise import Noise
 from wna_jax.runs import files
-from wna_jax.runs.errors import InputError
+from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.templates import Feedback
 
 if TYPE_CHECKING:
@@ -111,7 +111,13 @@ class Analysis:
         return {}
 
     def findings(self, response: str, **options: Any) -> statistics.Findings:
-        """All tests of the maps of one response; `options` are those of `statistics.findings`, instead of `tests`."""
+        """All tests of the maps of one response; `options` are those of `statistics.findings`, instead of `tests`.
+
+        Raises:
+            InputError: no such response, or as `statistics.findings`.
+        """
+        if response not in self.first:
+            raise unknown_name("response of this analysis", response, tuple(self.first))
         if options or response not in self._found:
             wanted = {"roi": self.roi, **self.tests, **options}
             found = statistics.findings(self.maps[response], overlap=self.overlaps.get(response), **wanted)
