@@ -145,6 +145,30 @@ def test_any_form_of_a_network_has_the_same_maps_and_answers(found: Analysis, ne
             assert ours.confidence == pytest.approx(theirs.confidence, abs=0.01)
 
 
+def test_of_a_regression_the_map_is_its_gradient() -> None:
+    """Within standard errors, pixel by pixel; it calls nothing anything."""
+    of = analyse(logits, WHITE, **FEW, outputs="value", class_names=["x", "y", "z"])
+    maps = of.maps["value"]
+    z = (maps.images.reshape(3, 36) - TEMPLATES) / maps.standard_error.reshape(3, 36)
+    assert 0.8 < z.std() < 1.2
+    assert not of.feedback
+    assert of.summary().splitlines()[1].startswith("value maps      3 of 3 classes")
+    assert of.figure()
+
+
+def test_of_several_labels_each_has_its_own_maps() -> None:
+    of = analyse(logits, WHITE, **FEW, outputs="label_logits")
+    drawn = wna_jax.draw_samples(WHITE, 3_000)
+    expected = (by_hand(np.asarray(drawn)) > 0).sum(axis=0)
+    np.testing.assert_allclose(of.moments["decision"].count, expected, atol=2)
+    assert of.moments["decision"].count.sum() != 3_000
+    for k in range(3):
+        assert np.corrcoef(of.maps["decision"].images[k].ravel(), TEMPLATES[k])[0, 1] > 0.85
+        answer = of.feedback["decision"][k]
+        assert answer
+        assert answer.confidence > 0.5
+
+
 def test_all_of_it_is_kept_and_read_again(found: Analysis, tmp_path: Path) -> None:
     roi = statistics.rectangle(SHAPE, 1, 1, 4, 4)
     whole = replace(found, roi=roi, class_means=np.full((3, *SHAPE), 0.5), settings={"any": 1})

@@ -35,7 +35,7 @@ def analyse(
     *,
     image_shape: Shape | None = None,
     dataset: Dataset | None = None,
-    response: Sequence[str] = ("decision", "probability"),
+    response: Sequence[str] | None = None,
     outputs: str | None = None,
     classes: Sequence[int] | None = None,
     class_names: Sequence[str] | None = None,
@@ -66,7 +66,8 @@ def analyse(
         num_samples: N, how many noise images.
         image_shape: (H, W, C), where neither noise, data nor the network say it.
         dataset: what the network was trained on, for the names of classes, their mean images in pictures, and noise.
-        response: whose maps are made, as `responses.from_name` takes them; decisions are always counted.
+        response: whose maps are made, as `responses.from_name` takes them. By default decision and probability, of
+            outputs that are values the value.
         outputs: what the network returns, one of `responses.OUTPUTS`; by default logits.
         classes: the numbers of the classes whose maps are made, where memory does not allow for all. The network
             decides among all.
@@ -96,6 +97,8 @@ def analyse(
     if isinstance(network, Foreign):
         outputs, image_shape = outputs or network.outputs, image_shape or network.image_shape
         class_names, network = class_names or network.class_names, network.network
+    if response is None:
+        response = ("value",) if outputs == "value" else ("decision", "probability")
     respond = _response_of(network, response, outputs, classes)
     stimulus = _noise_for(network, noise, image_shape, dataset)
     _check_what_comes_after(stimulus, roi, permutations, settings)
@@ -135,7 +138,9 @@ def analyse(
         roi=roi,
         tests={"permutations": permutations, "seed": int(seed)},
     )
-    feedback = {name: templates.feed_back(respond, own.images, noise=stimulus) for name, own in found.maps.items()}
+    feedback = {}
+    if respond.outputs != "value":  # which call nothing anything
+        feedback = {name: templates.feed_back(respond, own.images, noise=stimulus) for name, own in found.maps.items()}
     return replace(found, feedback=feedback, convergence=_convergence(found, parts, gradients))
 
 

@@ -64,9 +64,10 @@ def summary(of: "Analysis") -> Iterator[str]:
     yield f"noise images    {total:,} ({'independent' if some.field_sums is None else 'field'})"
     if decision := of.moments.get("decision"):
         most, share = int(decision.count.argmax()), figures.percent(decision.count.max() / total)
-        others = figures.percent(1 - decision.count.sum() / total)
-        of_some = len(names) < len(of.all_class_names)
-        rest = f", of these classes; {others} went to others" * of_some
+        of_some, others = len(names) < len(of.all_class_names), 1 - decision.count.sum() / total
+        rest = ", of these classes" * of_some
+        if of_some and others >= 0:  # an image may have several labels
+            rest += f"; {figures.percent(others)} went to others"
         yield f"called most     {names[most]} ({share}){rest}"
         empty = ", ".join(name for name, count in zip(names, decision.count, strict=True) if count == 0)
         yield f"never called    {empty or 'none'}{' of these classes' * of_some}"

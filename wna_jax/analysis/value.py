@@ -81,7 +81,7 @@ class Analysis:
     @functools.cached_property
     def maps(self) -> dict[str, ClassificationImages]:
         """The maps, with their errors and masks, by the kind of response."""
-        found, kinds = {}, {"logit": regression_images, "choice": choice_images}
+        found, kinds = {}, {"logit": regression_images, "value": regression_images, "choice": choice_images}
         for name, moments in self.moments.items():
             found[name] = kinds.get(name, classification_images)(moments, self.noise)
             if archive.is_unknown(self.noise):  # tests that need draws of it cannot be made
