@@ -10,9 +10,10 @@ Saenko 2018).
   python -m experiments.insertion_deletion --dataset=cifar10 --model=plain_cnn --epochs=6
 
 The contrast of the noise is the median threshold of 20 validation images. Intervals are 95%, by bootstrap over images;
-differences from the first method are paired. No method was tuned on test images.
+differences from the classification image of the logit are paired. No method was tuned on test images.
 
-Writes to --out_dir: curves.png, scores.npz, metrics.json, config.json, log.jsonl and state/ (to go on from).
+Writes to --out_dir: scores.png, curves.png, scores.npz, metrics.json, config.json, log.jsonl and state/ (to go on
+from).
 """
 
 from typing import Any
@@ -30,6 +31,11 @@ _DRAWN = (
     *("classification image, logit", "classification image, decision", "occlusion, logit", "RISE, probability"),
     *("SmoothGrad, logit", "integrated gradients, probability", "random order"),
 )
+
+
+_FIRST = "classification image, logit"
+"""The best of the three classification images on 10 validation images of MNIST, before any test image was scored."""
+_HEADINGS = {"deletion": "deletion: lower is better", "insertion": "insertion: higher is better"}
 
 
 class Settings(NetworkSettings):
@@ -74,14 +80,15 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         report=report,
     )
     n, scores = len(pictures), found.scores
+    first = found.methods.index(_FIRST)
     rows: dict[str, dict[str, Any]] = {}
     for i, method in enumerate(found.methods):
         rows[method] = {
             name: {
                 "mean": float(of[:, i].mean()),
                 "interval_95": _ends(of[:, i]),
-                "minus_first": float((of[:, i] - of[:, 0]).mean()),
-                "minus_first_interval_95": _ends(of[:, i] - of[:, 0]),
+                "minus_first": float((of[:, i] - of[:, first]).mean()),
+                "minus_first_interval_95": _ends(of[:, i] - of[:, first]),
             }
             for name, of in scores.items()
         }
@@ -91,31 +98,46 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         "num_passes": settings.num_passes,
         "contrast": contrast,
         "answers_that_noise_never_changed": found.unchanged,
+        "first": _FIRST,
         "scores": rows,
     }
+    what = f"{settings.model} on {dataset.title}: {n} test images, {settings.num_passes:,} passes per method and image"
 
     def draw() -> launch.Drawn:
-        panels = {}
-        for name, better in (("deletion", "lower"), ("insertion", "higher")):
-            curves = {}
-            for method in _DRAWN:
-                of = getattr(found, name)[:, found.methods.index(method)]
-                curves[method] = figures.Curve(found.share.tolist(), of.mean(axis=0), statistics.bootstrap_interval(of))
-            panels[f"{name}: {better} is better"] = curves
-        title = (
-            f"{settings.model} on {dataset.title}, {n} test images, {settings.num_passes:,} passes for each method and "
-        )
-        title += f"image, noise of deviation {contrast:.3g}; 95% intervals"
-        axes = "share of the pixels replaced or put in, most important first", "probability of the answer"
-        yield "curves.png", figures.curves(panels, *axes, title)
+        ordered = [_FIRST, *(method for method in rows if method not in (_FIRST, local.METHODS[-1]))]
+        panels: dict[str, Any] = {
+            heading: {
+                method: (rows[method][name]["mean"], statistics.Interval(*rows[method][name]["interval_95"]))
+                for method in ordered
+            }
+            for name, heading in _HEADINGS.items()
+        }
+        chance = " and ".join(f"{rows[local.METHODS[-1]][name]['mean']:.3f} ({name})" for name in scores)
+        note = "Mean area under the curve of the answer's probability while the most important pixels are replaced "
+        note += f"(deletion) or put in (insertion), with 95% bootstrap intervals over images. A random order: {chance}."
+        ours = [method for method in rows if method.startswith("classification image")]
+        yield "scores.png", figures.point_ranges(panels, ours, f"{what}, noise of deviation {contrast:.2f}", note)
+        curves: dict[str, dict[str, figures.Curve]] = {}
+        for name, heading in _HEADINGS.items():
+            drawn = {method: getattr(found, name)[:, found.methods.index(method)] for method in _DRAWN}
+            curves[heading] = {
+                method: figures.Curve(found.share.tolist(), of.mean(axis=0), statistics.bootstrap_interval(of))
+                for method, of in drawn.items()
+            }
+        axes = "share of the pixels, most important first", "probability of the answer"
+        yield "curves.png", figures.curves(curves, *axes, f"{what}; 95% intervals")
 
     summary = [
         f"test accuracy   {trained.test_accuracy:.2%}; noise of deviation {contrast:.3f}; {n} images",
-        f"{'':38s}{'deletion (low is good)':>26s}{'insertion (high is good)':>26s}",
+        f"{'score [95% interval], and minus the first':36s}" + "".join(f"{name:>46s}" for name in _HEADINGS.values()),
     ]
-    for method, row in rows.items():
-        cells = [f"{of['mean']:8.3f} [{of['interval_95'][0]:.3f}, {of['interval_95'][1]:.3f}]" for of in row.values()]
-        summary.append(f"{method:38s}" + "".join(f"{cell:>26s}" for cell in cells))
+    for method in [_FIRST, *(method for method in rows if method != _FIRST)]:
+        cells = [
+            f"{of['mean']:.3f} [{of['interval_95'][0]:.3f}, {of['interval_95'][1]:.3f}]  {of['minus_first']:+.3f} "
+            f"[{of['minus_first_interval_95'][0]:+.3f}, {of['minus_first_interval_95'][1]:+.3f}]"
+            for of in rows[method].values()
+        ]
+        summary.append(f"{method:36s}" + "".join(f"{cell:>46s}" for cell in cells))
     if found.unchanged:
         summary.append(f"no noise changed the answer to {found.unchanged} of the images: no order by decisions there")
     arrays = {"images": which, "share": found.share, "deletion": found.deletion, "insertion": found.insertion}

@@ -6,7 +6,7 @@ noise is Gaussian; by default its deviation is that at which the network still g
 presentations. Nothing is clipped.
 
   python -m experiments.local_maps --dataset=mnist --index=7           the test image of that number
-  python -m experiments.local_maps --dataset=cifar10 --model=deep_cnn --image=cat.png
+  python -m experiments.local_maps --dataset=cifar10 --model=plain_cnn --image=cat.png --coarseness=2
 
 Beside it, on as many network passes: occlusion, RISE, SmoothGrad and integrated gradients
 (wna_jax/studies/attributions.py); `insertion_deletion` compares all of them over many images.
@@ -47,6 +47,9 @@ class Settings(NetworkSettings):
         "is given in a share --threshold of the presentations.",
         at_least=1e-6,
     )
+    coarseness: int = choice(
+        1, "Side in pixels of the squares in which the noise is drawn; it divides height and width.", at_least=1
+    )
     threshold: float = choice(
         0.75,
         "The share of presentations in which the answer is given, for the default contrast.",
@@ -73,7 +76,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     chosen = None if settings.classes is None else [dataset.label_of(name) for name in dict.fromkeys(settings.classes)]
     trained = shared.trained_network(settings, dataset, report)
     network, names = trained.network, dataset.class_names
-    unit = noise.gaussian(dataset.image_shape, 0, 1)
+    unit = local.in_squares(noise.gaussian(dataset.image_shape, 0, 1), settings.coarseness)
     found, contrast = None, settings.contrast
     if contrast is None:
         found = local.threshold_contrast(network, picture, unit, settings.threshold, seed=(settings.seed + 1) % 2**32)
@@ -83,10 +86,11 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
                 "the presentations: give a --contrast, such as 0.5"
             )
         contrast = found.at
-    stimulus = noise.around(picture, noise.gaussian(dataset.image_shape, 0, contrast))
+    white = local.in_squares(noise.gaussian(dataset.image_shape, 0, contrast), settings.coarseness)
+    stimulus = noise.around(picture, white)
     own, rival = local.at_stake(network, picture, stimulus)
     classes = chosen or [own, rival]
-    options = shared.loop_options(settings, dataset, network, report, noise="around a picture")
+    options = shared.loop_options(settings, dataset, network, report, noise="around")
     respond = responses.of_classifier(network, local.RESPONSES, classes=classes)
     parts = correlation.reverse_correlate_in_parts(stimulus, respond, course=False, **options)
     said = {name: value for name, value in dataclasses.asdict(settings).items() if name != "out_dir"}
@@ -94,7 +98,15 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     tests = {name: analysis.findings(name, permutations=settings.permutations) for name in local.RESPONSES}
     reference = attributions.reference(settings.reference, picture, dataset)
     peers = local.contributions(
-        network, picture, own, reference, contrast, settings.num_samples, seed=settings.seed, report=report
+        network,
+        picture,
+        own,
+        reference,
+        contrast,
+        settings.num_samples,
+        factor=settings.coarseness,
+        seed=settings.seed,
+        report=report,
     )
     (answer,) = templates.feed_back(network, np.ma.masked_array(picture[None]), stretch=False)
     assert answer is not None
@@ -180,7 +192,8 @@ def _figure(
             row.append(figures.Panel(z, heading, True, None if inside is None else inside[i].any(axis=-1)))
         effect = analysis.maps["logit"].images[i]
         if effect.count():
-            added = picture + effect.filled(0) * (0.5 / np.abs(effect).max())
+            factor = len(picture) // len(effect)
+            added = picture + local.over_squares(effect, factor).filled(0) * (0.5 / np.abs(effect).max())
             (said,) = templates.feed_back(network, np.ma.masked_array(added[None]), stretch=False)
             row.append(figures.Panel(added, "picture + map", caption=f"called {said.text(names)}" if said else ""))
         count = analysis.moments["decision"].count[i]

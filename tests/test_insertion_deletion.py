@@ -24,7 +24,7 @@ def test_methods_beat_a_random_order_and_more_images_go_on_from_the_state(settin
     for method in ("classification image, logit", "integrated gradients, logit", "occlusion, logit"):
         assert scores[method]["deletion"]["mean"] < scores["random order"]["deletion"]["mean"]
         assert scores[method]["insertion"]["mean"] > scores["random order"]["insertion"]["mean"]
-    assert scores["classification image, decision"]["deletion"]["minus_first_interval_95"] == [0, 0]
+    assert scores["classification image, logit"]["deletion"]["minus_first_interval_95"] == [0, 0]
     more = Settings(**vars(settings) | {"num_images": 8})
     further = insertion_deletion.run(more)
     anew = insertion_deletion.run(Settings(**vars(more) | {"out_dir": str(tmp_path)}))

@@ -136,6 +136,20 @@ def test_every_method_finds_what_the_pixels_of_a_linear_network_contribute() -> 
             assert np.corrcoef(np.ravel(own), effect.ravel())[0, 1] > 0.95, name
 
 
+def test_noise_in_squares_finds_the_mean_slope_of_a_square() -> None:
+    picture, reference = np.full((6, 4, 1), 0.5, np.float32), np.zeros((6, 4, 1), np.float32)
+    weights = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
+
+    def of_weights(images: Any) -> jax.Array:
+        match = jnp.einsum("nhw,hw->n", images[..., 0] - 0.5, weights)
+        return jnp.stack([0 * match, match], axis=-1)
+
+    found = local.contributions(of_weights, picture, 1, reference, 0.3, 20_000, factor=2)
+    mean = weights.reshape(3, 2, 2, 2).mean(axis=(1, 3)).repeat(2, axis=0).repeat(2, axis=1)
+    error = np.linalg.norm(weights) / np.sqrt(20_000) / 4 * 0.5
+    np.testing.assert_allclose(found["classification image, logit"], 0.5 * mean, atol=5 * error)
+
+
 def test_a_decision_that_never_changes_has_no_map(random_network: Callable[..., Network]) -> None:
     network = random_network(models.create("logistic", (8, 8, 1), 3))
     image = np.full((8, 8, 1), 0.5, np.float32)

@@ -1,7 +1,7 @@
 """All figures: functions that return a matplotlib Figure without global state. No other library module draws."""
 
 from wna_jax.figures.activations import activation_bars, activation_maps, walk
-from wna_jax.figures.bars import dots, shares, speeds
+from wna_jax.figures.bars import dots, point_ranges, shares, speeds
 from wna_jax.figures.curves import Curve, curves, families, spectra
 from wna_jax.figures.maps import (
     MOST_CLASSES,
@@ -19,7 +19,7 @@ from wna_jax.figures.templates import confusions, tables, template_accuracies
 from wna_jax.figures.training import learning_curves, seed_means, surest_answers
 
 __all__ = ["activation_bars", "activation_maps", "walk"]
-__all__ += ["dots", "shares", "speeds"]
+__all__ += ["dots", "point_ranges", "shares", "speeds"]
 __all__ += ["Curve", "curves", "families", "spectra"]
 __all__ += ["MOST_CLASSES", "RELIABLE", "across_networks", "classification_images", "comparison", "convergence"]
 __all__ += ["significance"]

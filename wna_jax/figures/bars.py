@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import COLOURS, QUIET, legend_below, percent, sheet
+from wna_jax.figures.parts import COLOURS, QUIET, head, legend_below, percent, sheet
+from wna_jax.statistics import Interval
 
 _COUNT: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 7, "zorder": 0.8}
 _COUNT |= {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.8}}  # the line of equal shares ends beside it
@@ -79,6 +80,35 @@ def speeds(
     ax.tick_params(axis="x", labelsize=8, colors=QUIET)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
+    return figure
+
+
+def point_ranges(
+    panels: Mapping[str, Mapping[str, tuple[float, Interval]]], ours: Collection[str], title: str, note: str = ""
+) -> Figure:
+    """Values with their intervals, one row per method from the top down, one panel per measure.
+
+    The methods in `ours` are highlighted, with a faint line through the first one's value. All panels have the same
+    methods.
+    """
+    names = list(next(iter(panels.values())))
+    figure = sheet(3.4 * len(panels) + 2.4, 0.26 * len(names) + 1.5, title, note)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (heading, values) in zip(axes, panels.items(), strict=True):
+        for row, (name, (value, interval)) in enumerate(values.items()):
+            colour = COLOURS[0] if name in ours else QUIET
+            ax.hlines(row, interval.low, interval.high, color=colour, linewidth=1.5)
+            ax.plot(value, row, "o", color=colour, markersize=4.5)
+            ax.annotate(
+                f"{value:.3f}", (float(interval.high), row), (5, 0), textcoords="offset points", va="center", fontsize=7
+            )
+        ax.axvline(values[names[0]][0], color=COLOURS[0], linewidth=0.6, alpha=0.5)
+        ax.margins(x=0.14)
+        head(ax, heading, 9, 8)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].invert_yaxis()
+    for label in axes[0].get_yticklabels():
+        label.set_fontweight("bold" if label.get_text() in ours else "normal")
     return figure
 
 

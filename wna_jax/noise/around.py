@@ -38,7 +38,7 @@ def around(image: Float[np.ndarray, "H W C"], noise: Noise) -> Noise:
     if picture.shape != shown or not np.isfinite(picture).all():
         what = f"of shape {picture.shape}" if picture.shape != shown else "that is not finite"
         raise InputError(f"a picture {what} in {noise.name} noise: expected finite numbers of shape {shown}")
-    name = f"{noise.name} around a picture"
+    name = f"picture + {noise.name}"
     return replace(noise, name=name, draw=None, present=Partial(_in_noise, jnp.asarray(picture), noise.present))
 
 

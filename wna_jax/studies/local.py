@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from wna_jax import responses
 from wna_jax.correlation import draw_samples, reverse_correlate
 from wna_jax.maps import regression_images
-from wna_jax.noise import Noise, around, gaussian
+from wna_jax.noise import Noise, around, coarse, gaussian
 from wna_jax.runs import compilation
 from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.errors import InputError
@@ -143,6 +143,7 @@ def contributions(
     contrast: float,
     num_passes: int = 3_000,
     *,
+    factor: int = 1,
     seed: int = 0,
     report: Report = silent,
 ) -> dict[str, np.ma.MaskedArray]:
@@ -151,15 +152,15 @@ def contributions(
     The methods are the classification image of Gaussian noise of deviation `contrast` around the image, for each of
     `RESPONSES`, and occlusion, RISE, SmoothGrad and integrated gradients at the settings of their authors, for the
     probability and the logit of k: "classification image, decision", "RISE, logit". One run of the noise gives all
-    three classification images, which are slopes like SmoothGrad's maps: of each the
-    `attributions.removal_effect` is taken. Occlusion stops where all places of its patch are tried. A classification
-    image is masked where no noise changed the answer.
+    three classification images, which are slopes like SmoothGrad's maps: of each the `attributions.removal_effect` is
+    taken. Noise in squares of `factor` pixels (`noise.coarse`) gives each pixel of a square its mean slope. Occlusion
+    stops where all places of its patch are tried. A classification image is masked where no noise changed the answer.
     """
     respond = Partial(_of_class, network, np.int32(k))
     graded = Partial(_graded, respond)
-    stimulus = around(image, gaussian(image.shape, 0, contrast))
+    stimulus = around(image, in_squares(gaussian(image.shape, 0, contrast), factor))
     moments = reverse_correlate(stimulus, respond, num_passes, seed=seed, sampling="independent")
-    slopes = regression_images(moments, stimulus).images
+    slopes = over_squares(regression_images(moments, stimulus).images, factor) / factor**2
     masked = np.ma.getmaskarray(slopes).any(axis=-1)
     effects = np.ma.masked_array(removal_effect(slopes.filled(0), image, reference), masked)
     found = {f"classification image, {name}": of for name, of in zip(RESPONSES, effects, strict=True)}
@@ -178,6 +179,16 @@ def contributions(
         found[f"{name}, logit"] = np.ma.masked_array(of_logit)
         report(Progress("other methods", i, len(peers), "maps"))
     return found
+
+
+def in_squares(noise: Noise, factor: int) -> Noise:
+    """A noise in larger pixels, `noise.coarse`, or as it is for a factor of 1."""
+    return noise if factor == 1 else coarse(noise, factor)
+
+
+def over_squares(maps: np.ma.MaskedArray, factor: int) -> np.ma.MaskedArray:
+    """Maps [..., h, w, C] of coarse noise at the size of the image, [..., h factor, w factor, C]."""
+    return np.ma.repeat(np.ma.repeat(maps, factor, axis=-3), factor, axis=-2)
 
 
 def _about_median(maps: np.ndarray) -> np.ndarray:
