@@ -21,12 +21,11 @@ import numpy as np
 from experiments import launch
 from experiments.settings import Settings as AnySettings
 from experiments.settings import choice, setting
-from wna_jax import Analysis, figures, noise, observers
+from wna_jax import figures, noise, observers
 from wna_jax.observers import pictures
 from wna_jax.observers.resolve import with_channels
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.files import as_file_name, or_none
-from wna_jax.runs.progress import in_parts
 
 
 class Settings(AnySettings):
@@ -48,7 +47,6 @@ class Settings(AnySettings):
     )
     ignore: tuple[str, ...] | None = setting(None, "Columns of the table that are not read, such as rt,age.")
     skip_unanswered: bool = setting(False, "Leave out trials without a response. By default they are an error.")
-    repeated: bool = setting(False, "Participants saw a stimulus more than once on purpose, as in a double pass.")
     base: str | None = setting(
         None, "A base image: to lay the map over, and with --export what the noise is added to. PNG, or another format."
     )
@@ -104,7 +102,7 @@ def _export(settings: Settings, base: np.ndarray | None, report: launch.Report) 
 
 def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report) -> launch.Result:
     path = Path(settings.trials or "").expanduser()
-    options: dict[str, Any] = {name: getattr(settings, name) for name in ("yes", "skip_unanswered", "repeated")}
+    options: dict[str, Any] = {name: getattr(settings, name) for name in ("yes", "skip_unanswered")}
     table = observers.read_trials(path, ignore=settings.ignore or (), **options)
     where: dict[str, Any] = {
         "folder": settings.stimuli,
@@ -113,11 +111,10 @@ def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report)
         "seed": settings.seed,
     }
     trials, shown = observers.found_stimuli(path, table, **where, report=report)
-    analyses: dict[str, Analysis] = {}
-    for (who, own), tell in in_parts(report, list(trials.items()), "trials"):
-        options = {"second": own.second, "classes": own.classes, "noise": shown, "report": tell}
-        analyses[who] = observers.analyse_trials(own.stimuli, own.responses, **options)
-    group = observers.analyse_group(analyses, permutations=settings.permutations, seed=settings.seed)
+    group = observers.analyse_group(
+        trials, shown, permutations=settings.permutations, seed=settings.seed, report=report
+    )
+    analyses = group.analyses
     if base is not None and base.shape != group.map.images.shape[1:]:
         given, expected = (pictures.size_of(each) for each in (base.shape, group.map.images.shape[1:]))
         raise InputError(f"{settings.base} has {given}: expected {expected}, as the stimuli have")
@@ -139,7 +136,7 @@ def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report)
         },
         "group": {
             "participants_with_a_map": group.with_a_map,
-            "error": "across participants" if across else "of trials",
+            "error": "across participants and stimuli" if across else "of trials",
             "significant_pixels": counts,
             "info_val": (or_none(found.info_val) or [None])[0],
             "icc": agreed.icc and agreed.icc._asdict(),

@@ -71,7 +71,7 @@ def test_the_template_comes_back_from_what_was_exported_shown_and_answered(desig
     group = np.load(tmp_path / "maps.npz")
     r = statistics.map_correlation(group["group_map"][None], TEMPLATE[None])[0]
     assert r > max(found)
-    assert result.metrics["group"]["error"] == "across participants"
+    assert result.metrics["group"]["error"] == "across participants and stimuli"
     assert result.metrics["group"]["significant_pixels"]["smoothed"] > 0
     assert [*result.metrics["participants"]] == people
     (name, figure), *_ = result.draw()
@@ -117,7 +117,7 @@ def test_images_of_unknown_noise_in_several_kinds_of_trials_are_tested_against_t
         ("stimulus,response", ["0,left", "1,right"], "row 2: response 'left': say which value is yes"),
         ("stimulus,response", ["0,yes", "1,1"], "responses are 'yes' and '1': say which"),
         ("stimulus,response", ["0,1", "1,0", "0,1"], "rows 2 and 4: participant saw stimulus 0 twice"),
-        ("stimulus,second,response", ["0,1,1", "2,2,2"], "row 3: both stimuli are 2"),
+        ("stimulus,second,response", ["0,1,1", "2,2,2"], "row 3: participant saw stimulus 2 twice"),
         ("stimulus,response", ["0,1,1"], "row 2: 3 cells, expected 2"),
         ("stimulus,response", ["0,1", ",0"], "row 3: stimulus is empty"),
         ("stimulus,response", [], "has no trials"),
@@ -145,8 +145,8 @@ def test_what_is_wrong_in_a_table_is_said_in_a_line_with_its_row(
 
 
 def test_flags_say_what_a_table_leaves_open(tmp_path: Path) -> None:
-    table = written(tmp_path / "t.csv", "stimulus,response,rt", "0,left,300", "1,right,200", "2,,", "0,left,1")
-    found = read_trials(table, yes="left", ignore=["rt"], skip_unanswered=True, repeated=True)["participant"]
+    table = written(tmp_path / "t.csv", "stimulus,response,rt", "0,left,300", "1,right,200", "2,,", "3,left,1")
+    found = read_trials(table, yes="left", ignore=["rt"], skip_unanswered=True)["participant"]
     assert found.responses.tolist() == [1, 0, 1]
     assert found.rows.tolist() == [2, 3, 5]
     inverted = written(tmp_path / "i.csv", "stimulus\tresponse", "0\toriginal", "1\tinverted")

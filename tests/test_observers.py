@@ -13,7 +13,7 @@ from scipy import stats
 
 from wna_jax import draw_samples, export_stimuli, load, maps, moments_from_trials, noise, observers, statistics
 from wna_jax.analysis import Analysis
-from wna_jax.observers import Drawn
+from wna_jax.observers import Drawn, Trials
 from wna_jax.runs.errors import InputError
 
 WHITE = noise.gaussian((8, 8, 1), 0.5, 0.2)
@@ -55,7 +55,7 @@ def test_kinds_of_trials_are_combined_by_their_variances_and_no_signal_leaks() -
     x = noise_images(600).astype(np.float64) + 3 * signal[:, None, None, None] * TEMPLATE
     yes = RANDOM.random(600) < np.where(signal, 0.8, 0.3)  # sees the signal, and no pixel of the noise
     halves = observers.moments_in_halves(x, yes, classes=np.where(signal, "signal", "noise"))
-    half = observers.stimuli.half_of(np.arange(600, dtype=np.uint64))
+    half = observers.stimuli.half_of(observers.stimuli.source_of(x).identities(np.arange(600)))
     total, weight = 0, 0
     for own in (signal & (half == 0), ~signal & (half == 0)):
         p, n = yes[own].mean(), own.sum()
@@ -170,48 +170,67 @@ def test_noise_that_is_estimated_from_the_stimuli_is_that_of_the_stimuli() -> No
     np.testing.assert_allclose(paired.deviation, 0.2 * np.sqrt(2), rtol=6 / np.sqrt(4_000))
 
 
-def group_of(count: int, trials: int, shared: bool, **how: Any) -> dict[str, Analysis]:
-    see = observers.linear_observer(TEMPLATE, WHITE)
-    found = {}
-    for person in range(count):
-        x = noise_images(trials, 0 if shared else person)
-        found[f"P{person}"] = analysed(x, observers.answer(see, x, seed=person, **how))
+def trials_of(people: int, count: int, shared: bool, **how: Any) -> dict[str, Trials]:
+    """People with one template, who are shown the same stimuli or others."""
+    see, found = observers.linear_observer(TEMPLATE, WHITE), {}
+    for i in range(people):
+        x = noise_images(count, 0 if shared else i)
+        found[f"P{i}"] = Trials(x, observers.answer(see, x, seed=i, **how))
     return found
 
 
-def test_the_error_of_a_group_is_that_across_its_members() -> None:
-    people = group_of(6, 300, False, internal_noise=2.0)
-    found = observers.group_map(people)
-    each = np.stack([one.maps["choice"].images[0] for one in people.values()])
+def test_the_error_of_a_group_with_stimuli_of_their_own_is_that_across_its_members() -> None:
+    people = trials_of(6, 300, False, internal_noise=2.0)
+    shared = observers.shared_noise(list(people.values()))
+    np.testing.assert_allclose(shared - np.diag(np.diag(shared)), 0)
+    found = observers.analyse_group(people, WHITE, permutations=19)
+    each = np.stack([one.maps["choice"].images[0] for one in found.analyses.values()])
     t, p = stats.ttest_1samp(each, 0, axis=0)
-    np.testing.assert_allclose(found.in_standard_errors[0], t)
-    assert found.degrees_of_freedom is not None
-    assert found.degrees_of_freedom.tolist() == [5]
+    np.testing.assert_allclose(found.map.in_standard_errors[0], t)
+    np.testing.assert_allclose(np.asarray(found.map.degrees_of_freedom), [5])
     exact = stats.norm.isf(p / 2)
-    np.testing.assert_allclose(np.abs(statistics.z_map(found)[0]), exact, rtol=0.02, atol=1e-3)  # and never larger
-    assert (np.abs(statistics.z_map(found)[0]) < exact + 0.002).all()
-    two = observers.group_map({name: people[name] for name in ("P0", "P1")})
-    moments = people["P0"].moments["choice"] + people["P1"].moments["choice"]
-    np.testing.assert_array_equal(two.images, maps.choice_images(moments, WHITE).images)
-    assert two.degrees_of_freedom is None
+    np.testing.assert_allclose(np.abs(statistics.z_map(found.map)[0]), exact, rtol=0.02, atol=1e-3)
+    assert (np.abs(statistics.z_map(found.map)[0]) < exact + 0.002).all()  # conservative in the tails
+
+
+def test_the_error_of_two_is_that_of_their_trials_whose_noise_they_share() -> None:
+    two = trials_of(2, 300, True, internal_noise=1.0)
+    x, (one, other) = noise_images(300).astype(np.float64), (own.responses for own in two.values())
+    weights = sum((w - w.mean()) / np.square(w - w.mean()).sum() / 2 for w in (one, other))
+    found = observers.analyse_group(two, WHITE, permutations=19).map
+    np.testing.assert_allclose(found.images[0], np.tensordot(weights, x, 1), atol=1e-6)
+    np.testing.assert_allclose(found.standard_error, 0.2 * np.linalg.norm(weights))
+    assert found.degrees_of_freedom is None
+    alone = observers.analyse_group({"P0": two["P0"]}, WHITE, permutations=19)
+    np.testing.assert_allclose(alone.map.standard_error, alone.analyses["P0"].maps["choice"].standard_error)
+
+
+def test_noise_that_two_share_in_a_forced_choice_counts_by_the_stimulus() -> None:
+    a, b, c = (noise_images(200, seed) for seed in range(3))
+    w, v = (np.random.default_rng(seed).integers(0, 2, 200) * 2 - 1 for seed in (1, 2))
+    people = [Trials(a, w, b), Trials(a, v, b), Trials(b, w, a), Trials(a, v, c)]
+    found = observers.shared_noise(people)
+    u, t = ((each - each.mean()) / np.square(each - each.mean()).sum() for each in (w, v))
+    assert found[0, 0] == pytest.approx((u * u).sum())
+    assert found[0, 1] == pytest.approx((u * t).sum())
+    assert found[0, 2] == pytest.approx(-(u * u).sum())  # the same pairs, the other way round
+    assert found[0, 3] == pytest.approx((u * t).sum() / 2)  # one stimulus of each pair
 
 
 def test_one_who_gave_one_answer_alone_has_no_map_and_does_not_count() -> None:
-    people = group_of(3, 200, False)
-    people["same"] = analysed(noise_images(200, 9), np.ones(200))
-    assert people["same"].maps["choice"].images.count() == 0
-    found = observers.group_map(people)
-    assert found.degrees_of_freedom is not None
-    assert found.degrees_of_freedom.tolist() == [2]
-    agreed = observers.agreement(people)
-    assert agreed.correlation.mask.tolist() == [False, False, False, True]
-    alone = observers.group_map({"same": people["same"]})
-    assert alone.images.count() == 0
-    assert observers.agreement({"same": people["same"]}).icc is None
+    people = trials_of(3, 200, False) | {"same": Trials(noise_images(200, 9), np.ones(200))}
+    found = observers.analyse_group(people, WHITE, permutations=19)
+    assert found.analyses["same"].maps["choice"].images.count() == 0
+    assert found.with_a_map == 3
+    np.testing.assert_allclose(np.asarray(found.map.degrees_of_freedom), [2])
+    assert found.agreement.correlation.mask.tolist() == [False, False, False, True]
+    alone = observers.analyse_group({"same": people["same"]}, WHITE, permutations=19)
+    assert alone.map.images.count() == 0
+    assert alone.agreement.icc is None
 
 
 def test_observers_with_one_template_agree_as_much_as_their_noise_allows() -> None:
-    agreed = observers.agreement(group_of(8, 2_000, True, internal_noise=1.0))
+    agreed = observers.analyse_group(trials_of(8, 2_000, True, internal_noise=1.0), WHITE, permutations=19).agreement
     assert agreed.corrected.count() == 8
     assert agreed.corrected.mean() == pytest.approx(1, abs=0.05)
     assert agreed.correlation.max() < 0.95
@@ -294,6 +313,7 @@ def test_analyses_of_people_are_shown_saved_and_read_again(tmp_path: Path) -> No
         ({"stimuli": np.zeros((3, 8, 8, 1), int), "responses": [1, 0, 1]}, "stimuli of type int64"),
         ({"stimuli": [], "responses": []}, "there are no stimuli"),
         ({"stimuli": Drawn(WHITE, [-1, 2, 3]), "responses": [1, 0, 1]}, "expected whole numbers"),
+        ({"stimuli": Drawn(WHITE, [1, 2, 1]), "responses": [1, 0, 1]}, "draw 1 is in 2 trials"),
         ({"stimuli": np.full((3, 8, 8, 1), np.nan), "responses": [1, 0, 1]}, "NaN or infinite"),
         ({"stimuli": ["a.png", "b.png", "c.png"], "responses": [1, 0, 1]}, "a.png is not there"),
     ],

@@ -89,7 +89,7 @@ def observers(
 
 def _headings(group: Group) -> list[str]:
     if group.map.degrees_of_freedom is not None:
-        whose = f"mean of {group.with_a_map} maps,\nerror across participants"
+        whose = f"mean of {group.with_a_map} maps,\nerror across participants\nand stimuli"
     else:
         whose = "all trials together" if len(group.analyses) > 1 else next(iter(group.analyses))
     info = group.findings.info_val

@@ -10,12 +10,19 @@ from wna_jax.observers.pictures import DESIGNS, SCALINGS, Exported, export_stimu
 from wna_jax.observers.resolve import found_stimuli
 from wna_jax.observers.simulated import answer, linear_observer, n0_of_linear_observer, network_observer
 from wna_jax.observers.stimuli import Drawn, Stimuli, noise_of, read_image
-from wna_jax.observers.table import COLUMNS, Trials, read_trials
-from wna_jax.observers.trials import Halves, analyse_trials, moments_from_trials, moments_in_halves
+from wna_jax.observers.table import COLUMNS, read_trials
+from wna_jax.observers.trials import (
+    Halves,
+    Trials,
+    analyse_trials,
+    moments_from_trials,
+    moments_in_halves,
+    shared_noise,
+)
 
 __all__ = ["Agreement", "Group", "agreement", "analyse_group", "group_map"]
 __all__ += ["DESIGNS", "SCALINGS", "Exported", "export_stimuli", "on_base", "scaled"]
 __all__ += ["answer", "linear_observer", "n0_of_linear_observer", "network_observer"]
 __all__ += ["Drawn", "Stimuli", "noise_of", "read_image"]
-__all__ += ["COLUMNS", "Trials", "found_stimuli", "read_trials"]
-__all__ += ["Halves", "analyse_trials", "moments_from_trials", "moments_in_halves"]
+__all__ += ["COLUMNS", "found_stimuli", "read_trials"]
+__all__ += ["Halves", "Trials", "analyse_trials", "moments_from_trials", "moments_in_halves", "shared_noise"]

@@ -8,7 +8,10 @@ import numpy as np
 from wna_jax import statistics
 from wna_jax.analysis import Analysis
 from wna_jax.maps import ClassificationImages, choice_images
+from wna_jax.noise import Noise
+from wna_jax.observers.trials import Trials, analyse_trials, shared_noise
 from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import Report, in_parts, silent
 
 LEAST = 0.2
 """The reliability below which a correlation that is corrected for noise says nothing."""
@@ -31,52 +34,69 @@ class Group(NamedTuple):
         return sum(bool(each.maps["choice"].images.count()) for each in self.analyses.values())
 
 
-def analyse_group(analyses: Mapping[str, Analysis], *, permutations: int = 999, seed: int = 0) -> Group:
-    """Puts observers together, each by name with what `analyse_trials` found: `group_map`, its tests, `agreement`.
+def analyse_group(
+    trials: Mapping[str, Trials], noise: Noise, *, permutations: int = 999, seed: int = 0, report: Report = silent
+) -> Group:
+    """Analyses observers, by name, each as `analyse_trials` does, and puts them together.
 
-    All tests of `statistics.findings` are of the group's map. infoVal is that of each observer's own map.
+    All tests of `statistics.findings` are of the group's map (`group_map`, with the noise that observers share taken
+    into account); infoVal is that of each observer's own map. Trials and noise are those of `found_stimuli`.
 
     Raises:
-        InputError: no observers, or maps of several noises.
+        InputError: no observers, or what `analyse_trials` refuses.
     """
-    whole = group_map(analyses)
-    own = {who: each.findings("choice", permutations=19, seed=seed).info_val for who, each in analyses.items()}
-    info = {who: None if of is None or of[0] is np.ma.masked else float(of[0]) for who, of in own.items()}
+    analyses: dict[str, Analysis] = {}
+    for (who, own), tell in in_parts(report, list(trials.items()), "trials"):
+        options = {"second": own.second, "classes": own.classes, "noise": noise, "report": tell}
+        analyses[who] = analyse_trials(own.stimuli, own.responses, **options)
+    whole = group_map(analyses, shared_noise(list(trials.values())))
+    own_values = {who: each.findings("choice", permutations=19, seed=seed).info_val for who, each in analyses.items()}
+    info = {who: None if of is None or of[0] is np.ma.masked else float(of[0]) for who, of in own_values.items()}
     found = statistics.findings(whole, permutations=permutations, seed=seed)
-    return Group(dict(analyses), whole, found, agreement(analyses), info)
+    return Group(analyses, whole, found, agreement(analyses), info)
 
 
-def group_map(analyses: Mapping[str, Analysis]) -> ClassificationImages:
+def group_map(analyses: Mapping[str, Analysis], shared: np.ndarray) -> ClassificationImages:
     """The mean map of P observers, each of `analyse_trials`, as one map [1, H, W, C] that all tests take.
 
-    From three observers on, its standard error is that across observers, sd / sqrt(P), pixel by pixel, with P - 1
-    degrees of freedom: a t test at each pixel, of what holds for observers like these. Of two it is the map of all
-    their trials, with the error that these have, and a test of these two alone; of one it is the observer's own.
+    From three observers on, its error is that across observers and stimuli, pixel by pixel: variance S^2 / P + c s^2,
+    with S^2 the variance across observers, s that of the noise, and c the mean of `shared_noise` over pairs of
+    observers. Where no two saw the same stimuli, c is 0 and this is a t test at each pixel, of what holds for observers
+    like these; its degrees of freedom are P - 1, more with c (Satterthwaite 1946). Where they saw the same, the errors
+    of their maps are alike as far as they answered alike, which their spread does not show: a t test over observers
+    then finds what is in these stimuli alone (the fallacy of fixed stimuli; Clark 1973, Journal of Verbal Learning and
+    Verbal Behavior 12:335). Of one or two observers the error is s sqrt(mean of shared): a test of these alone.
     Observers without a map (who gave one answer alone) do not count; without any the map is masked.
 
-    Common mistakes: reading a few observers' map of all trials as that of people in general; one of them can make it.
+    Common mistakes: reading two observers' map as that of people in general; one of them can make it.
 
     Raises:
-        InputError: no observers, or maps of several sizes or units.
+        InputError: no observers, or maps of several sizes or noises.
     """
-    some = _checked(analyses)
-    own = [each.maps["choice"] for each in some.values()]
-    maps = np.ma.concatenate([each.images for each in own])
-    present = [i for i, image in enumerate(maps) if image.count()]
-    if len(present) < FEWEST_ACROSS:
-        chosen = [list(some.values())[i] for i in present] or list(some.values())[:1]
-        moments = chosen[0].moments["choice"]
-        for each in chosen[1:]:
-            moments = moments + each.moments["choice"]
-        return choice_images(moments, chosen[0].noise)
-    values, people = maps[present], len(present)
-    error = values.std(axis=0, ddof=1) / np.sqrt(people)
+    some = list(_checked(analyses).values())
+    own = [each.maps["choice"] for each in some]
+    present = [i for i, each in enumerate(own) if each.images.count()]
+    if not present:
+        return own[0]
+    maps, covariance, people = (
+        np.ma.concatenate([own[i].images for i in present]),
+        shared[np.ix_(present, present)],
+        len(present),
+    )
+    variance = np.broadcast_to(some[0].noise.deviation, some[0].noise.shape) ** 2
+    degrees = None
+    if people < FEWEST_ACROSS:
+        power = covariance.mean() * variance
+    else:
+        across = maps.var(axis=0, ddof=1) / people
+        power = across + max(0.0, covariance[~np.eye(people, dtype=bool)].mean()) * variance
+        degrees = np.array([(people - 1) * float(power.mean() / across.mean()) ** 2])
     return ClassificationImages(
-        values.mean(axis=0)[None],
-        np.ma.masked_equal(error, 0)[None],
+        maps.mean(axis=0)[None],
+        np.ma.sqrt(np.ma.masked_less_equal(np.ma.masked_array(power, maps[0].mask), 0))[None],
         np.array([sum(own[i].count[0] for i in present)]),
         np.array([np.mean([own[i].share[0] for i in present])]),
-        np.array([people - 1]),
+        degrees,
         own[0].independent,
         own[0].noise,
     )

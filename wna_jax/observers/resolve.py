@@ -14,7 +14,7 @@ from wna_jax import noise as noises
 from wna_jax.noise import Noise
 from wna_jax.observers.pictures import ABOUT, file_name
 from wna_jax.observers.stimuli import Drawn, difference, noise_of, read_image
-from wna_jax.observers.table import Trials
+from wna_jax.observers.trials import Trials
 from wna_jax.runs.errors import InputError, damage_said
 from wna_jax.runs.fingerprints import fingerprint
 from wna_jax.runs.progress import Report, silent

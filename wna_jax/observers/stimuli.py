@@ -3,9 +3,9 @@
 Each is read a batch at a time, so that the memory does not grow with the number of trials.
 """
 
+import hashlib
 import io
 import math
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,7 +92,7 @@ def source_of(stimuli: Stimuli) -> Source:
         return np.stack(found)
 
     def identities(trials: np.ndarray) -> np.ndarray:
-        return np.array([zlib.crc32(str(paths[i]).encode()) for i in trials], np.uint64)
+        return np.array([_hashed(str(paths[i]).encode()) for i in trials], np.uint64)
 
     return Source(len(paths), (height, width, channels), take, identities, [str(path) for path in paths])
 
@@ -203,7 +203,8 @@ def _of_draws(drawn: Drawn) -> Source:
         highs, lows = ((padded >> np.uint64(shift)).astype(np.uint32) for shift in (32, 0))
         return np.asarray(_draws(drawn.noise, key, highs, lows))[: len(own)]
 
-    return Source(len(numbers), drawn.noise.shape, take, lambda trials: numbers[trials])
+    first = np.uint64(drawn.seed << 32)  # another seed has other stimuli
+    return Source(len(numbers), drawn.noise.shape, take, lambda trials: numbers[trials] + first)
 
 
 def _of_array(array: np.ndarray) -> Source:
@@ -218,8 +219,13 @@ def _of_array(array: np.ndarray) -> Source:
         count,
         (height, width, channels),
         lambda trials: np.asarray(array[trials], np.float32) / scale,
-        lambda trials: trials.astype(np.uint64),
+        lambda trials: np.array([_hashed(image.tobytes()) for image in array[trials]], np.uint64),
     )
+
+
+def _hashed(content: bytes) -> int:
+    """64 bits that are the same in every process, unlike those of `hash`."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
 @compilation.jit

@@ -13,10 +13,10 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
+from wna_jax.observers.trials import Trials
 from wna_jax.runs.errors import InputError, unknown_name
 
 COLUMNS = ("trial", "participant", "stimulus", "second", "response", "signal", "interval", "base")
@@ -26,35 +26,22 @@ _NEGATIVE = ("0", "-1", "2", "no", "n", "false", "second", "inverted", "absent")
 _OPPOSITE = ("-1", "inverted")  # noise that is added or subtracted: responses 1 and -1
 
 
-class Trials(NamedTuple):
-    """The trials of one participant.
-
-    `responses` are 1 and 0, or 1 and -1 where two stimuli were shown or a noise was added and subtracted; `classes` the
-    kinds of trial, None if there is one; `rows` those of the table. Stimuli are whole numbers or names of files, until
-    `found_stimuli` puts the stimuli themselves there.
-    """
-
-    stimuli: Any
-    second: Any
-    responses: np.ndarray
-    classes: np.ndarray | None
-    rows: np.ndarray
-
-
 def read_trials(
     path: str | Path,
     *,
     yes: str | None = None,
     ignore: Sequence[str] = (),
     skip_unanswered: bool = False,
-    repeated: bool = False,
 ) -> dict[str, Trials]:
     """The trials of each participant, by name, of a table with one row per trial and the columns above.
+
+    Responses become 1 and 0, or 1 and -1 where two stimuli were shown or a noise was added and subtracted; stimuli stay
+    whole numbers or names of files, until `found_stimuli` puts the stimuli themselves there.
 
     Columns are separated by commas, semicolons or tabs; the first row names them, in any order. `yes` is the value of
     the response that counts as yes, or as the first; by default it is known of the usual words. Columns in `ignore` are
     not read. Rows without a response are refused, or left out (`skip_unanswered`). A stimulus that a participant saw
-    twice is refused as a slip, unless that was the plan (`repeated`, as in a double pass).
+    twice is refused: the noise in it would count twice, and the error of the map not know it.
 
     Raises:
         InputError: in one line with the row (the first is the columns' names): a column that is missing or unknown, a
@@ -85,7 +72,7 @@ def read_trials(
     if not rows:
         raise InputError(f"{path} has no trials: expected one row per trial below the columns' names")
     cells = {name: np.array(column) for name, column in zip(columns, zip(*table, strict=True), strict=True)}
-    return _by_participant(path, cells, np.array(rows), yes, skip_unanswered, repeated)
+    return _by_participant(path, cells, np.array(rows), yes, skip_unanswered)
 
 
 def _check_columns(path: Path, columns: list[str], ignore: Sequence[str]) -> None:
@@ -103,7 +90,7 @@ def _check_columns(path: Path, columns: list[str], ignore: Sequence[str]) -> Non
 
 
 def _by_participant(
-    path: Path, cells: dict[str, np.ndarray], rows: np.ndarray, yes: str | None, skip: bool, repeated: bool
+    path: Path, cells: dict[str, np.ndarray], rows: np.ndarray, yes: str | None, skip: bool
 ) -> dict[str, Trials]:
     empty = cells["response"] == ""
     if empty.any() and not skip:
@@ -134,11 +121,9 @@ def _by_participant(
     for who in names[np.argsort(first)].tolist():
         own = participants == who
         second = shown["second"][own] if "second" in shown else None
-        found[who] = Trials(
-            shown["stimulus"][own], second, responses[own], None if classes is None else classes[own], rows[own]
-        )
-        if not repeated:
-            _check_doubled(path, who, found[who])
+        kinds_of = None if classes is None else classes[own]
+        found[who] = Trials(shown["stimulus"][own], responses[own], second, kinds_of, rows[own])
+        _check_doubled(path, who, found[who])
     return found
 
 
@@ -169,15 +154,10 @@ def _responses(path: Path, given: np.ndarray, rows: np.ndarray, yes: str | None,
 
 
 def _check_doubled(path: Path, who: str, trials: Trials) -> None:
-    pairs = trials.stimuli[:, None] if trials.second is None else np.stack([trials.stimuli, trials.second], axis=1)
-    if trials.second is not None and (same := trials.stimuli == trials.second).any():
-        at = np.flatnonzero(same)[0]
-        raise InputError(f"{path}, row {trials.rows[at]}: both stimuli are {trials.stimuli[at]}: expected two")
-    keys = pairs if trials.classes is None else np.column_stack([pairs, trials.classes.astype(pairs.dtype)])
-    _, first, which = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    again = np.flatnonzero(first[which.ravel()] != np.arange(len(keys)))
-    if again.size:
-        at = again[0]
-        rows = f"rows {trials.rows[first[which.ravel()[at]]]} and {trials.rows[at]}"
-        shown = f"stimulus {trials.stimuli[at]}"
-        raise InputError(f"{path}, {rows}: {who} saw {shown} twice: remove one, or say that it was repeated (repeated)")
+    columns = [trials.stimuli] if trials.second is None else [trials.stimuli, trials.second]
+    every, rows = np.concatenate(columns), np.concatenate([trials.rows] * len(columns))
+    _, first, which = np.unique(every, return_index=True, return_inverse=True)
+    if (again := np.flatnonzero(first[which] != np.arange(len(every)))).size:
+        at = sorted({int(rows[first[which[again[0]]]]), int(rows[again[0]])})
+        where = f"row {at[0]}" if len(at) == 1 else f"rows {at[0]} and {at[1]}"
+        raise InputError(f"{path}, {where}: {who} saw stimulus {every[again[0]]} twice: expected another in each trial")

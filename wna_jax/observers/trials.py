@@ -13,16 +13,28 @@ variances. Of signal and noise trials that is [hits - misses] and [false alarms 
 2002, Journal of Vision 2(1):8; the weights: Murray, Bennett & Sekuler 2002, Journal of Vision 2(1):6).
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from wna_jax.analysis import Analysis
 from wna_jax.correlation import Moments
 from wna_jax.noise import Noise
-from wna_jax.observers.stimuli import Source, Stimuli, half_of, noise_of, size_of, source_of
+from wna_jax.observers.stimuli import Drawn, Source, Stimuli, half_of, noise_of, size_of, source_of
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
+
+
+class Trials(NamedTuple):
+    """The trials of one observer: the arguments of `moments_from_trials`, and the rows of a table where they stand."""
+
+    stimuli: Any
+    responses: Any
+    second: Any = None
+    classes: Any = None
+    rows: Any = None
 
 
 class Halves(NamedTuple):
@@ -98,10 +110,7 @@ def moments_in_halves(
     Halves are decided by the first stimulus alone, for all observers alike: maps of two observers from different halves
     have no noise in common, even where both have seen the same stimuli.
     """
-    one, two = source_of(stimuli), None if second is None else source_of(second)
-    w = _checked(responses, one, two)
-    half = np.concatenate([half_of(one.identities(trials)) for trials in one.batches()])
-    weights = _centred(w, half, classes)
+    one, two, w, half, weights = _weighed(Trials(stimuli, responses, second, classes))
     sums = np.zeros((2, 4, *one.shape))  # of each half: x, w x, x^2, w x^2
     sources = [each for each in (one, two) if each]
     hashes = [np.zeros(one.count, np.int64) for each in sources if each.names]
@@ -136,6 +145,46 @@ def _moments(sums: np.ndarray, weights: np.ndarray, responses: np.ndarray) -> Mo
         sum=weighted[None],
         square_sum=weighted_squares[None],
     )
+
+
+def shared_noise(observers: Sequence[Trials]) -> np.ndarray:
+    """Covariance [P, P] of P observers' maps at a pixel that none of them uses, in units of the noise's variance.
+
+    sum u_j u_k over the stimuli that both saw, u = (w - p) / sum (w - p)^2: what it is given their responses, as their
+    noise was drawn independently of these. Not 0 where two observers saw the same stimuli and answered alike, whatever
+    made them. An observer who gave one answer alone has 0. Of a forced choice each of the two stimuli counts, with
+    half the variance of their difference.
+    """
+    ids, values, people = [], [], []
+    for i, trials in enumerate(observers):
+        one, two, _, _, weights = _weighed(trials)
+        centred = weights - weights.mean()
+        u = centred / (np.square(centred).sum() or 1.0)
+        for source, sign in ((one, 1), (two, -1)):
+            if source:
+                ids.append(np.concatenate([source.identities(own) for own in source.batches()]))
+                values.append(sign * u * (1 if two is None else np.sqrt(0.5)))
+                people.append(np.full(len(u), i))
+    _, column = np.unique(np.concatenate(ids), return_inverse=True)
+    of = sparse.csr_array((np.concatenate(values), (np.concatenate(people), column)))
+    return (of @ of.T).toarray()
+
+
+def _weighed(trials: Trials) -> tuple[Source, Source | None, np.ndarray, np.ndarray, np.ndarray]:
+    """The sources of the stimuli, and of each trial the response, the half, and the weight."""
+    one, two = source_of(trials.stimuli), None if trials.second is None else source_of(trials.second)
+    w = _checked(trials.responses, one, two)
+    identities = np.concatenate([one.identities(own) for own in one.batches()])
+    _check_once(trials.stimuli, identities)
+    half = half_of(identities)
+    return one, two, w, half, _centred(w, half, trials.classes)
+
+
+def _check_once(stimuli: Stimuli, identities: np.ndarray) -> None:
+    """Raises an InputError if a draw is in two trials: its pixels would count twice, and the error not know it."""
+    if isinstance(stimuli, Drawn) and len(np.unique(identities)) < len(identities):
+        numbers, counts = np.unique(np.asarray(stimuli.numbers), return_counts=True)
+        raise InputError(f"draw {numbers[counts > 1][0]} is in {counts.max()} trials: expected each stimulus once")
 
 
 def _checked(responses: Any, one: Source, two: Source | None) -> np.ndarray:
