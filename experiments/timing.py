@@ -6,7 +6,6 @@ import re
 import resource
 import signal
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.machine import Meter
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report
 
@@ -39,12 +39,16 @@ class Variant(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """A worker's answer to one run; `memory` is the peak of resident bytes so far, beyond those of the libraries."""
+    """A worker's answer to one run; `memory` is the peak of resident bytes so far, beyond those of the libraries.
+
+    `others` are the CPU cores that other processes took meanwhile; None if unknown.
+    """
 
     seconds: float
     counts: list[int]
     memory: int
     device_memory: int | None
+    others: float | None = None
 
     @property
     def rate(self) -> float:
@@ -88,10 +92,11 @@ def _serve(pipe: Connection, load: Callable[[str], Variant], name: str) -> None:
         pipe.send(facts)
         while True:
             n, seed = pipe.recv()
-            started = time.perf_counter()
+            started = Meter.read()
             counts, _ = job(n, seed)  # they are on the host, so the device has finished
-            seconds = time.perf_counter() - started
-            pipe.send(Timing(seconds, counts.tolist(), _peak_memory() - libraries, variant.device_memory()))
+            ended = Meter.read()
+            memory, others = _peak_memory() - libraries, started.others(ended)
+            pipe.send(Timing(ended.at - started.at, counts.tolist(), memory, variant.device_memory(), others))
 
 
 def _peak_memory() -> int:

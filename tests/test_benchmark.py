@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import benchmark, launch, shared, timing
+from experiments import benchmark, launch, shared, timing, workload
 from wna_jax import noise, responses
 from wna_jax.correlation import draw_samples, reverse_correlate
 from wna_jax.networks import Network, models
@@ -62,7 +62,7 @@ def finished(network: Network, tmp_path_factory: pytest.TempPathFactory) -> tupl
         )
         patch.setattr(timing, "worker", worker_here)
         patch.setattr(timing, "_FEWEST", 256)
-        patch.setattr(benchmark, "_SIDE", 256)
+        patch.setattr(workload, "SIDE", 256)
         settings = benchmark.Settings(rounds=2, seconds=0.01, out_dir=str(folder))
         launch.execute(benchmark.run, settings)
     return folder, json.loads((folder / "benchmark.json").read_text())
@@ -121,9 +121,9 @@ def test_without_pytorch_ours_are_timed_alone(untrained: Network, monkeypatch: p
 def test_the_networks_cost_is_that_of_its_multiply_adds(untrained: Network) -> None:
     parameters = untrained.parameters
     multiply_adds = 24**2 * 25 * 20 + 8**2 * 25 * 20 * 50 + 800 * 500 + 500 * 10
-    assert benchmark.flop_per_sample(parameters, field=False) == 2 * multiply_adds
+    assert workload.flop_per_sample(parameters, field=False) == 2 * multiply_adds
     field = 148**2 * 25 * 20 + 70**2 * 25 * 20 * 50 + 32**2 * (800 * 500 + 500 * 10)
-    assert benchmark.flop_per_sample(parameters, field=True) == 2 * field / 1024
+    assert workload.flop_per_sample(parameters, field=True) == 2 * field / 1024
 
 
 def test_another_network_is_refused(untrained: Network) -> None:
@@ -135,8 +135,8 @@ def test_another_network_is_refused(untrained: Network) -> None:
 
 
 def test_what_a_worker_is_sent_can_be_sent(untrained: Network) -> None:
-    load, parameters = pickle.loads(pickle.dumps((benchmark._load, untrained.parameters)))
-    assert load is benchmark._load
+    load, parameters = pickle.loads(pickle.dumps((workload.load, untrained.parameters)))
+    assert load is workload.load
     jax.tree.map(np.testing.assert_array_equal, parameters, untrained.parameters)
 
 

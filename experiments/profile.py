@@ -1,0 +1,86 @@
+"""Where does the time of an experiment go, from its start to its last figure?
+
+  python -m experiments.profile noise_maps --dataset=mnist    any experiment, with its own flags
+
+Runs the experiment in this process under Python's profiler, and then lists the steps of its `run` with their seconds,
+and those of writing and drawing. Work that a step starts on the device counts where its result is waited for. All
+that is called through Python takes some percent longer than without the profiler. For a run from nothing give an
+empty --checkpoint_dir and --out_dir, and an empty folder as JAX_COMPILATION_CACHE_DIR.
+"""
+
+import cProfile
+import json
+import pstats
+import runpy
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_SHOWN = 0.01  # of all seconds; smaller steps are summed up
+Function = tuple[str, int, str]
+"""File, line and name, as `pstats` has them."""
+
+
+class Step(NamedTuple):
+    """A function that one of the experiment's own called, and the seconds until it returned."""
+
+    caller: str
+    name: str
+    seconds: float
+
+
+def profiled(name: str, arguments: list[str]) -> tuple[float, list[Step]]:
+    """Runs an experiment as its command does: all seconds, and the steps that took them, the longest first."""
+    sys.argv = [name, *arguments]
+    profiler, started = cProfile.Profile(), time.perf_counter()
+    profiler.enable()
+    try:
+        runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            raise
+    finally:
+        profiler.disable()
+    seconds = time.perf_counter() - started
+    return seconds, sorted(_steps(pstats.Stats(profiler).stats, name), key=lambda step: -step.seconds)  # type: ignore[attr-defined]
+
+
+def _steps(stats: dict[Function, Any], experiment: str) -> Iterator[Step]:
+    """What `run`, `Result.write` and `_draw` called; and, across these, imports and compiling."""
+    for path, caller in ((f"{experiment}.py", "run"), (f"{experiment}.py", "_draw"), ("launch.py", "write")):
+        for own in stats:
+            if own[2] == caller and own[0].endswith(f"experiments/{path}"):
+                yield from _called_by(stats, own, caller)
+    for what, path, function in (
+        ("imports", "<frozen importlib._bootstrap>", "_find_and_load"),
+        ("tracing", "pjit.py", "trace_jaxpr"),
+        ("compiling", "compiler.py", "compile_or_get_cached"),
+    ):
+        found = [row[3] for own, row in stats.items() if own[0].endswith(path) and own[2] == function]
+        yield Step("all", what, max(found, default=0.0))
+
+
+def _called_by(stats: dict[Function, Any], caller: Function, name: str) -> Iterator[Step]:
+    for own, (*_, callers) in stats.items():
+        if caller in callers:
+            if own[2].startswith("<") and own[0] == caller[0]:  # a comprehension in the caller's own lines
+                yield from _called_by(stats, own, name)
+            else:
+                place = Path(own[0]).stem if own[0] not in ("~", "") else "Python"
+                yield Step(name, f"{place}.{own[2]}", callers[caller][3])
+
+
+if __name__ == "__main__":
+    _, *rest = sys.argv
+    out = rest.pop(0).partition("=")[2] if rest and rest[0].startswith("--json=") else None
+    if not rest:
+        sys.exit("error: name an experiment: python -m experiments.profile noise_maps --dataset=mnist")
+    total, steps = profiled(rest[0], rest[1:])
+    print(f"\n{total:8.2f} s  in all")
+    for step in steps:
+        if step.seconds >= _SHOWN * total:
+            print(f"{step.seconds:8.2f} s  {step.caller:8s}{step.name}")
+    if out:
+        Path(out).write_text(json.dumps({"seconds": total, "steps": [step._asdict() for step in steps]}))
