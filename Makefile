@@ -2,8 +2,12 @@
 # make test, make test-all, make check, make docs: the same set-up, then the tests (without or with the slow ones), the
 # checks, or the pages in site/.
 # Another Python: make demo PYTHON=python3.12
+# The tests on an accelerator: make test PLATFORM=gpu, after .venv/bin/python -m pip install -e '.[cuda]'
+# The code for accelerators, on the CPU: make test PLATFORM=imitated
 
 PYTHON ?= python3
+PLATFORM ?= cpu
+export WNA_JAX_TEST_PLATFORM = $(PLATFORM)
 VENV = .venv/.installed
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable
 

@@ -156,21 +156,21 @@ def compare(settings: Settings, trained: shared.TrainedNetwork, report: launch.R
         | {"cpu": machine.cpu(), "cores": os.cpu_count() or 1, "cores_of_others_before": before},
     }
     draw = functools.partial(_draw, results, rates)
-    notes += [f"NOT COMPARABLE  {text}" for text in objections]
+    if objections:
+        notes.append(f"NOT COMPARABLE  {'; '.join(objections)}: a busy machine flatters wna_jax")
     return launch.Result(results, [*notes, *_table(results, rates)], draw, metrics_file="benchmark.json")
 
 
 def _objections(before: float | None, others: Sequence[float | None], matmul: Sequence[float]) -> list[str]:
     """Why figures are not those of a machine that does nothing else."""
     cores, objections = os.cpu_count() or 1, []
-    flatters = "PyTorch's threads wait for one another, so the ratios flatter wna_jax"
     known = [each for each in others if each is not None]
     for when, cores_of_others in (("before the start", before), ("in the median", statistics.median(known or [0]))):
         if (cores_of_others or 0) > _BUSY * cores:
-            objections.append(f"other work took {cores_of_others:.1f} of {cores} cores {when}: {flatters}")
+            objections.append(f"other work took {cores_of_others:.1f} of {cores} cores {when}")
     if statistics.median(matmul) < _SLOWED * max(matmul):
         share = statistics.median(matmul) / max(matmul)
-        objections.append(f"matrix products ran at {share:.0%} of the best round's rate in the median: {flatters}")
+        objections.append(f"matrix products ran at {share:.0%} of their best rate in the median")
     return objections
 
 
@@ -232,10 +232,11 @@ def _draw(results: dict[str, Any], rates: Rates) -> launch.Drawn:
     for name, variant in results["variants"].items():
         tuned, authors = ratio(rates, name, "tuned_torch"), ratio(rates, name, "authors_style")
         field = ratio(rates, name, "field_torch") if name.startswith("field") else None
-        times = [f"{tuned:.1f}× tuned PyTorch"] if tuned and name not in ("tuned_torch", "authors_style") else []
-        times += [f"{field:.2f}× its field"] if field and name != "field_torch" else []
-        times += [f"{authors:.1f}× authors' style"] if authors and name != "authors_style" else []
-        captions.append(f"{variant['samples_per_second']['median']:,.0f}\n{', '.join(times)}".strip())
+        times = [f"{tuned:.1f}× tuned"] if tuned and name not in ("tuned_torch", "authors_style") else []
+        times += [f"{field:.2f}× field"] if field and name != "field_torch" else []
+        times += [f"{authors:.1f}× authors'"] if authors and name != "authors_style" else []
+        times = [f"{', '.join(times)} PyTorch"] if times else []
+        captions.append(f"{variant['samples_per_second']['median']:,.0f}\n{''.join(times)}".strip())
     where = results["environment"]
     devices = [f"{where['cores']} cores of {where['cpu']}"]
     devices += [] if where["device"].endswith("(cpu)") else [where["device"]]

@@ -1,4 +1,11 @@
-"""All tests run on the CPU backend, with JAX's strictest type and rank rules; core functions with checked shapes."""
+"""All tests run with JAX's strictest type and rank rules, core functions with checked shapes; by default on the CPU.
+
+WNA_JAX_TEST_PLATFORM=gpu, or another platform of JAX, runs them on an accelerator (make test PLATFORM=gpu). Products
+are then computed in float32, as on a CPU, so that one tolerance serves all platforms: a GPU's default is TF32, with
+errors of 1e-3, which would hide what the tests look for. What TF32 and bfloat16 change is measured by
+`experiments.benchmark --accelerator`. "imitated" runs the code for accelerators (forms of layers, whole epochs and
+several batches per dispatch) on the CPU.
+"""
 
 import contextlib
 import fcntl
@@ -13,10 +20,19 @@ from typing import Any
 
 from jaxtyping import install_import_hook
 
+PLATFORM = os.environ.get("WNA_JAX_TEST_PLATFORM", "cpu")
+_IMITATED, _XLA_FLAGS = PLATFORM == "imitated", os.environ.get("XLA_FLAGS", "")
+os.environ["JAX_PLATFORMS"] = {"imitated": "cpu", "gpu": "cuda,cpu"}.get(PLATFORM, PLATFORM)
+if PLATFORM not in ("cpu", "imitated"):
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several processes share a GPU
+    # Bits are compared: the same kernels every time, not those that a timing chose, and no sums in any order.
+    _XLA_FLAGS += " --xla_gpu_autotune_level=0 --xla_gpu_exclude_nondeterministic_ops=true"
 if "PYTEST_XDIST_WORKER" in os.environ:
     # As many workers as cores: each, and each process that it starts, compiles and computes on one core.
     os.environ["NPROC"] = "1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
+    _XLA_FLAGS += " --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = _XLA_FLAGS.strip()
 
 CHECKED = [f"wna_jax.{name}" for name in ("correlation.fields", "correlation.program", "responses")]
 with install_import_hook(CHECKED, "beartype.beartype"):
@@ -32,7 +48,8 @@ from wna_jax import data
 from wna_jax.networks import Network, checkpoints, models
 from wna_jax.networks.training import TrainingSpec
 
-jax.config.update("jax_platforms", "cpu")
+if _IMITATED:
+    jax.default_backend = lambda: "gpu"
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -72,6 +72,8 @@ def test_each_variant_does_the_whole_job_with_the_same_network(finished: tuple[P
     folder, results = finished
     assert results["variants"].keys() == {"independent", "field"} | (TORCH_VARIANTS if HAS_TORCH else set())
     assert results["network"]["parameters"] == 431_080
+    assert results["comparable"] == (not results["objections"])
+    assert results["strongest_pytorch"].keys() == {"independent", "field"}
     assert results["matmul_gflop_per_second"]["min"] > 0
     for name, variant in results["variants"].items():
         speed = variant["samples_per_second"]
@@ -83,6 +85,7 @@ def test_each_variant_does_the_whole_job_with_the_same_network(finished: tuple[P
         assert variant["peak_memory_mb"] > 0
         assert (variant["compile_seconds"] is None) == (name in TORCH_VARIANTS)
         assert variant["device"]
+        assert len(variant["cores_of_others"]) == 2
     with Image.open(folder / "benchmark.png") as image:
         assert min(image.size) > 200
     assert json.loads((folder / "config.json").read_text())["rounds"] == 2
@@ -124,6 +127,48 @@ def test_the_networks_cost_is_that_of_its_multiply_adds(untrained: Network) -> N
     assert workload.flop_per_sample(parameters, field=False) == 2 * multiply_adds
     field = 148**2 * 25 * 20 + 70**2 * 25 * 20 * 50 + 32**2 * (800 * 500 + 500 * 10)
     assert workload.flop_per_sample(parameters, field=True) == 2 * field / 1024
+
+
+def test_a_busy_machine_is_no_machine_to_compare_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark.os, "cpu_count", lambda: 4)
+    assert benchmark._objections(0.1, [0.1, None, 0.3, 3.0, 0.0], [9.0, 10.0, 9.5]) == []
+    assert benchmark._objections(None, [None], [1.0]) == []
+    assert benchmark._objections(0.5, [], [1.0]) == ["other work took 0.5 of 4 cores before the start"]
+    assert benchmark._objections(0.0, [0.6, 0.7, 0.1], [1.0]) == ["other work took 0.6 of 4 cores in the median"]
+    slow = benchmark._objections(0.0, [], [8.0, 10.0, 7.0])
+    assert slow == ["matrix products ran at 80% of their best rate in the median"]
+
+
+def test_the_strongest_rival_is_of_the_same_sampling_and_precision() -> None:
+    rates = {
+        **{"tuned_torch": [2.0, 2.0, 2.0], "compiled_torch": [4.0, 3.0, 3.0], "compiled_torch_bfloat16": [8.0] * 3},
+        **{"field_torch": [20.0] * 3, "field_torch_bfloat16": [40.0] * 3},
+        **{"independent": [6.0, 9.0, 6.0], "field": [30.0] * 3, "field_bfloat16": [60.0] * 3},
+    }
+    assert benchmark._strongest(rates, "independent") == {"name": "compiled_torch", "ratio": 2}
+    assert benchmark._strongest(rates, "field") == {"name": "field_torch", "ratio": 1.5}
+    assert benchmark._strongest(rates, "field_bfloat16") == {"name": "field_torch_bfloat16", "ratio": 1.5}
+    assert benchmark._strongest({"field": [1.0]}, "field") is None
+
+
+def test_a_baseline_that_cannot_be_built_is_left_out_and_ours_is_not(untrained: Network) -> None:
+    def broken(*_: Any) -> Any:
+        raise InputError("no compiler")
+
+    def sound(parameters: Any, probe: np.ndarray) -> dict[str, Any]:
+        return {"device": "a cpu"}
+
+    facts, failed = benchmark._prepare({"compiled_torch": broken, "field": sound}, untrained)
+    assert (list(facts), failed) == (["field"], ["compiled_torch"])
+    with pytest.raises(InputError, match="no compiler"):
+        benchmark._prepare({"field": broken}, untrained)
+
+
+def test_two_benchmarks_at_once_and_other_images_are_refused() -> None:
+    with pytest.raises(InputError, match="ask for one of them"):
+        benchmark.run(benchmark.Settings(scaling=True, accelerator=True))
+    with pytest.raises(InputError, match="the benchmark's network takes digits, mnist or fashion_mnist"):
+        benchmark.run(benchmark.Settings(dataset="digits:3,5"))
 
 
 def test_another_network_is_refused(untrained: Network) -> None:

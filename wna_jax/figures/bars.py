@@ -70,7 +70,7 @@ def speeds(
         ax.barh(row, np.median(values), color=color, height=0.62)
         ax.plot(values, [row] * len(values), "o", color="#222222", markersize=2.5, alpha=0.6)
         ax.annotate(caption, (max(values), row), (6, 0), textcoords="offset points", va="center", fontsize=8)
-    ax.set_xlim(0, 1.65 * max(map(max, rates.values())))
+    ax.set_xlim(0, 1.8 * max(map(max, rates.values())))
     ax.set_yticks(range(len(rates)), rates, fontsize=9)
     for label in ax.get_yticklabels():
         label.set_fontweight("bold" if label.get_text() in ours else "normal")
