@@ -45,11 +45,13 @@ import pytest
 from PIL import Image
 
 from wna_jax import data
+from wna_jax.correlation import loop
 from wna_jax.networks import Network, checkpoints, models
 from wna_jax.networks.training import TrainingSpec
 
 if _IMITATED:
     jax.default_backend = lambda: "gpu"
+    loop._BYTES_PER_BATCH = 2**20  # or a CPU would take minutes for a batch
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
