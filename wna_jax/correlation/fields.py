@@ -96,23 +96,22 @@ def _find_field(same: compilation.ByIdentity, structure: compilation.Structure, 
 
 
 def _looks_outside(noise: Noise, answer: Callable[[jax.Array], Any], geometry: Geometry) -> str:
-    """Why windows are no samples: outside of its window a field is NaN, or larger than any noise, and that shows.
+    """Why windows are no samples: outside of some windows a field is NaN, or larger than any noise, and that shows.
 
-    A saturated answer or a compiled maximum may hide the one or the other.
+    A saturated answer or a compiled maximum may hide the one or the other. The field is as large as those that will be
+    asked, since layers have other forms for small images, in which NaN reaches further.
     """
-    small, (height, width) = geometry._replace(grid=3), geometry.window
-    field = np.asarray(compilation.call(noise.resized(small.field).sample, key_of(0)))[None]
-    windows = _windows(field, small).reshape(9, height, width, -1)
-    places = [(i, j) for i in range(3) for j in range(3)]
+    last = geometry.grid - 1
+    apart = [np.linspace(0, last, min(3, 1 + last // (blocks + 1)), dtype=int) for blocks in geometry.blocks]
+    i, j = np.resize([(row, column) for row in apart[0] for column in apart[1]], (9, 2)).T
+    field = np.asarray(compilation.call(noise.resized(geometry.field).sample, key_of(0)))[None]
+    windows = _windows(field, geometry)[0, i, j]
     glare = 1e6 * np.random.default_rng(1).standard_normal(field.shape)
-    for blank in (np.full_like(field, np.nan), glare.astype(np.float32)):
-        fields = np.repeat(blank, 9, axis=0)
-        for own, window, (i, j) in zip(_windows(fields, small, writeable=True), windows, places, strict=True):
-            own[i, j] = window
-        together, alone = compilation.call(answer, fields), compilation.call(answer, windows)
+    for shown in (np.full_like(field, np.nan), glare.astype(np.float32)):
+        _windows(shown, geometry, writeable=True)[0, i, j] = windows
+        together, alone = compilation.call(answer, shown), compilation.call(answer, windows)
         for ours, theirs in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
-            own = np.stack([ours[n, i, j] for n, (i, j) in enumerate(places)])
-            if not _agree(own, theirs, answer):
+            if not _agree(np.asarray(ours)[0, i, j], theirs, answer):
                 return "its answer to a window depends on what is outside the window"
     return ""
 
