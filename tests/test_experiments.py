@@ -310,7 +310,7 @@ def in_an_environment(command: list[str], **variables: str) -> subprocess.Comple
 
 def test_a_platform_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "experiments.noise_maps", f"--out_dir={tmp_path}"]
-    ended = in_an_environment(command, JAX_PLATFORMS="cuda")
+    ended = in_an_environment(command, JAX_PLATFORMS="rocm")
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1].startswith("error: JAX finds no device")
     assert "Traceback" not in ended.stderr
