@@ -33,19 +33,17 @@ def examine(noise: Noise, response: Any) -> Any:
     """
     images = jax.ShapeDtypeStruct((2, *noise.shape), jnp.float32)
     if noise.present is not None:
-        if isinstance(response, Gradient):
-            raise InputError(f"a gradient in {noise.name} noise: what is drawn is not what the network is shown")
         present = noise.present
         keys = jax.eval_shape(lambda: jax.random.split(key_of(0)))
         images = jax.eval_shape(lambda keys, drawn: jax.vmap(present)(keys, drawn), keys, images)
     rng = np.random.default_rng(0)
     tried = rng.normal(noise.mean.mean(), noise.deviation.mean(), (9, *images.shape[1:])).astype(np.float32)
-    if isinstance(response, BlackBox):
-        box = response
+    respond = response.weights if isinstance(response, Gradient) else response
+    if isinstance(respond, BlackBox):
+        box = respond
         answers = _answers(lambda batch: np.asarray(box.ask(batch)), tried, box.names, box.outputs)[:2]
-        shapes = jax.eval_shape(lambda answers: response.weigh(answers), answers)
+        shapes = jax.eval_shape(lambda answers: box.weigh(answers), answers)
     else:
-        respond = response.weights if isinstance(response, Gradient) else response
         with explained(images.shape, _EXPECTED):
             shapes = jax.eval_shape(lambda images: respond(images), images)
     for leaf in jax.tree.leaves(shapes):
@@ -56,7 +54,7 @@ def examine(noise: Noise, response: Any) -> Any:
             )
     if not jax.tree.leaves(shapes):
         raise InputError("the response returned no weights: expected an array [n, K] or a pytree of such arrays")
-    if not isinstance(response, BlackBox):
+    if not isinstance(respond, BlackBox):
         classifier: Any = respond.classifier if isinstance(respond, OneResponse) else respond
         known = isinstance(classifier, Classifier)
         asked = classifier.network if known else respond

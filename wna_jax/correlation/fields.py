@@ -240,7 +240,6 @@ def draw_and_present(
     """`count` draws from index 2^32 high + low on, and what is shown of them; decided by key and index alone."""
     lows = jnp.asarray(low) + jnp.arange(count, dtype=jnp.uint32)
     highs = jnp.asarray(high) + (lows < low).astype(jnp.uint32)
-
     return draws_at(noise, key, highs, lows)
 
 
@@ -248,13 +247,25 @@ def draws_at(
     noise: Noise, key: jax.Array, highs: UInt32[jax.Array, " n"], lows: UInt32[jax.Array, " n"]
 ) -> tuple[Float[jax.Array, "n H W C"], Float[jax.Array, "n h w c"]]:
     """The draws of any indices, 2^32 high + low, and what is shown of them."""
+    keys = _keys_at(key, highs, lows)
+    drawn = jax.vmap(noise.sample)(keys)
+    return drawn, show(noise, keys, drawn)
 
-    def one(hi: jax.Array, lo: jax.Array) -> tuple[jax.Array, jax.Array]:
-        own = jax.random.fold_in(jax.random.fold_in(key, hi), lo)
-        drawn = noise.sample(own)
-        return drawn, drawn if noise.present is None else noise.present(own, drawn)
 
-    return jax.vmap(one)(highs, lows)
+def keys_of_draws(key: jax.Array, high: ArrayLike, low: ArrayLike, count: int) -> jax.Array:
+    """The keys of `count` draws from index 2^32 high + low on."""
+    lows = jnp.asarray(low) + jnp.arange(count, dtype=jnp.uint32)
+    highs = jnp.asarray(high) + (lows < low).astype(jnp.uint32)
+    return _keys_at(key, highs, lows)
+
+
+def _keys_at(key: jax.Array, highs: jax.Array, lows: jax.Array) -> jax.Array:
+    return jax.vmap(lambda hi, lo: jax.random.fold_in(jax.random.fold_in(key, hi), lo))(highs, lows)
+
+
+def show(noise: Noise, keys: jax.Array, drawn: Float[jax.Array, "n H W C"]) -> Float[jax.Array, "n h w c"]:
+    """What the network is shown of draws of these keys."""
+    return drawn if noise.present is None else jax.vmap(noise.present)(keys, drawn)
 
 
 def draw(noise: Noise, key: jax.Array, high: ArrayLike, low: ArrayLike, count: int) -> jax.Array:

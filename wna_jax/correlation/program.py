@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
-from wna_jax.correlation.fields import Geometry, draw_and_present, two_words, window_sums
+from wna_jax.correlation.fields import Geometry, draw_and_present, keys_of_draws, show, two_words, window_sums
 from wna_jax.correlation.moments import Batch, FieldSums, Moments
 from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Gradient
@@ -31,6 +31,7 @@ class Program:
     arrays: list[Any]
     stimulus: Noise
     box: BlackBox | None
+    of_gradients: bool
     geometry: Geometry
     draws: int
 
@@ -38,11 +39,13 @@ class Program:
     def of(cls, noise: Noise, response: Any, geometry: Geometry, draws: int) -> "Program":
         """The program for a noise, a response, and so many draws per batch."""
         stimulus = noise if geometry.grid == 1 else noise.resized(geometry.field)
-        box = response if isinstance(response, BlackBox) else None
+        of_gradients = isinstance(response, Gradient)
+        asked = response.weights if of_gradients else response
+        box = asked if isinstance(asked, BlackBox) else None
         nameless = replace(stimulus, name="")  # noises that differ in their names and arrays alone share a program
         arrays, structure = compilation.take_apart((nameless, box.weigh if box else response))
         arrays = [_on_all_devices(array) for array in arrays]  # once, not with every batch
-        return cls(_compile(structure, geometry, draws), arrays, stimulus, box, geometry, draws)
+        return cls(_compile(structure, geometry, draws), arrays, stimulus, box, of_gradients, geometry, draws)
 
     def __call__(self, seed: np.uint32, high: np.uint32, low: np.uint32, size: np.int32) -> Batch:
         """The sums, in float32 and int32, of the first `size` samples of the batch from draw 2^32 high + low on."""
@@ -50,7 +53,10 @@ class Program:
             return self.compiled.moments(self.arrays, seed, high, low, size)
         drawn, shown = self.compiled.draw(self.arrays, seed, high, low)
         answers = self.box.ask(shown)
-        return self.compiled.sum_up(self.arrays, answers, drawn, size)
+        if not self.of_gradients:
+            return self.compiled.sum_up(self.arrays, answers, drawn, size)
+        gradients = self.box.pull_back(shown, self.compiled.slopes(self.arrays, answers))
+        return self.compiled.sum_up_gradients(self.arrays, seed, high, low, answers, gradients, size)
 
     def dispatch(self, seed: int, batches: range, size: int, at_once: int) -> Batch:
         """Starts to compute the sums of the first `size` samples of each of some batches.
@@ -89,6 +95,8 @@ class _Compiled(NamedTuple):
     several: Callable[..., Batch]
     draw: Callable[..., tuple[jax.Array, jax.Array]]
     sum_up: Callable[..., Batch]
+    slopes: Callable[..., jax.Array]
+    sum_up_gradients: Callable[..., Batch]
 
 
 _square: Callable[[Any], Any] = jnp.square  # Any: moments hold NumPy arrays on the host, JAX's in a program
@@ -127,12 +135,40 @@ def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -
         stimulus, response = structure.with_arrays(arrays)
         drawn, shown = draw(arrays, seed, high, low)
         if isinstance(response, Gradient):
-            return Batch.of(*_sums_of_gradients(response.weights, geometry, stimulus.mean, drawn, size))
+            keys, weights = keys_of_draws(key_of(seed), high, low, draws), response.weights
+
+            def of_draw(key: jax.Array, draw: jax.Array) -> jax.Array:
+                return _side_by_side(weights(show(stimulus, key[None], draw[None])))[0]
+
+            gradients = jax.vmap(jax.jacrev(of_draw, argnums=1))(keys, drawn)
+            return Batch.of(*_sums_of_gradients(geometry, stimulus.mean, weights(shown), gradients, drawn, size))
         return Batch.of(*sums_of_batch(geometry, stimulus.mean, response(shown), drawn, size))
 
     def sum_up(arrays: list, answers: jax.Array, drawn: jax.Array, size: jax.Array) -> Batch:
         stimulus, weigh = structure.with_arrays(arrays)
         return Batch.of(*sums_of_batch(geometry, stimulus.mean, weigh(answers), drawn, size))
+
+    def slopes(arrays: list, answers: jax.Array) -> jax.Array:
+        """The derivatives of each weight by the answers, [m, n, K]."""
+        _, weigh = structure.with_arrays(arrays)
+        of_image = jax.jacrev(lambda answer: _side_by_side(weigh(answer[None]))[0])
+        return jnp.moveaxis(jax.vmap(of_image)(answers), 1, 0)
+
+    def sum_up_gradients(
+        arrays: list,
+        seed: jax.Array,
+        high: jax.Array,
+        low: jax.Array,
+        answers: jax.Array,
+        of_shown: jax.Array,
+        size: jax.Array,
+    ) -> Batch:
+        """The sums of the gradients by the draws, of those by what was shown of them, [m, n, h, w, c]."""
+        stimulus, weigh = structure.with_arrays(arrays)
+        keys, (drawn, _) = keys_of_draws(key_of(seed), high, low, draws), draw(arrays, seed, high, low)
+        _, back = jax.vjp(lambda drawn: show(stimulus, keys, drawn), drawn)
+        gradients = jnp.moveaxis(jax.vmap(lambda gradients: back(gradients)[0])(of_shown), 0, 1)
+        return Batch.of(*_sums_of_gradients(geometry, stimulus.mean, weigh(answers), gradients, drawn, size))
 
     def several(
         arrays: list, seed: jax.Array, highs: jax.Array, lows: jax.Array, size: jax.Array, count: jax.Array
@@ -148,7 +184,7 @@ def _compile(structure: compilation.Structure, geometry: Geometry, draws: int) -
         room = jax.tree.map(lambda leaf: jnp.zeros((len(highs), *leaf.shape), leaf.dtype), jax.eval_shape(one, 0))
         return jax.lax.fori_loop(0, count, put, room)
 
-    return _Compiled(jit(moments), jit(several), jax.jit(draw), jit(sum_up))
+    return _Compiled(jit(moments), jit(several), jax.jit(draw), jit(sum_up), jax.jit(slopes), jit(sum_up_gradients))
 
 
 def sums_of_batch(
@@ -272,11 +308,15 @@ def _sums_of_fields(
     return _by_half(a_nkhwc) + mean[None] * weight, _by_half(squares_nkhwc), field_sums
 
 
+def _side_by_side(weights: Any) -> jax.Array:
+    """A pytree of weights [n, K] as one array."""
+    return jnp.concatenate(jax.tree.leaves(weights), axis=-1)
+
+
 def _sums_of_gradients(
-    weights: Callable[[jax.Array], jax.Array], geometry: Geometry, mean: jax.Array, images: jax.Array, size: jax.Array
+    geometry: Geometry, mean: jax.Array, weights: Any, gradients_nkhwc: Any, drawn: jax.Array, size: jax.Array
 ) -> tuple[jax.Array, Moments]:
     """Sums in which gradients, and their squares, stand in the place of the weighted images."""
-    gradients: Any = jax.vmap(jax.jacrev(lambda image: weights(image[None])[0]))(images)
-    gradients = jnp.where((jnp.arange(len(images)) < size).reshape(-1, 1, 1, 1, 1), gradients, 0)
-    reference, moments = sums_of_batch(geometry, mean, weights(images), images, size, centre=False)
+    gradients = jnp.where((jnp.arange(len(drawn)) < size).reshape(-1, 1, 1, 1, 1), gradients_nkhwc, 0)
+    reference, moments = sums_of_batch(geometry, mean, weights, drawn, size, centre=False)
     return reference, replace(moments, sum=_by_half(gradients), square_sum=_by_half(_square(gradients)))

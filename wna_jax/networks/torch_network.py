@@ -18,6 +18,7 @@ _SMALLEST_BATCH = 8
 _GAIN = 1.03
 """How much faster than the best a larger batch must be to be taken."""
 _SECONDS_OF_TRIALS = 2.0
+_BATCH_OF_GRADIENTS = 16  # all that a module computes on the way stays in memory until the last pass back
 
 
 def is_module(network: object) -> bool:
@@ -80,6 +81,19 @@ class TorchNetwork(compilation.OnHost):
     def of_layer(self, layer: str) -> "TorchLayer":
         """The positive part of a layer's output instead of the answers; see `networks.units.layer_activations`."""
         return TorchLayer(layer, self)
+
+    def vjp(self, images: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
+        """Images [n, H, W, C], cotangents [m, n, K] -> gradients [m, n, H, W, C]: one pass forth, and m back."""
+        torch = sys.modules["torch"]
+        size, parts = self.batch_size or _BATCH_OF_GRADIENTS, []
+        with _evaluated(self.module), torch.enable_grad():
+            for start in range(0, len(images), size):
+                tensor = torch.tensor(images[start : start + size], requires_grad=True)
+                answers = self._answer(torch, self._prepared(torch, tensor))
+                each = [torch.as_tensor(own[start : start + size], device=answers.device) for own in cotangents]
+                found = [torch.autograd.grad(answers, tensor, own, retain_graph=True)[0] for own in each]
+                parts.append(torch.stack(found).numpy())
+        return np.concatenate(parts, axis=1)
 
     @functools.cached_property  # found out, no part of what the network is
     def _found(self) -> dict[str, int]:

@@ -27,6 +27,8 @@ class BlackBox:
     names: tuple[str, ...] = ()
     outputs: Outputs | None = None
     classes: tuple[int, ...] | None = None
+    vjp: Callable[[Any, Any], Any] | None = None
+    """Images and cotangents of the answers [m, n, K] -> gradients [m, n, H, W, C] of sum_nk cotangent x answer."""
 
     def ask(self, images: Any) -> Any:
         """The answers float32 [n, K]; an InputError where the function returns anything else."""
@@ -48,12 +50,23 @@ class BlackBox:
             )
         return answers
 
+    def pull_back(self, images: Any, cotangents: Any) -> np.ndarray:
+        """The gradients float32 [m, n, H, W, C] by the images; an InputError where `vjp` returns anything else."""
+        assert self.vjp is not None
+        with explained(images.shape, "expected vjp=, of images [n, H, W, C] and cotangents [m, n, K]"):
+            gradients = np.asarray(self.vjp(np.array(images), np.array(cotangents)), np.float32)
+        expected = (len(cotangents), *images.shape)
+        if gradients.shape != expected:
+            raise InputError(f"the black box returned gradients of shape {gradients.shape}: expected {expected}")
+        return gradients
+
 
 def of_black_box(
     function: Callable[[np.ndarray], np.ndarray],
     names: Sequence[str] = ("decision", "probability"),
     outputs: str | None = None,
     classes: Sequence[int] | np.ndarray | None = None,
+    vjp: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> BlackBox:
     """The named responses of a model of scikit-learn, ONNX or a remote machine: NumPy in, NumPy out.
 
@@ -62,12 +75,14 @@ def of_black_box(
         names: as `from_name` takes them.
         outputs: as in `of_classifier`.
         classes: as in `of_classifier`.
+        vjp: its gradients, for `gradient_of`: images [n, H, W, C] and cotangents [m, n, K] -> the gradients
+            [m, n, H, W, C] of sum_k cotangent_k answer_k by each image (vector-Jacobian products).
     """
     check_names(names)
     check_callable(function)
     check_meaning(names, known := known_outputs(outputs))
     some = known_classes(classes)
-    return BlackBox(function, Partial(weigh, tuple(names), known, some), tuple(names), known, some)
+    return BlackBox(function, Partial(weigh, tuple(names), known, some), tuple(names), known, some, vjp)
 
 
 def of_torch(
@@ -97,7 +112,8 @@ def of_torch(
     Raises:
         InputError: no such response or output, no module, or means and deviations that are none.
     """
-    return of_black_box(torch_network.TorchNetwork(module, mean, std, device, batch_size), names, outputs, classes)
+    network = torch_network.TorchNetwork(module, mean, std, device, batch_size)
+    return of_black_box(network, names, outputs, classes, network.vjp)
 
 
 class Asked(compilation.OnHost):

@@ -109,22 +109,29 @@ def check_callable(network: object) -> None:
 @register_dataclass
 @dataclass(frozen=True, eq=False)
 class Gradient:
-    """Answers with the input gradient of each weight instead of the weight."""
+    """Answers with the gradient of each weight by what is drawn instead of the weight."""
 
-    weights: Callable[[Images], Weights]
+    weights: Any
+    """Images -> weights [n, K], or a pytree of them; or a black box that knows its gradients."""
 
 
-def gradient_of(weights: Callable[[Images], Weights]) -> Gradient:
+def gradient_of(weights: Any) -> Gradient:
     """The input gradient of a differentiable response: its mean is the response's regression map (Stein's identity).
 
     In Gaussian noise of deviation s, E[grad f] = cov(f, x) / s^2, so `maps.gradient_images` of this and
     `maps.regression_images` of the response itself estimate the same map, this one from far fewer samples (which cost
     about two network passes per class each). In other noise the two differ. A hard decision has no gradient: use a
-    probability, as sharp as need be.
+    probability, as sharp as need be. Gradients are by what is drawn: in coarse noise, by its squares.
 
     Args:
-        weights: images [n, H, W, C] -> weights [n, K], such as `of_response(network, "probability:4")`.
+        weights: images [n, H, W, C] -> weights [n, K], such as `of_response(network, "probability:4")`, or a pytree of
+            them. Or a black box that knows its gradients: `of_torch(module, ["logit"])`, `of_black_box(..., vjp=)`.
+
+    Raises:
+        InputError: a black box that does not know its gradients.
     """
+    if hasattr(weights, "vjp") and weights.vjp is None:
+        raise InputError("a black box has no gradient: say it by of_black_box(..., vjp=), or give it to of_torch")
     return Gradient(weights)
 
 
