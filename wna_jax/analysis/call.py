@@ -218,9 +218,11 @@ def _mean_gradient(
     respond: Classifier | BlackBox, stimulus: Noise, num_samples: int, seed: int, report: Report
 ) -> Moments:
     """Of the probability: what its map tends to in white noise, known from few samples."""
+    name, outputs, classes = ["probability"], respond.outputs, respond.classes
     if isinstance(respond, BlackBox):
-        raise InputError("a black box has no gradient: leave gradient_samples at 0")
-    probability = responses.of_response(respond.network, "probability", respond.classes, respond.outputs)
+        probability: Any = responses.of_black_box(respond.function, name, outputs, classes, respond.vjp)
+    else:
+        probability = responses.of_classifier(respond.network, name, outputs, classes)
     return reverse_correlate(
         stimulus,
         responses.gradient_of(probability),
@@ -228,7 +230,7 @@ def _mean_gradient(
         seed=(seed + 2**31) % 2**32,  # other samples than those of the maps
         batch_size=min(100, num_samples),
         report=progress.renamed(report, "gradients"),
-    )
+    )["probability"]
 
 
 def _convergence(
