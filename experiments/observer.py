@@ -115,9 +115,8 @@ def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report)
         trials, shown, permutations=settings.permutations, seed=settings.seed, report=report
     )
     analyses = group.analyses
-    if base is not None and base.shape != group.map.images.shape[1:]:
-        given, expected = (pictures.size_of(each) for each in (base.shape, group.map.images.shape[1:]))
-        raise InputError(f"{settings.base} has {given}: expected {expected}, as the stimuli have")
+    if base is not None:
+        observers.on_base(np.zeros(shown.shape), base)  # or it says what is wrong, before any figure
     found, agreed = group.findings, group.agreement
     answer = "yes" if next(iter(trials.values())).second is None else "first"
     across = group.map.degrees_of_freedom is not None

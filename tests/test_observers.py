@@ -266,6 +266,27 @@ def test_a_network_answers_the_trials_that_people_do() -> None:
     assert set(two.tolist()) == {-1, 1}
 
 
+def test_noise_in_squares_is_shown_in_squares_and_mapped_in_them(tmp_path: Path) -> None:
+    squares, base = noise.coarse(noise.gaussian((12, 12, 1), 0.5, 0.1), 3), np.full((12, 12, 1), 0.4)
+    export_stimuli(tmp_path, squares, 200, seed=5, base=base)
+    draws = np.asarray(draw_samples(squares, 200, seed=5))  # as a network is shown them
+    read = observers.read_image(tmp_path / "000009.png")
+    np.testing.assert_allclose(read, np.clip(draws[9] - 0.1, 0, 1), atol=0.5001 / 255)
+    lines = [f"{i},{int(draws[i, 4, 7, 0] > 0.5)}" for i in range(200)]
+    (tmp_path / "answers.csv").write_text("\n".join(["stimulus,response", *lines]))
+    trials, shown = observers.found_stimuli(tmp_path / "answers.csv", observers.read_trials(tmp_path / "answers.csv"))
+    found = observers.analyse_group(trials, shown, permutations=19)
+    assert found.map.images.shape == (1, 4, 4, 1)
+    inside = found.findings.significant["pixels"]
+    assert inside is not None
+    assert np.argwhere(inside).tolist() == [[0, 1, 2, 0]]
+    assert observers.on_base(found.map.images[0], base).shape == (12, 12, 1)
+    seen = observers.answer(lambda images: images[:, 4, 7, 0] - 0.5, trials["participant"].stimuli)
+    np.testing.assert_array_equal(seen, trials["participant"].responses)
+    with pytest.raises(InputError, match="expected the same, or a multiple"):
+        observers.on_base(found.map.images[0], base[:10])
+
+
 @pytest.mark.parametrize(("bits", "design"), [(8, "yes_no"), (16, "2afc"), (8, "inverted")])
 def test_exported_files_are_the_draws_rounded_and_clipped(tmp_path: Path, bits: int, design: str) -> None:
     wide = noise.gaussian((6, 5, 1), 0.5, 0.4)

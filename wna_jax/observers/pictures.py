@@ -50,11 +50,12 @@ def export_stimuli(
     as rcicr does (Dotsch & Todorov 2012, Social Psychological and Personality Science 3:562). stimuli.json says what
     they are made of, so that `python -m experiments.observer --trials=trials.csv` needs no other file.
 
-    With a base image [H, W, C] in [0, 1] a stimulus is base + noise - mean of the noise (inverted: base - noise +
-    mean), else the noise itself. Intensities outside of [0, 1] are shown as black or white, and all are rounded to 8 or
-    16 bits (grey alone). Rounding to 8 bits adds 1.3e-6 to the variance of a pixel, of noise of deviation .2 that is
-    3e-5 of it: nothing that a map shows. Clipping makes what was shown less than what was drawn; a map of the draws
-    stays right, with a little less power.
+    Noise in squares (`noise.coarse`) is shown in squares, and its map has a pixel for each: larger stimuli, and fewer
+    pixels to tell. With a base image [H, W, C] in [0, 1] a stimulus is base + noise - mean of the noise (inverted: base
+    - noise + mean), else the noise itself. Intensities outside of [0, 1] are shown as black or white, and all are
+    rounded to 8 or 16 bits (grey alone). Rounding to 8 bits adds 1.3e-6 to the variance of a pixel, of noise of
+    deviation .2 that is 3e-5 of it: nothing that a map shows. Clipping makes what was shown less than what was drawn; a
+    map of the draws stays right, with a little less power.
 
     Raises:
         InputError: a folder with a table of trials already, a design or a number of bits that is none, a base of
@@ -67,12 +68,11 @@ def export_stimuli(
         raise InputError(f"{bits} bits for {noise.shape[2]} channels: expected 8, or 16 for grey images")
     if noise.shape[2] not in (1, 3):
         raise InputError(f"images of {noise.shape[2]} channels: a PNG has 1 (grey) or 3")
-    if base is not None and base.shape != noise.shape:
+    mean = np.asarray(noise.mean)
+    if noise.present is not None and mean.ndim > 1:
         raise InputError(
-            f"a base image of {size_of(base.shape)} for noise of {size_of(noise.shape)}: expected one size"
+            f"{noise.name} noise is shown in another form than it is drawn in: expected one of equal pixels"
         )
-    if noise.present is not None:
-        raise InputError(f"{noise.name} noise is shown in another form than it is averaged: export the noise alone")
     if count < 1:
         raise InputError(f"{count} trials: expected at least 1")
     if (folder / TRIALS).exists():
@@ -81,11 +81,14 @@ def export_stimuli(
     total = 2 * count if design == "2afc" else count
     source = source_of(Drawn(noise, np.arange(total), seed))
     clipped, error, files = 0, 0.0, 0
+    size = source.shown(np.arange(1)).shape[1:]
+    if base is not None and base.shape != size:
+        raise InputError(f"a base image of {size_of(base.shape)} for stimuli of {size_of(size)}: expected one size")
     for numbers in source.batches():
-        drawn = source.take(numbers)
-        versions = {"": drawn} if base is None else {"": base + (drawn - noise.mean)}
+        drawn = source.shown(numbers)
+        versions = {"": drawn} if base is None else {"": base + (drawn - mean)}
         if design == "inverted":
-            versions["_inverted"] = (2 * noise.mean if base is None else 2 * base) - versions[""]
+            versions["_inverted"] = (2 * mean if base is None else 2 * base) - versions[""]
         for ending, shown in versions.items():
             inside = np.clip(shown, 0, 1)
             levels = np.rint(inside * (2**bits - 1)).astype(np.uint8 if bits == 8 else np.uint16)
@@ -113,7 +116,7 @@ def export_stimuli(
         pairs = design == "2afc"
         table.writerow(["trial", "stimulus", *["second"] * pairs, "response"])
         table.writerows([i, 2 * i, 2 * i + 1, ""] if pairs else [i, i, ""] for i in range(count))
-    values = files * int(np.prod(noise.shape))
+    values = files * int(np.prod(size))
     return Exported(files, clipped / values, float(np.sqrt(error / values)))
 
 
@@ -150,8 +153,19 @@ def scaled(
 
 
 def on_base(map_hwc: np.ndarray, base: np.ndarray, scaling: str = "independent", constant: float = 1.0) -> np.ndarray:
-    """A map over a base image as rcicr shows it: (scaled map + base) / 2, [H, W, C]."""
-    return (scaled(map_hwc, scaling, base, constant) + base) / 2
+    """A map over a base image as rcicr shows it: (scaled map + base) / 2, [H, W, C].
+
+    A map of squares is enlarged to the size of the base.
+
+    Raises:
+        InputError: a base whose size is no multiple of the map's.
+    """
+    image = scaled(map_hwc, scaling, base, constant)
+    (height, width, channels), (rows, columns, _) = base.shape, image.shape
+    if height % rows or width % columns or channels != image.shape[2] or height // rows != width // columns:
+        given = f"a base image of {size_of(base.shape)} for a map of {size_of(image.shape)}"
+        raise InputError(f"{given}: expected the same, or a multiple of it")
+    return (image.repeat(height // rows, axis=0).repeat(width // columns, axis=1) + base) / 2
 
 
 def _write(path: Path, image: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from wna_jax import noise as noises
 from wna_jax.noise import Noise
 from wna_jax.observers.pictures import ABOUT, file_name
-from wna_jax.observers.stimuli import Drawn, difference, noise_of, read_image
+from wna_jax.observers.stimuli import Drawn, difference, noise_of, read_image, size_of
 from wna_jax.observers.trials import Trials
 from wna_jax.runs.errors import InputError, damage_said
 from wna_jax.runs.fingerprints import fingerprint
@@ -66,6 +66,9 @@ def found_stimuli(
     if noise is not None and known is None:
         known = noises.of_shape(noise, read_image(next(iter(files.values())).stimuli[0]).shape)
     if known is not None:
+        size = read_image(next(iter(files.values())).stimuli[0]).shape
+        if known.shape != size:
+            raise InputError(f"images of {size_of(size)} of {known.name} noise {known.shape}: expected the same pixels")
         return files, difference(known) if two else known
     every = list(files.values())
     stimuli = [path for each in every for path in each.stimuli]

@@ -38,7 +38,7 @@ def answer(
     found = []
     for trials in one.batches():
         values = [
-            np.asarray(variable(each.take(trials)), np.float64) + internal_noise * random.standard_normal(len(trials))
+            np.asarray(variable(each.shown(trials)), np.float64) + internal_noise * random.standard_normal(len(trials))
             for each in (one, two)
             if each
         ]
@@ -52,6 +52,10 @@ def answer(
 def linear_observer(template_hwc: ArrayLike, noise: Noise) -> Variable:
     """The match of each image with a template, sum t (x - mean) / sqrt(sum t^2 s^2): of variance 1 in white noise."""
     template, shape = np.asarray(template_hwc, np.float32), noise.shape
+    if noise.present is not None:
+        raise InputError(
+            f"{noise.name} noise is shown in another form than it is drawn in: give a variable of your own"
+        )
     if template.shape != shape or not template.any():
         raise InputError(f"a template of shape {template.shape} for noise {shape}: expected that, and not all 0")
     mean, deviation = (np.broadcast_to(value, shape).astype(np.float32) for value in (noise.mean, noise.deviation))

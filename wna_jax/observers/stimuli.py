@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +59,12 @@ class Source:
     """Numbers, 64 bits, that tell the same stimulus wherever it is shown."""
     names: list[str] | None = None
     """Of files."""
+    show: Callable[[np.ndarray], np.ndarray] | None = None
+    """What observers are shown, where that is another image than is averaged: noise in squares, or with a picture."""
+
+    def shown(self, trials: np.ndarray) -> np.ndarray:
+        """What observers are shown in some trials, float32 [n, h, w, c]."""
+        return (self.show or self.take)(trials)
 
     def batches(self, chosen: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """The numbers of all trials, or of those chosen, in batches."""
@@ -197,14 +204,17 @@ def _of_draws(drawn: Drawn) -> Source:
         )
     numbers, key = numbers.astype(np.uint64), key_of(drawn.seed)
 
-    def take(trials: np.ndarray) -> np.ndarray:
+    def draws(trials: np.ndarray, which: int) -> np.ndarray:
         own = numbers[trials]
         padded = np.resize(own, 1 << (len(own) - 1).bit_length())  # few sizes, few compiled programs
         highs, lows = ((padded >> np.uint64(shift)).astype(np.uint32) for shift in (32, 0))
-        return np.asarray(_draws(drawn.noise, key, highs, lows))[: len(own)]
+        return np.asarray(_draws(drawn.noise, key, highs, lows)[which])[: len(own)]
 
     first = np.uint64(drawn.seed << 32)  # another seed has other stimuli
-    return Source(len(numbers), drawn.noise.shape, take, lambda trials: numbers[trials] + first)
+    show = None if drawn.noise.present is None else partial(draws, which=1)
+    return Source(
+        len(numbers), drawn.noise.shape, partial(draws, which=0), lambda trials: numbers[trials] + first, show=show
+    )
 
 
 def _of_array(array: np.ndarray) -> Source:
@@ -229,8 +239,8 @@ def _hashed(content: bytes) -> int:
 
 
 @compilation.jit
-def _draws(noise: Noise, key: jax.Array, highs: jax.Array, lows: jax.Array) -> jax.Array:
-    return draws_at(noise, key, highs, lows)[0]
+def _draws(noise: Noise, key: jax.Array, highs: jax.Array, lows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return draws_at(noise, key, highs, lows)
 
 
 def _sample_difference(sample: Callable[[jax.Array], jax.Array], key: jax.Array) -> jax.Array:
