@@ -23,7 +23,7 @@ import numpy as np
 from experiments import launch, shared
 from experiments.settings import NetworkSettings, choice, setting
 from wna_jax import data, figures, noise, statistics
-from wna_jax.networks import Network
+from wna_jax.runs.fingerprints import fingerprint
 from wna_jax.studies import attributions, local
 
 _FOR_CONTRAST = 20  # validation images
@@ -40,6 +40,8 @@ _HEADINGS = {"deletion": "deletion: lower is better", "insertion": "insertion: h
 
 class Settings(NetworkSettings):
     """The settings of one run."""
+
+    TAKES_OWN_NETWORKS = True
 
     num_images: int = setting(100, "How many test images, drawn at random.", at_least=2)
     num_passes: int = choice(
@@ -76,7 +78,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         settings.num_passes,
         seed=settings.seed,
         state_dir=settings.folder / "state",
-        identity={"data": dataset.fingerprint, "network": network.fingerprint, "reference": settings.reference},
+        identity={"data": dataset.fingerprint, "network": fingerprint(network), "reference": settings.reference},
         report=report,
     )
     n, scores = len(pictures), found.scores
@@ -104,7 +106,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     what = f"{settings.model} on {dataset.title}: {n} test images, {settings.num_passes:,} passes per method and image"
 
     def draw() -> launch.Drawn:
-        ordered = [_FIRST, *(method for method in rows if method not in (_FIRST, local.METHODS[-1]))]
+        ordered = [_FIRST, *(method for method in rows if method not in (_FIRST, local.RANDOM))]
         panels: dict[str, Any] = {
             heading: {
                 method: (rows[method][name]["mean"], statistics.Interval(*rows[method][name]["interval_95"]))
@@ -112,14 +114,15 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
             }
             for name, heading in _HEADINGS.items()
         }
-        chance = " and ".join(f"{rows[local.METHODS[-1]][name]['mean']:.3f} ({name})" for name in scores)
+        chance = " and ".join(f"{rows[local.RANDOM][name]['mean']:.3f} ({name})" for name in scores)
         note = "Mean area under the curve of the answer's probability while the most important pixels are replaced "
         note += f"(deletion) or put in (insertion), with 95% bootstrap intervals over images. A random order: {chance}."
         ours = [method for method in rows if method.startswith("classification image")]
         yield "scores.png", figures.point_ranges(panels, ours, f"{what}, noise of deviation {contrast:.2f}", note)
         curves: dict[str, dict[str, figures.Curve]] = {}
         for name, heading in _HEADINGS.items():
-            drawn = {method: getattr(found, name)[:, found.methods.index(method)] for method in _DRAWN}
+            index = {method: found.methods.index(method) for method in _DRAWN if method in found.methods}
+            drawn = {method: getattr(found, name)[:, i] for method, i in index.items()}
             curves[heading] = {
                 method: figures.Curve(found.share.tolist(), of.mean(axis=0), statistics.bootstrap_interval(of))
                 for method, of in drawn.items()
@@ -144,7 +147,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     return launch.Result(metrics, summary, draw, {"scores.npz": arrays | {"methods": np.array(found.methods)}})
 
 
-def usual_contrast(network: Network, dataset: data.Dataset, seed: int) -> float:
+def usual_contrast(network: Any, dataset: data.Dataset, seed: int) -> float:
     """The median threshold contrast of some validation images; one that noise never changes counts as above all."""
     unit = noise.gaussian(dataset.image_shape, 0, 1)
     pictures = dataset.validation.images[:_FOR_CONTRAST] / np.float32(255)

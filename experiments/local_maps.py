@@ -34,6 +34,8 @@ from wna_jax.studies import attributions, local
 class Settings(NetworkSettings):
     """The settings of one run."""
 
+    TAKES_OWN_NETWORKS = True
+
     image: str | None = choice(
         None, "The picture, an image file; it is brought to the size and the channels of the network's images."
     )

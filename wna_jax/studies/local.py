@@ -126,13 +126,8 @@ def at_stake(
 
 
 RESPONSES = ("decision", "probability", "logit")
-_PEERS = ("occlusion", "RISE", "SmoothGrad", "integrated gradients")
-METHODS = (
-    *(f"classification image, {response}" for response in RESPONSES),
-    *(f"{peer}, {response}" for peer in _PEERS for response in RESPONSES[1:]),
-    "random order",
-)
-"""As `compare` has them."""
+_OF_GRADIENTS = ("SmoothGrad", "integrated gradients")
+RANDOM = "random order"
 
 
 def contributions(
@@ -155,6 +150,7 @@ def contributions(
     three classification images, which are slopes like SmoothGrad's maps: of each the `attributions.removal_effect` is
     taken. Noise in squares of `factor` pixels (`noise.coarse`) gives each pixel of a square its mean slope. Occlusion
     stops where all places of its patch are tried. A classification image is masked where no noise changed the answer.
+    A network that JAX cannot differentiate (`responses.as_logits` of one of PyTorch) goes without the last two methods.
     """
     respond = Partial(_of_class, network, np.int32(k))
     graded = Partial(_graded, respond)
@@ -165,19 +161,22 @@ def contributions(
     effects = np.ma.masked_array(removal_effect(slopes.filled(0), image, reference), masked)
     found = {f"classification image, {name}": of for name, of in zip(RESPONSES, effects, strict=True)}
     cells = min(7, *image.shape[:2])
-    peers: tuple[Callable[[], np.ndarray], ...] = (
-        lambda: attributions.occlusion(graded, image, reference, num_passes=num_passes),
-        lambda: _about_median(attributions.rise(graded, image, reference, num_passes, cells=cells, seed=seed)),
-        lambda: removal_effect(
+    peers: dict[str, Callable[[], np.ndarray]] = {
+        "occlusion": lambda: attributions.occlusion(graded, image, reference, num_passes=num_passes),
+        "RISE": lambda: _about_median(attributions.rise(graded, image, reference, num_passes, cells=cells, seed=seed)),
+        "SmoothGrad": lambda: removal_effect(
             attributions.smooth_gradient(graded, image, num_passes=num_passes, seed=seed), image, reference
         ),
-        lambda: attributions.integrated_gradients(graded, image, reference, num_passes).sum(axis=-1),
-    )
-    for i, (name, of_pixels) in enumerate(zip(_PEERS, peers, strict=True), start=1):
-        of_probability, of_logit = of_pixels()
+        "integrated gradients": lambda: attributions.integrated_gradients(graded, image, reference, num_passes).sum(
+            axis=-1
+        ),
+    }
+    names = [name for name in peers if name not in _OF_GRADIENTS or not compilation.is_on_host(network)]
+    for i, name in enumerate(names, start=1):
+        of_probability, of_logit = peers[name]()
         found[f"{name}, probability"] = np.ma.masked_array(of_probability)
         found[f"{name}, logit"] = np.ma.masked_array(of_logit)
-        report(Progress("other methods", i, len(peers), "maps"))
+        report(Progress("other methods", i, len(names), "maps"))
     return found
 
 
@@ -234,14 +233,18 @@ def compare(
     job keeps its state in a directory, image by image, and goes on from there, with more images too; a state of another
     `identity` is refused.
     """
-    predicted, found = answers(network, images), list[Any]()
+    predicted, methods, found = answers(network, images), list[str](), list[Any]()
     with contextlib.ExitStack() as stack:
         what = {"contrast": contrast, "passes": num_passes, "steps": steps, "seed": seed} | dict(identity or {})
         store = stack.enter_context(Store(state_dir, what)) if state_dir else None
-        if store and (state := store.load(lambda done: [[0, 0, 0]] * done)):
-            found += state.tree
+        if store and (state := store.load(lambda record: [[0, 0, 0]] * record[0])):
+            found, methods = list(state.tree), state.record[1]
+
+        def so_far() -> State:
+            return State(len(found), found, [len(found), methods])
+
         if store:
-            stack.callback(lambda: store.save(State(len(found), found, len(found))) if found else None)
+            stack.callback(lambda: store.save(so_far()) if found else None)
         for i in range(len(found), len(images)):
             report(Progress("images", i, len(images), "images"))
             image, reference, own = images[i], references[i], (seed + i) % 2**32
@@ -252,12 +255,13 @@ def compare(
             curves = attributions.deletion_and_insertion(respond, image, reference, importance, steps)
             masked = not of_pixels[f"classification image, {RESPONSES[0]}"].count()
             found.append([curves.deletion, curves.insertion, np.int32(masked)])
+            methods = [*of_pixels, RANDOM]
             if store:
-                store.save_now_and_then(State(len(found), found, len(found)))
+                store.save_now_and_then(so_far())
     report(Progress("images", len(images), len(images), "images"))
     deletion, insertion, unchanged = (np.stack(parts) for parts in zip(*found[: len(images)], strict=True))
     share = attributions.counts(images[0, ..., 0].size, steps) / images[0, ..., 0].size
-    return Comparison(METHODS, share, deletion, insertion, int(unchanged.sum()))
+    return Comparison(tuple(methods), share, deletion, insertion, int(unchanged.sum()))
 
 
 def probability_of(network: NetworkFunction, k: int) -> Partial:
