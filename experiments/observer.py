@@ -56,7 +56,7 @@ class Settings(AnySettings):
         choices=("independent", "matched"),
     )
     permutations: int = setting(
-        999, "Null maps that clusters are compared with; the smallest p is 1 in one more.", at_least=19
+        199, "Null maps that clusters are compared with; the smallest p is 1 in one more.", at_least=19
     )
     export: str | None = setting(None, "Write stimuli and an empty table to this folder, to be shown to people.")
     num_trials: int = setting(500, "How many trials to export.", at_least=1)

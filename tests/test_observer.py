@@ -149,6 +149,18 @@ def test_flags_say_what_a_table_leaves_open(tmp_path: Path) -> None:
     found = read_trials(table, yes="left", ignore=["rt"], skip_unanswered=True)["participant"]
     assert found.responses.tolist() == [1, 0, 1]
     assert found.rows.tolist() == [2, 3, 5]
+    kinds = written(
+        tmp_path / "k.csv",
+        "stimulus,second,response,signal,interval",
+        "0,1,1,a,1",
+        "2,3,2,a,2",
+        "4,5,2,a,1",
+        "6,7,1,b,1",
+    )
+    found = read_trials(kinds)["participant"]
+    assert found.responses.tolist() == [1, -1, -1, 1]
+    assert len(set(found.classes.tolist())) == 3
+    assert found.classes[0] == found.classes[2]
     inverted = written(tmp_path / "i.csv", "stimulus\tresponse", "0\toriginal", "1\tinverted")
     assert read_trials(inverted)["participant"].responses.tolist() == [1, -1]
     with pytest.raises(InputError, match="no response is 'up', only 'left', 'right'"):

@@ -15,6 +15,7 @@ from wna_jax.runs.progress import Report, in_parts, silent
 
 LEAST = 0.2
 """The reliability below which a correlation that is corrected for noise says nothing."""
+_FOR_INFO_VAL = 400
 FEWEST_ACROSS = 3
 """Observers from which on the group's error is that across observers; of two the spread says next to nothing."""
 
@@ -35,7 +36,7 @@ class Group(NamedTuple):
 
 
 def analyse_group(
-    trials: Mapping[str, Trials], noise: Noise, *, permutations: int = 999, seed: int = 0, report: Report = silent
+    trials: Mapping[str, Trials], noise: Noise, *, permutations: int = 199, seed: int = 0, report: Report = silent
 ) -> Group:
     """Analyses observers, by name, each as `analyse_trials` does, and puts them together.
 
@@ -50,8 +51,10 @@ def analyse_group(
         options = {"second": own.second, "classes": own.classes, "noise": noise, "report": tell}
         analyses[who] = analyse_trials(own.stimuli, own.responses, **options)
     whole = group_map(analyses, shared_noise(list(trials.values())))
-    own_values = {who: each.findings("choice", permutations=19, seed=seed).info_val for who, each in analyses.items()}
-    info = {who: None if of is None or of[0] is np.ma.masked else float(of[0]) for who, of in own_values.items()}
+    z = np.ma.concatenate([each.z["choice"] for each in analyses.values()])
+    nulls = None if noise.white else statistics.null_z_maps(noise.shape, _FOR_INFO_VAL, seed + 1, noise)
+    values = statistics.info_val(z, nulls)
+    info = {who: None if of is np.ma.masked else float(of) for who, of in zip(analyses, values, strict=True)}
     found = statistics.findings(whole, permutations=permutations, seed=seed)
     return Group(analyses, whole, found, agreement(analyses), info)
 
