@@ -18,7 +18,7 @@ from wna_jax.correlation.examination import examine
 from wna_jax.data import Dataset
 from wna_jax.networks import Foreign
 from wna_jax.noise import Noise
-from wna_jax.responses import BlackBox, Classifier, OneResponse
+from wna_jax.responses import BlackBox, Classifier, Gradient, OneResponse
 from wna_jax.runs import progress
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report
@@ -104,6 +104,10 @@ def analyse(
     _check_what_comes_after(stimulus, roi, permutations, settings)
     labels = _names_of_all(respond, stimulus, dataset, class_names)
     numbers = tuple(range(len(labels))) if respond.classes is None else respond.classes
+    gradient = None
+    if gradient_samples and "probability" in respond.names and stimulus.white:
+        gradient = _gradient_of(respond)
+        examine(stimulus, gradient)  # what has none is refused before the run
     with progress.by_default(report) as told:
         parts = reverse_correlate_in_parts(
             stimulus,
@@ -118,8 +122,15 @@ def analyse(
             report=told,
         )
         gradients = None
-        if parts.course and gradient_samples and "probability" in respond.names and stimulus.white:
-            gradients = _mean_gradient(respond, stimulus, gradient_samples, seed, told)
+        if gradient and parts.course:
+            gradients = reverse_correlate(
+                stimulus,
+                gradient,
+                gradient_samples,
+                seed=(seed + 2**31) % 2**32,  # other samples than those of the maps
+                batch_size=min(100, gradient_samples),
+                report=progress.renamed(told, "gradients"),
+            )["probability"]
     first, second = ({name: half[name] for name in respond.names} for half in (parts.first, parts.second))
     overlaps: dict[str, Any] = dict.fromkeys(first)
     if next(iter(first.values())).field_sums is not None and isinstance(respond, Classifier):
@@ -214,23 +225,12 @@ def _name_of(network: Any) -> str:
     return "the network" if name in ("<lambda>", "function", "method", "Partial", "partial") else name
 
 
-def _mean_gradient(
-    respond: Classifier | BlackBox, stimulus: Noise, num_samples: int, seed: int, report: Report
-) -> Moments:
-    """Of the probability: what its map tends to in white noise, known from few samples."""
+def _gradient_of(respond: Classifier | BlackBox) -> Gradient:
+    """That of the probability: what its map tends to in white noise, known from few samples."""
     name, outputs, classes = ["probability"], respond.outputs, respond.classes
     if isinstance(respond, BlackBox):
-        probability: Any = responses.of_black_box(respond.function, name, outputs, classes, respond.vjp)
-    else:
-        probability = responses.of_classifier(respond.network, name, outputs, classes)
-    return reverse_correlate(
-        stimulus,
-        responses.gradient_of(probability),
-        num_samples,
-        seed=(seed + 2**31) % 2**32,  # other samples than those of the maps
-        batch_size=min(100, num_samples),
-        report=progress.renamed(report, "gradients"),
-    )["probability"]
+        return responses.gradient_of(responses.of_black_box(respond.function, name, outputs, classes, respond.vjp))
+    return responses.gradient_of(responses.of_classifier(respond.network, name, outputs, classes))
 
 
 def _convergence(
