@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -36,7 +36,6 @@ from wna_jax.runs.progress import Progress
 from wna_jax.runs.seeds import key_of
 
 _AT_ONCE = 16
-_PRECISIONS = ("float32", "bfloat16")
 _SEEDS = 3
 _COMPARED = 16_384  # images whose decisions are compared
 
@@ -81,20 +80,13 @@ def _apart(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str
 
 
 def _loop(settings: Any, parameters: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for sampling in workload.OURS:
-        for precision in _precisions():
-            found[f"{sampling}, {precision}"] = _rates_of_loop(settings, parameters, sampling, precision)
+    found = {sampling: _rates_of_loop(settings, parameters, sampling) for sampling in workload.OURS}
     return {"samples_per_second": found}
 
 
-def _precisions() -> Sequence[str]:
-    return _PRECISIONS[:1] if jax.default_backend() == "cpu" else _PRECISIONS  # which has no units for bfloat16
-
-
-def _rates_of_loop(settings: Any, parameters: Any, sampling: str, precision: str) -> dict[str, Any]:
+def _rates_of_loop(settings: Any, parameters: Any, sampling: str) -> dict[str, Any]:
     """Samples per second of the loop and of what it consists of."""
-    white, respond, options = workload.parts(workload.network(parameters, precision), sampling)
+    white, respond, options = workload.parts(workload.network(parameters), sampling)
     geometry = fields.find_field(white, respond) if sampling == "field" else fields.independent(white)
     assert isinstance(geometry, fields.Geometry)
     draws = loop._draws_per_batch(None, geometry, workload.IMAGE[2])
@@ -223,30 +215,29 @@ def _maps(settings: Any, _: Any) -> dict[str, Any]:
 
 def _bfloat16(settings: Any, parameters: Any) -> dict[str, Any]:
     dataset = data.load(settings.dataset, settings.data_dir)
-    found = {}
-    for stimulus in (noise.create("matched", dataset), noise.uniform(workload.IMAGE)):
-        networks = [workload.network(parameters, precision) for precision in _PRECISIONS]
-        shown = correlation.draw_samples(stimulus, _COMPARED, seed=1)
-        answers = [np.asarray(compilation.call(network, shown)) for network in networks]
-        decided = [answer.argmax(axis=1) for answer in answers]
-        images = []
-        for network in networks:
-            respond = responses.of_classifier(network)
-            moments = correlation.reverse_correlate(stimulus, respond, settings.num_samples // 100)
-            images.append({name: maps.classification_images(own, stimulus) for name, own in moments.items()})
-        found[stimulus.name] = {
-            "decisions_that_differ": float(np.mean(decided[0] != decided[1])),
-            "of_images": _COMPARED,
-            "largest_logit_difference": float(np.abs(answers[0] - answers[1]).max()),
-            "counts": [of["decision"].count.tolist() for of in images],
-            "map_correlation": {
-                name: files.or_none(_correlations(images[0][name].images, images[1][name].images)) for name in images[0]
-            },
-            "largest_difference_in_standard_errors": {
-                name: files.or_none(_furthest(images[0][name], images[1][name])) for name in images[0]
-            },
-        }
-    return {"num_samples": settings.num_samples // 100, "noise": found}
+    stimulus = noise.create("matched", dataset)
+    shown = correlation.draw_samples(stimulus, _COMPARED, seed=1)
+    answers, found = [], []
+    for precision in ("float32", "bfloat16"):
+        network = workload.network(parameters, precision)
+        answers.append(np.asarray(compilation.call(network, shown)))
+        moments = correlation.reverse_correlate(stimulus, responses.of_classifier(network), settings.num_samples // 100)
+        found.append({name: maps.classification_images(own, stimulus) for name, own in moments.items()})
+    whole, half = found
+    return {
+        "num_samples": settings.num_samples // 100,
+        "noise": stimulus.name,
+        "decisions_that_differ": float(np.mean(answers[0].argmax(axis=1) != answers[1].argmax(axis=1))),
+        "of_images": _COMPARED,
+        "largest_logit_difference": float(np.abs(answers[0] - answers[1]).max()),
+        "counts": [of["decision"].count.tolist() for of in found],
+        "map_correlation": {
+            name: files.or_none(_correlations(whole[name].images, half[name].images)) for name in whole
+        },
+        "largest_difference_in_standard_errors": {
+            name: files.or_none(_furthest(whole[name], half[name])) for name in whole
+        },
+    }
 
 
 def _correlations(first: np.ma.MaskedArray, second: np.ma.MaskedArray) -> np.ma.MaskedArray:
@@ -292,12 +283,10 @@ def _maps_said(results: dict[str, Any]) -> Iterator[str]:
 
 
 def _bfloat16_said(results: dict[str, Any]) -> Iterator[str]:
-    for name, row in results["noise"].items():
-        least = min(value for values in row["map_correlation"].values() for value in values if value is not None)
-        yield (
-            f"{name:10s}{row['decisions_that_differ']:.3%} of {row['of_images']:,} decisions differ; "
-            f"maps of {results['num_samples']:,} samples correlate by at least {least:.4f}"
-        )
+    known = [value for values in results["map_correlation"].values() for value in values if value is not None]
+    share, where = results["decisions_that_differ"], f"{results['of_images']:,} images of {results['noise']} noise"
+    yield f"{share:.3%} of the decisions about {where} differ"
+    yield f"maps of {results['num_samples']:,} samples correlate by at least {min(known, default=np.nan):.4f}"
 
 
 _PARTS: dict[str, Callable[..., dict[str, Any]]] = {

@@ -22,7 +22,7 @@ NOT COMPARABLE.
   python -m experiments.benchmark                             about four minutes
   python -m experiments.benchmark --rounds=2 --seconds=0.5    a first look
   python -m experiments.benchmark --scaling                   ours on 1, 2, 4, 8, ... devices (made up on a CPU)
-  python -m experiments.benchmark --accelerator               all figures of an accelerator, in about seven minutes
+  python -m experiments.benchmark --accelerator               all figures of an accelerator, some of them with --parts
 
 Writes to --out_dir: benchmark.json, benchmark.png, config.json and log.jsonl; scaling.json and scaling.png with
 --scaling, accelerator.json with --accelerator.
@@ -116,7 +116,8 @@ def _network(settings: Settings, report: launch.Report) -> shared.TrainedNetwork
 def compare(settings: Settings, trained: shared.TrainedNetwork, report: launch.Report) -> launch.Result:
     """Ours beside PyTorch."""
     before, notes = machine.others(), []
-    names = [name for name in _LABELS if settings.compile or not name.startswith("compiled_torch")]
+    compiled = settings.compile or settings.accelerator
+    names = [name for name in _LABELS if compiled or not name.startswith("compiled_torch")]
     if jax.default_backend() == "cpu":  # which has no units for bfloat16
         names = [name for name in names if not name.endswith(BF16)]
     if importlib.util.find_spec("torch") is None:
