@@ -7,6 +7,7 @@ presentations. Nothing is clipped.
 
   python -m experiments.local_maps --dataset=mnist --index=7           the test image of that number
   python -m experiments.local_maps --dataset=cifar10 --model=plain_cnn --image=cat.png --coarseness=2
+  python -m experiments.local_maps --model=my_file.py:create --dataset=none --image=cat.png --reference=blur
 
 Beside it, on as many network passes: occlusion, RISE, SmoothGrad and integrated gradients
 (wna_jax/studies/attributions.py); `insertion_deletion` compares all of them over many images.
@@ -73,10 +74,13 @@ class Settings(NetworkSettings):
 
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Noise around a picture through the network to maps, beside those of other methods."""
-    dataset = shared.load_classes(settings, report)
+    dataset, foreign = shared.data_for_network(settings, report)
     picture, shown = _picture(settings, dataset)
     chosen = None if settings.classes is None else [dataset.label_of(name) for name in dict.fromkeys(settings.classes)]
-    trained = shared.trained_network(settings, dataset, report)
+    reference = attributions.reference(settings.reference, picture, dataset)  # before any training
+    trained = (
+        shared.of_own(settings, foreign, dataset) if foreign else shared.trained_network(settings, dataset, report)
+    )
     network, names = trained.network, dataset.class_names
     unit = local.in_squares(noise.gaussian(dataset.image_shape, 0, 1), settings.coarseness)
     found, contrast = None, settings.contrast
@@ -98,7 +102,6 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     said = {name: value for name, value in dataclasses.asdict(settings).items() if name != "out_dir"}
     analysis = Analysis(parts.first, parts.second, stimulus, tuple(names[k] for k in classes), {}, said)
     tests = {name: analysis.findings(name, permutations=settings.permutations) for name in local.RESPONSES}
-    reference = attributions.reference(settings.reference, picture, dataset)
     peers = local.contributions(
         network,
         picture,
@@ -159,6 +162,8 @@ def _picture(settings: Settings, dataset: data.Dataset) -> tuple[np.ndarray, str
     if settings.image is not None:
         path = Path(settings.image).expanduser()
         return data.read_image(path, dataset.image_shape) / np.float32(255), path.name
+    if not len(dataset.test.labels):
+        raise InputError("--dataset=none has no test images: give --image, an image file")
     if settings.index >= len(dataset.test.labels):
         last = len(dataset.test.labels) - 1
         raise InputError(f"index is {settings.index}: the test images of {dataset.title} are numbered 0 to {last}")

@@ -153,12 +153,19 @@ def create_noise(settings: NoiseSettings, dataset: data.Dataset, report: Report)
     return noise.create(settings.noise, dataset, Path(settings.checkpoint_dir).expanduser(), settings.retrain, report)
 
 
+def data_for_network(settings: NetworkSettings, report: Report) -> tuple[data.Dataset, Foreign | None]:
+    """The data set; with --dataset=none one without images, and the user's own network that says their shape."""
+    if settings.dataset != NO_DATA or not foreign.is_named(settings.model):
+        return load_classes(settings, report), None
+    own = load_own(settings)
+    return without_data(own, getattr(settings, "image_shape", None)), own
+
+
 def set_up(
     settings: NoiseSettings, report: Report, check: Callable[[data.Dataset, noise.Noise], Any] = lambda *of: None
 ) -> tuple[data.Dataset, noise.Noise, TrainedNetwork]:
     """Data set, noise and network; a name of no noise is refused before the training, and what `check` refuses."""
-    own = load_own(settings) if settings.dataset == NO_DATA and foreign.is_named(settings.model) else None
-    dataset = without_data(own, getattr(settings, "image_shape", None)) if own else load_classes(settings, report)
+    dataset, own = data_for_network(settings, report)
     stimulus = create_noise(settings, dataset, report)
     check(dataset, stimulus)
     trained = of_own(settings, own, dataset) if own else trained_network(settings, dataset, report)

@@ -1,12 +1,23 @@
 """Networks of one's own on the command line: --model=file.py:create."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from experiments import black_box_attack, fgsm, map_classifier, microstimulation, noise_maps, signal_in_noise
+from experiments import (
+    black_box_attack,
+    fgsm,
+    insertion_deletion,
+    local_maps,
+    map_classifier,
+    microstimulation,
+    noise_maps,
+    signal_in_noise,
+)
 from experiments import spike_triggered_average as averages
 from experiments.settings import Settings
 from wna_jax.networks import Foreign
@@ -131,6 +142,41 @@ def test_experiments_take_networks_that_jax_cannot_trace(file: Path, tmp_path: P
     np.testing.assert_allclose(success[0], success[1], atol=0.05)
     with pytest.raises(InputError, match="JAX knows neither its gradient nor its layers"):
         fgsm.run(settings_of(fgsm.Settings, file, "of_numpy", tmp_path / "fgsm", epsilons=(0.1,)))
+
+
+@pytest.mark.slow
+def test_a_picture_is_explained_to_networks_that_jax_cannot_trace_without_gradients(file: Path, tmp_path: Path) -> None:
+    found = {}
+    for create in ("of_jax", "of_numpy"):
+        how: dict[str, Any] = {"num_samples": 2_000, "index": 3}
+        own = settings_of(local_maps.Settings, file, create, tmp_path / create, **how)
+        found[create] = local_maps.run(own)
+    of_jax, of_numpy = (found[create].metrics for create in found)
+    assert of_jax["classes"] == of_numpy["classes"]
+    np.testing.assert_allclose(of_jax["counts"], of_numpy["counts"], atol=2)
+    methods = [set(of.arrays["contributions.npz"]) for of in found.values()]
+    assert {name.split(",")[0] for name in methods[0] - methods[1]} == {"SmoothGrad", "integrated gradients"}
+    how = {"num_images": 2, "num_passes": 600, "contrast": 0.3}
+    scores = insertion_deletion.run(
+        settings_of(insertion_deletion.Settings, file, "of_numpy", tmp_path / "scores", **how)
+    ).metrics["scores"]
+    assert len(scores) == 8
+
+
+@pytest.mark.slow
+def test_a_picture_needs_no_data(file: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    how: dict[str, Any] = {"dataset": "none", "num_samples": 500, "contrast": 0.3}
+    settings = settings_of(local_maps.Settings, file, "of_numpy", tmp_path / "a", **how)
+    with pytest.raises(InputError, match="--dataset=none has no test images: give --image"):
+        local_maps.run(settings)
+    with_image = replace(settings, image=str(tmp_path / "a.png"))
+    with pytest.raises(InputError, match="there are no training images: take blur"):
+        local_maps.run(with_image)
+    result = local_maps.run(replace(with_image, reference="blur"))
+    assert result.metrics["test_accuracy"] is None
+    assert next(name for name, _ in result.draw()) == "local_maps.png"
 
 
 def test_a_differentiable_network_is_attacked_along_its_gradient(file: Path, tmp_path: Path) -> None:

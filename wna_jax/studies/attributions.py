@@ -54,8 +54,13 @@ def reference(name: str, image: Image, dataset: Dataset) -> Image:
 
     "median" is the median of the training pixels of each channel, the most ordinary one (black for MNIST); "blur" the
     image itself behind a Gaussian blur whose deviation is an eighth of the longer side.
+
+    Raises:
+        InputError: no such reference, or the median of data without training images.
     """
     if name == "median":
+        if not len(dataset.train.images):
+            raise InputError("the reference is the median training pixel, and there are no training images: take blur")
         channels = np.moveaxis(dataset.train.images, -1, 0)
         levels = [np.cumsum(np.bincount(channel.ravel(), minlength=256)) for channel in channels]
         median = np.array([np.searchsorted(below, below[-1] / 2) for below in levels])
