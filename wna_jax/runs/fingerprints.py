@@ -1,5 +1,6 @@
 """What a value is made of, as a few digits: whether a saved state is of the same noise and the same response."""
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -77,12 +78,12 @@ def _parts(value: Any) -> Iterator[Any]:
         parts = sorted(value, key=repr)
     elif isinstance(value, list | tuple):
         parts = value
-    elif hasattr(value, "__array__"):
-        array = _as_numpy(value)
+    elif (array := _as_numpy(value)) is not None:
         content = array.tolist() if array.dtype.hasobject else np.ascontiguousarray(array).tobytes()
         parts = [array.dtype.str, array.shape, content]
     else:
-        parts = [_state(value), *map(_own_code, type(value).__mro__)]
+        state = _of_keras(value) if _is_of(value, "keras.src.layers.layer") else _state(value)
+        parts = [state, *map(_own_code, type(value).__mro__)]
     yield str(len(parts)).encode()
     yield from parts
 
@@ -131,10 +132,9 @@ def _state(value: Any) -> Any:
     Those of the standard library without attributes are counters, locks and iterators: where they stand is not what a
     function computes.
     """
-    if hasattr(value, "__dict__"):
+    if _has(value, "__dict__"):
         computed = {name for name, of in vars(type(value)).items() if isinstance(of, functools.cached_property)}
-        is_torch_module = any(kind.__module__ == "torch.nn.modules.module" for kind in type(value).__mro__)
-        left_out = computed | (_OF_TORCH if is_torch_module else _OF_LINEN)
+        left_out = computed | (_OF_TORCH if _is_of(value, "torch.nn.modules.module") else _OF_LINEN)
         return {name: each for name, each in vars(value).items() if name not in left_out}
     if type(value).__module__.partition(".")[0] in sys.stdlib_module_names:
         return None
@@ -144,11 +144,38 @@ def _state(value: Any) -> Any:
         return None
 
 
-def _as_numpy(array: Any) -> np.ndarray:
-    if hasattr(array, "detach"):  # PyTorch refuses what has a gradient
-        array = array.detach().cpu()
-        array = array.float() if str(array.dtype) == "torch.bfloat16" else array  # NumPy has no such numbers
-        return np.asarray(array)
-    if jax.dtypes.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
-        array = jax.random.key_data(jax.numpy.asarray(array))
-    return np.asarray(array)
+def _is_of(value: Any, module: str) -> bool:
+    """Whether an object is of a class of that module, which need not be imported, or of one made of it."""
+    return any(kind.__module__ == module for kind in type(value).__mro__)
+
+
+def _of_keras(layer: Any) -> Any:
+    """A layer or model of Keras: it holds much that is new in each process, and that a call changes."""
+    config = None
+    with contextlib.suppress(Exception):  # not every class of a user's own has one
+        config = repr(layer.get_config())
+    return config, layer.get_weights()
+
+
+def _has(value: Any, name: str) -> bool:
+    """`hasattr`; stand-ins of other packages raise what they like, such as that a module is not installed."""
+    try:
+        return hasattr(value, name)
+    except Exception:
+        return False
+
+
+def _as_numpy(value: Any) -> np.ndarray | None:
+    """An array's numbers; None of what is none, or has none, such as a symbol for an array to come."""
+    if not _has(value, "__array__"):
+        return None
+    if isinstance(value, jax.Array | np.ndarray):
+        is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(jax.numpy.asarray(value)) if is_key else value)
+    try:
+        if hasattr(value, "detach"):  # PyTorch refuses what has a gradient
+            tensor = value.detach().cpu()
+            return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)  # NumPy has none
+        return np.asarray(value)
+    except Exception:
+        return None
