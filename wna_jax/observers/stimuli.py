@@ -206,7 +206,7 @@ def _of_draws(drawn: Drawn) -> Source:
 
     def draws(trials: np.ndarray, which: int) -> np.ndarray:
         own = numbers[trials]
-        padded = np.resize(own, 1 << (len(own) - 1).bit_length())  # few sizes, few compiled programs
+        padded = np.resize(own, 1 << max(6, (len(own) - 1).bit_length()))  # few sizes, few compiled programs
         highs, lows = ((padded >> np.uint64(shift)).astype(np.uint32) for shift in (32, 0))
         return np.asarray(_draws(drawn.noise, key, highs, lows)[which])[: len(own)]
 
