@@ -172,7 +172,7 @@ def reverse_correlate_in_parts(
             run = added(run, index, of_batch)
             if store:
                 store.save_now_and_then(run.state())
-            if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS:
+            if time.monotonic() - told > _SECONDS_BETWEEN_REPORTS and run.batches * batch < num_samples:
                 told = time.monotonic()
                 report(Progress("noise", run.batches * batch, num_samples, "samples"))
         # The last, incomplete batch is never part of the state: a run that is extended later has the sums of a run that
