@@ -279,7 +279,7 @@ def _maps_said(results: dict[str, Any]) -> Iterator[str]:
     yield f"{results['num_samples']:,} samples from nothing in {nothing:.1f} s, with another seed in {again:.1f} s"
     yield f"training {results['training_seconds']} s, noise {results['noise_seconds']} s; under the profiler:"
     for step in results["profiled"]["steps"][:14]:
-        yield f"{step['seconds']:8.2f} s  {step['caller']:8s}{step['name']}"
+        yield f"{step['seconds']:8.2f} s  {step['caller']:20s}{step['name']}"
 
 
 def _bfloat16_said(results: dict[str, Any]) -> Iterator[str]:
