@@ -89,7 +89,7 @@ def _rates_of_loop(settings: Any, parameters: Any, sampling: str) -> dict[str, A
     white, respond, options = workload.parts(workload.network(parameters), sampling)
     geometry = fields.find_field(white, respond) if sampling == "field" else fields.independent(white)
     assert isinstance(geometry, fields.Geometry)
-    draws = loop._draws_per_batch(None, geometry, workload.IMAGE[2])
+    draws = loop._draws_per_batch(None, geometry, white)
     batch = draws * geometry.windows
     program = Program.of(white, respond, geometry, draws)
 

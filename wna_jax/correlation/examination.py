@@ -11,7 +11,6 @@ from wna_jax.noise import Noise
 from wna_jax.responses import BlackBox, Classifier, Gradient, OneResponse, Outputs, explained
 from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError
-from wna_jax.runs.seeds import key_of
 
 _EXPECTED = (
     "expected a function of JAX arrays: of a Flax module its `apply` with variables, in evaluation mode, or an NNX "
@@ -31,11 +30,7 @@ def examine(noise: Noise, response: Any) -> Any:
             asked for again, or that depend on the other images of the batch or on the place in it; of a classifier,
             outputs that are not what they are said to be.
     """
-    images = jax.ShapeDtypeStruct((2, *noise.shape), jnp.float32)
-    if noise.present is not None:
-        present = noise.present
-        keys = jax.eval_shape(lambda: jax.random.split(key_of(0)))
-        images = jax.eval_shape(lambda keys, drawn: jax.vmap(present)(keys, drawn), keys, images)
+    images = jax.ShapeDtypeStruct((2, *noise.shown_shape), jnp.float32)
     rng = np.random.default_rng(0)
     tried = rng.normal(noise.mean.mean(), noise.deviation.mean(), (9, *images.shape[1:])).astype(np.float32)
     respond = response.weights if isinstance(response, Gradient) else response

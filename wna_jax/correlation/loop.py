@@ -43,6 +43,7 @@ _SECONDS_BETWEEN_REPORTS = 0.5
 _SECONDS_PER_DISPATCH = 0.1
 _BYTES_PER_BATCH = 2**28  # of noise on an accelerator
 _PIXELS_PER_BATCH = 2**20  # on a CPU, half as many of fields: what stays in its caches
+_FEWEST_IMAGES = 16  # or calls take longer than the images of a large network
 _BYTES_PER_DISPATCH = 2**28  # of moments, which wait on the device for the host
 _FIELD_SUMS = 2  # the version of `FieldSums` in a state
 _HALVES = "even and odd draws"  # in a state; they were batches once
@@ -128,7 +129,7 @@ def reverse_correlate_in_parts(
     weights = examine(noise, response)
     widths = [leaf.shape[1] for leaf in jax.tree.leaves(weights)]
     geometry = _choose_geometry(sampling, noise, response, num_samples)
-    draws = _draws_per_batch(batch_size, geometry, noise.shape[2])
+    draws = _draws_per_batch(batch_size, geometry, noise)
     batch = draws * geometry.windows
     program = Program.of(noise, response, geometry, draws)
 
@@ -278,14 +279,15 @@ def _choose_geometry(
     return independent(noise)
 
 
-def _draws_per_batch(batch_size: int | None, geometry: Geometry, channels: int) -> int:
+def _draws_per_batch(batch_size: int | None, geometry: Geometry, noise: Noise) -> int:
     """Whole draws, the same even number for each device."""
-    images, pixels = geometry.grid == 1, math.prod(geometry.field) * channels
+    images, pixels = geometry.grid == 1, math.prod(geometry.field) * noise.shape[2]
+    pixels = max(pixels, math.prod(noise.shown_shape))  # those of coarse noise are shown in squares
     if batch_size is not None:
         draws = math.ceil(batch_size / geometry.windows)
     elif jax.default_backend() == "cpu":
         fit, most = (_PIXELS_PER_BATCH, 1_024) if images else (_PIXELS_PER_BATCH // 2, 16)
-        draws = min(most, _power_of_two(fit // pixels))
+        draws = min(most, max(_FEWEST_IMAGES * images, _power_of_two(fit // pixels)))
     else:
         fit, most = _BYTES_PER_BATCH // (4 * pixels), 65_536 if images else 256
         draws = min(most, _power_of_two(fit))

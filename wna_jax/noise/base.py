@@ -65,6 +65,15 @@ class Noise:
         shape = (*size, self.shape[2])
         return replace(self, shape=shape, sample=Partial(_at_size, self.draw, shape))
 
+    @property
+    def shown_shape(self) -> Shape:
+        """(H, W, C) of the images that the network is shown."""
+        if (present := self.present) is None:
+            return self.shape
+        drawn = jax.ShapeDtypeStruct(self.shape, jnp.float32)
+        height, width, channels = jax.eval_shape(lambda drawn: present(key_of(0), drawn), drawn).shape
+        return height, width, channels
+
     def shown(self, images_nhwc: np.ndarray) -> np.ndarray:
         """Images of the noise's shape, such as maps, as the network would be shown draws like them (of a fixed key)."""
         if self.present is None:
