@@ -13,6 +13,7 @@ from wna_jax import classification_images, noise, responses, reverse_correlate, 
 from wna_jax.correlation.fields import find_field
 from wna_jax.noise import Noise
 from wna_jax.noise.checks import check
+from wna_jax.responses import weightings
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.fingerprints import fingerprint
 
@@ -159,7 +160,7 @@ def test_numbers_may_be_those_of_numpy_and_must_be_whole(tmp_path: Path) -> None
     wrong_classes: Any
     for wrong_classes in (["a"], [0.7], [False, True], [0, 0]):
         with pytest.raises(InputError, match="expected their numbers from 0 on, each once"):
-            responses._known_classes.__wrapped__(wrong_classes)  # type: ignore[attr-defined] # but for checked types
+            weightings.known_classes.__wrapped__(wrong_classes)  # type: ignore[attr-defined] # but for checked types
 
 
 def whole_of(network: Callable, count: int) -> np.ndarray:
