@@ -35,6 +35,7 @@ SMALL: dict[str, Any] = {
     "gradient_samples": 20,
     "natural_samples": 100,
     "num_images": 10,
+    "num_passes": 300,
     "num_train_seeds": 2,
     "num_seeds": 4,
     "num_poisoned": 10,
@@ -64,6 +65,7 @@ ANOTHER: dict[str, Any] = {
     "source": "3",
     "target": "3",
     "image": "results/benchmark.png",
+    "contrast": 0.7,
     "image_size": 20,
     "roi": (2, 3, 9, 8),
 }
