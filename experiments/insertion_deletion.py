@@ -53,6 +53,9 @@ class Settings(NetworkSettings):
         "threshold (the answer is given in three of four presentations) of 20 validation images.",
         at_least=1e-6,
     )
+    coarseness: int = choice(
+        1, "Side in pixels of the squares in which that noise is drawn; it divides height and width.", at_least=1
+    )
     reference: str = choice(
         "median",
         "What stands in the place of a removed pixel: the median training pixel (by channel), or the image blurred.",
@@ -66,7 +69,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     dataset = shared.load_classes(settings, report)
     trained = shared.trained_network(settings, dataset, report)
     network = trained.network
-    contrast = settings.contrast or usual_contrast(network, dataset, settings.seed)
+    contrast = settings.contrast or usual_contrast(network, dataset, settings.seed, settings.coarseness)
     which = np.random.default_rng(settings.seed).permutation(len(dataset.test.labels))[: settings.num_images]
     pictures = dataset.test_images[which]
     references = np.stack([attributions.reference(settings.reference, picture, dataset) for picture in pictures])
@@ -76,6 +79,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         references,
         contrast,
         settings.num_passes,
+        factor=settings.coarseness,
         seed=settings.seed,
         state_dir=settings.folder / "state",
         identity={"data": dataset.fingerprint, "network": fingerprint(network), "reference": settings.reference},
@@ -117,8 +121,12 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         chance = " and ".join(f"{rows[local.RANDOM][name]['mean']:.3f} ({name})" for name in scores)
         note = "Mean area under the curve of the answer's probability while the most important pixels are replaced "
         note += f"(deletion) or put in (insertion), with 95% bootstrap intervals over images. A random order: {chance}."
+        squares = f"squares of {settings.coarseness}, " * (settings.coarseness > 1)
         ours = [method for method in rows if method.startswith("classification image")]
-        yield "scores.png", figures.point_ranges(panels, ours, f"{what}, noise of deviation {contrast:.2f}", note)
+        yield (
+            "scores.png",
+            figures.point_ranges(panels, ours, f"{what}, {squares}noise of deviation {contrast:.2f}", note),
+        )
         curves: dict[str, dict[str, figures.Curve]] = {}
         for name, heading in _HEADINGS.items():
             index = {method: found.methods.index(method) for method in _DRAWN if method in found.methods}
@@ -147,9 +155,9 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     return launch.Result(metrics, summary, draw, {"scores.npz": arrays | {"methods": np.array(found.methods)}})
 
 
-def usual_contrast(network: Any, dataset: data.Dataset, seed: int) -> float:
+def usual_contrast(network: Any, dataset: data.Dataset, seed: int, factor: int = 1) -> float:
     """The median threshold contrast of some validation images; one that noise never changes counts as above all."""
-    unit = noise.gaussian(dataset.image_shape, 0, 1)
+    unit = local.in_squares(noise.gaussian(dataset.image_shape, 0, 1), factor)
     pictures = dataset.validation.images[:_FOR_CONTRAST] / np.float32(255)
     found = [local.threshold_contrast(network, picture, unit, num_draws=200, seed=seed) for picture in pictures]
     return float(np.median([local.MOST_CONTRAST if of is None else of.at for of in found]))

@@ -221,6 +221,7 @@ def compare(
     contrast: float,
     num_passes: int = 3_000,
     *,
+    factor: int = 1,
     steps: int = 50,
     seed: int = 0,
     state_dir: Path | None = None,
@@ -235,7 +236,9 @@ def compare(
     """
     predicted, methods, found = answers(network, images), list[str](), list[Any]()
     with contextlib.ExitStack() as stack:
-        what = {"contrast": contrast, "passes": num_passes, "steps": steps, "seed": seed} | dict(identity or {})
+        what = {"contrast": contrast, "factor": factor, "passes": num_passes, "steps": steps, "seed": seed} | dict(
+            identity or {}
+        )
         store = stack.enter_context(Store(state_dir, what)) if state_dir else None
         if store and (state := store.load(lambda record: [[0, 0, 0]] * record[0])):
             found, methods = list(state.tree), state.record[1]
@@ -248,7 +251,8 @@ def compare(
         for i in range(len(found), len(images)):
             report(Progress("images", i, len(images), "images"))
             image, reference, own = images[i], references[i], (seed + i) % 2**32
-            of_pixels = contributions(network, image, int(predicted[i]), reference, contrast, num_passes, seed=own)
+            how: dict[str, Any] = {"factor": factor, "seed": own}
+            of_pixels = contributions(network, image, int(predicted[i]), reference, contrast, num_passes, **how)
             order = np.random.default_rng(own).permutation(image[..., 0].size).reshape(image.shape[:2])
             importance = np.stack([*(of.filled(0) for of in of_pixels.values()), order])
             respond = probability_of(network, int(predicted[i]))
