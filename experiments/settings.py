@@ -154,7 +154,7 @@ class LoopSettings(NoiseSettings):
     num_samples: int = setting(1_000_000, "How many noise samples to draw.", at_least=1)
     batch_size: int | None = setting(
         None,
-        "Noise samples per network pass: memory grows with it, and the result does not change. By default up to 1,024 "
+        "Noise samples per network pass: memory grows with it, and the result does not change. By default up to 512 "
         "on a CPU and 65,536 on an accelerator, with fields 16,384 and 262,144; fewer where images are large.",
         at_least=1,
     )

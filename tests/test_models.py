@@ -212,7 +212,7 @@ def test_recurrent_networks_are_the_recurrence_of_their_definition(
 def test_a_convolution_and_its_pooling_are_one_function_in_every_form(
     kernel: int, padding: str, shape: tuple[int, int, int]
 ) -> None:
-    """Blocks and rows, which accelerators take, against `lax`, in value and gradient."""
+    """Blocks and rows, which accelerators take, and whole vectors of a CPU, against `lax`, in value and gradient."""
     x, weights = random(0, 3, *shape), random(1, kernel, kernel, shape[2], 7)
     pads = lax.padtype_to_pads(shape[:2], (kernel, kernel), (1, 1), padding)
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
@@ -221,7 +221,11 @@ def test_a_convolution_and_its_pooling_are_one_function_in_every_form(
         full = lax.conv_general_dilated(x, weights, (1, 1), "VALID", dimension_numbers=LAYOUT)
         return lax.reduce_window(full, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
-    forms = [lambda x, weights: layers._convolved_blocks(x, weights).max(axis=3), layers._pooled_rows]
+    forms = [
+        lambda x, weights: layers._convolved_blocks(x, weights).max(axis=3),
+        layers._pooled_rows,
+        layers._pooled_in_lanes,
+    ]
 
     def value_and_gradient(form: Callable) -> Any:
         @jax.jit

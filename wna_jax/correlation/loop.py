@@ -102,7 +102,7 @@ def reverse_correlate_in_parts(
         num_samples: N, how many noise samples.
         seed: of the noise; draw i of a seed is always the same image or field.
         batch_size: samples per network pass, rounded to as many draws for each half and device; memory grows with it,
-            the result does not change. By default up to 1,024 on a CPU and 65,536 on an accelerator, with fields
+            the result does not change. By default up to 512 on a CPU and 65,536 on an accelerator, with fields
             16,384 and 262,144; fewer where images are large.
         sampling: "independent" images, the overlapping windows of a "field" (`correlation.fields` says what that does
             to statistics), or "auto": fields where noise and network allow it and N is at least 20 fields, about
@@ -286,7 +286,7 @@ def _draws_per_batch(batch_size: int | None, geometry: Geometry, noise: Noise) -
     if batch_size is not None:
         draws = math.ceil(batch_size / geometry.windows)
     elif jax.default_backend() == "cpu":
-        fit, most = (_PIXELS_PER_BATCH, 1_024) if images else (_PIXELS_PER_BATCH // 2, 16)
+        fit, most = (_PIXELS_PER_BATCH, 512) if images else (_PIXELS_PER_BATCH // 2, 16)
         draws = min(most, max(_FEWEST_IMAGES * images, _power_of_two(fit // pixels)))
     else:
         fit, most = _BYTES_PER_BATCH // (4 * pixels), 65_536 if images else 256

@@ -18,6 +18,8 @@ from jax import lax
 _EPSILON = 1e-5
 _LONGEST_ROW = 32  # numbers in a row; the product with a banded matrix costs the more, the longer rows are
 _ALIGNED = 8  # channels; a GPU's matrix units take others far more slowly
+_LANES = 16  # numbers in a vector of AVX-512
+_LARGEST_IMAGE = 64  # pixels; of a field XLA fuses the whole network, which a cut would end
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -116,7 +118,7 @@ class Convolution(nn.Module):
         return out + jnp.broadcast_to(bias, out.shape)
 
     def pooled(self, x: jax.Array) -> jax.Array:
-        """[n, h, w, c] -> [n, h'//2, w'//2, features]: `max_pool` of the layer, to the bit on a CPU."""
+        """[n, h, w, c] -> [n, h'//2, w'//2, features]: `max_pool` of the layer, computed together."""
         if self.is_mutable_collection("intermediates"):  # somebody looks at the layer's own output
             return max_pool(self(x))
         kernel, bias = self._parameters(x.shape[-1])
@@ -132,14 +134,36 @@ class Convolution(nn.Module):
 
 def pooled_convolution(x_nhwc: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
     """`max_pool` of a convolution, [n, h, w, c_in] -> [n, h'//2, w'//2, c_out]."""
-    kh, kw, c_in, _ = kernel.shape
-    if jax.default_backend() == "cpu" or c_in >= 64:
+    kh, kw, c_in, c_out = kernel.shape
+    on_cpu, aligned = jax.default_backend() == "cpu", c_out % _LANES == 0
+    if c_in >= 64 or (on_cpu and (aligned or max(x_nhwc.shape[1:3]) > _LARGEST_IMAGE)):
         return max_pool(convolution(x_nhwc, kernel, (1, 1), padding, dimension_numbers=_LAYOUT))
     pads = lax.padtype_to_pads(x_nhwc.shape[1:3], (kh, kw), (1, 1), padding)
     x_nhwc = jnp.pad(x_nhwc, ((0, 0), *pads, (0, 0)))
+    if on_cpu:
+        return _pooled_in_lanes(x_nhwc, kernel)
     if c_in * x_nhwc.shape[2] <= _LONGEST_ROW:
         return _pooled_rows(x_nhwc, kernel)
     return _convolved_blocks(x_nhwc, kernel).max(axis=3)
+
+
+@jax.custom_vjp
+def _pooled_in_lanes(x_nhwc: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`max_pool` of a VALID convolution, with as many features as fill whole vectors of a CPU; the rest is cut off."""
+    missing = -kernel.shape[-1] % _LANES
+    out = lax.conv_general_dilated(
+        x_nhwc, jnp.pad(kernel, ((0, 0),) * 3 + ((0, missing),)), (1, 1), "VALID", dimension_numbers=_LAYOUT
+    )
+    return _window_maximum(out)[..., : kernel.shape[-1]]
+
+
+def _pooled_by_blocks(x_nhwc: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _blocked_maximum(_blocked_convolution(x_nhwc, kernel))
+
+
+_pooled_in_lanes.defvjp(
+    lambda x_nhwc, kernel: jax.vjp(_pooled_by_blocks, x_nhwc, kernel), lambda vjp, gradient: vjp(gradient)
+)
 
 
 def _convolved_blocks(x_nhwc: jax.Array, kernel: jax.Array, precision: Any = None) -> jax.Array:
