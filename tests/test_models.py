@@ -221,7 +221,7 @@ def test_a_convolution_and_its_pooling_are_one_function_in_every_form(
         full = lax.conv_general_dilated(x, weights, (1, 1), "VALID", dimension_numbers=LAYOUT)
         return lax.reduce_window(full, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
-    forms = [
+    forms: list[Callable] = [
         lambda x, weights: layers._convolved_blocks(x, weights).max(axis=3),
         layers._pooled_rows,
         layers._pooled_in_lanes,
