@@ -93,10 +93,10 @@ def test_a_sharp_gradient_map_and_the_map_of_the_same_response_agree_within_thei
 
 
 def test_a_scikit_learn_classifier_is_analysed_as_a_black_box(digits: data.Dataset) -> None:
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import RidgeClassifier
 
     images = digits.train.images[:, ::4, ::4].reshape(len(digits.train.labels), -1) / 255
-    model = LogisticRegression(max_iter=200).fit(images, digits.train.labels)
+    model = RidgeClassifier().fit(images, digits.train.labels)
     white = noise.gaussian((7, 7, 1), 0.4, 0.3)
 
     def logits_on_the_host(images: np.ndarray) -> np.ndarray:
@@ -106,13 +106,13 @@ def test_a_scikit_learn_classifier_is_analysed_as_a_black_box(digits: data.Datas
     weights, bias = model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)
     traced = responses.of_classifier(lambda x: x.reshape(len(x), -1) @ weights + bias[None])
     reports: list[Progress] = []
-    ours = reverse_correlate(white, responses.of_black_box(logits_on_the_host), 30_100, report=reports.append)
-    theirs = reverse_correlate(white, traced, 30_100)
+    ours = reverse_correlate(white, responses.of_black_box(logits_on_the_host), 6_100, report=reports.append)
+    theirs = reverse_correlate(white, traced, 6_100)
     np.testing.assert_array_equal(ours["decision"].count, theirs["decision"].count)
     np.testing.assert_allclose(ours["probability"].sum, theirs["probability"].sum, rtol=1e-4)
-    assert reports[-1].done == 30_100
+    assert reports[-1].done == 6_100
     slopes = regression_images(
-        reverse_correlate(white, responses.of_black_box(logits_on_the_host, ["logit"]), 30_100)["logit"], white
+        reverse_correlate(white, responses.of_black_box(logits_on_the_host, ["logit"]), 6_100)["logit"], white
     )
     for k in range(10):  # a linear model's logit map is its weights
         assert np.corrcoef(slopes.images[k].ravel(), model.coef_[k])[0, 1] > 0.99
