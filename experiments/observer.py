@@ -155,7 +155,7 @@ def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report)
     def draw() -> launch.Drawn:
         who = f"{len(analyses)} participants" if len(analyses) > 1 else next(iter(analyses))
         total = sum(of.moments["choice"].num_samples for of in analyses.values())
-        seen = shown.name.removeprefix("difference of two ")
+        seen = shown.name.removeprefix("difference of two ").removeprefix("twice ")
         title = f"What observers see in {seen} noise: {who}, {total:,} trials"
         yield "observers.png", figures.observers(group, title, base, settings.scaling, answer)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from experiments import launch
 from experiments.observer import Settings, run
-from wna_jax import load, noise, observers, statistics
+from wna_jax import draw_samples, load, noise, observers, statistics
 from wna_jax.observers import Drawn, read_trials
 from wna_jax.runs.errors import InputError
 
@@ -207,3 +207,31 @@ def test_one_who_always_says_yes_gets_no_map_and_it_is_said(tmp_path: Path) -> N
     assert result.metrics["group"]["participants_with_a_map"] == 0
     assert (tmp_path / "out" / "observers.png").exists()
     assert "maps.npz" not in result.arrays
+
+
+@pytest.mark.parametrize("base", [None, np.full((8, 8, 1), 0.4)])
+def test_a_stimulus_beside_its_inverted_one_is_twice_the_noise(base: np.ndarray | None, tmp_path: Path) -> None:
+    shown, count = noise.gaussian((8, 8, 1), 0.5, 0.1), 300
+    observers.export_stimuli(tmp_path, shown, count, design="inverted", base=base)
+    answers = np.random.default_rng(0).integers(1, 3, count)
+    rows = [f"{i:06d}.png,{i:06d}_inverted.png,{answers[i]}" for i in range(count)]
+    pairs = written(tmp_path / "pairs.csv", "stimulus,second,response", *rows)
+    trials, known = observers.found_stimuli(pairs, read_trials(pairs))
+    z = observers.analyse_group(trials, known, permutations=19).analyses["participant"].z["choice"]
+    assert float(np.std(draws := np.asarray(draw_samples(known, 500)))) == pytest.approx(0.2, rel=0.02)
+    np.testing.assert_allclose(known.deviation, 0.2)
+    assert abs(draws.mean()) < 0.01
+    assert float(z.std()) == pytest.approx(1, abs=4 / np.sqrt(2 * 64))
+    same = [f"{i:06d}.png,{i + 1:06d}.png,{answers[i]}" for i in range(0, count, 2)]
+    two = written(tmp_path / "two.csv", "stimulus,second,response", *same)
+    assert np.allclose(observers.found_stimuli(two, read_trials(two))[1].deviation, 0.1 * np.sqrt(2))
+
+
+def test_another_noise_than_was_exported_is_refused(tmp_path: Path) -> None:
+    observers.export_stimuli(tmp_path, noise.uniform((8, 8, 1)), 20, seed=5)
+    table = written(tmp_path / "t.csv", "stimulus,response", *(f"{i},{i % 2}" for i in range(20)))
+    given: dict[str, Any] = {"shape": (8, 8), "noise": "uniform"}
+    assert observers.found_stimuli(table, read_trials(table), seed=5, **given)[1].name == "uniform"
+    for wrong in ({"seed": 0}, {"seed": 5, "noise": "binary"}):
+        with pytest.raises(InputError, match="leave out the noise"):
+            observers.found_stimuli(table, read_trials(table), **given | wrong)

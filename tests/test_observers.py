@@ -246,6 +246,28 @@ def test_noise_that_observers_share_is_no_agreement() -> None:
     assert agreed.corrected.count() == 0
 
 
+def test_pairs_in_another_order_are_the_same_stimuli_and_no_agreement() -> None:
+    blind, numbers = np.random.default_rng(5).integers(0, 2, 2_000) * 2 - 1, np.arange(2_000)
+    one, two = Drawn(WHITE, 2 * numbers), Drawn(WHITE, 2 * numbers + 1)
+    pairs = {"one": Trials(one, blind, two), "turned": Trials(two, -blind, one)}
+    found = {who: observers.analyse_trials(of.stimuli, of.responses, second=of.second) for who, of in pairs.items()}
+    np.testing.assert_allclose(found["one"].maps["choice"].images, found["turned"].maps["choice"].images, atol=1e-6)
+    agreed = observers.agreement(found)
+    assert np.abs(agreed.correlation).max() < 3 / np.sqrt(64)
+
+
+def test_copies_of_a_file_in_folders_of_their_own_are_one_stimulus(tmp_path: Path) -> None:
+    people, shown = {}, noise.gaussian((8, 8, 1), 0.5, 0.1)
+    for i in range(3):
+        export_stimuli(tmp_path / f"P{i}", shown, 60)
+        files = [tmp_path / f"P{i}" / f"{number:06d}.png" for number in range(60)]
+        people[f"P{i}"] = Trials(files, np.random.default_rng(i).integers(0, 2, 60))
+    draws = [each._replace(stimuli=Drawn(shown, np.arange(60))) for each in people.values()]
+    np.testing.assert_allclose(
+        observers.shared_noise(list(people.values())), observers.shared_noise(draws), rtol=1e-6, atol=1e-12
+    )
+
+
 def test_intraclass_correlations_are_those_of_shrout_and_fleiss() -> None:
     ratings = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]  # their table 2
     assert np.round(statistics.intraclass_correlation(ratings), 2).tolist() == [0.29, 0.62, 0.91]
@@ -335,6 +357,10 @@ def test_analyses_of_people_are_shown_saved_and_read_again(tmp_path: Path) -> No
         ({"stimuli": [], "responses": []}, "there are no stimuli"),
         ({"stimuli": Drawn(WHITE, [-1, 2, 3]), "responses": [1, 0, 1]}, "expected whole numbers"),
         ({"stimuli": Drawn(WHITE, [1, 2, 1]), "responses": [1, 0, 1]}, "draw 1 is in 2 trials"),
+        (
+            {"stimuli": Drawn(WHITE, [0, 1, 2]), "responses": [1, -1, 1], "second": Drawn(WHITE, [3, 4, 1])},
+            "draw 1 is in 2 trials",
+        ),
         ({"stimuli": np.full((3, 8, 8, 1), np.nan), "responses": [1, 0, 1]}, "NaN or infinite"),
         ({"stimuli": ["a.png", "b.png", "c.png"], "responses": [1, 0, 1]}, "a.png is not there"),
     ],
@@ -351,6 +377,7 @@ def test_files_that_are_no_images_of_one_size_or_hold_the_same_image_are_refused
     (tmp_path / "text.png").write_text("no image")
     for names, said in (
         (["a", "c", "b"], r"a\.png and .*c\.png hold the same image"),
+        (["a", "b", "a"], r"a\.png is shown twice"),
         (["a", "b", "wide"], r"wide\.png has 8x9x1 pixels, .*a\.png 8x8x1 pixels"),
         (["a", "b", "text"], r"text\.png cannot be read as an image"),
     ):

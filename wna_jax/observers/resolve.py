@@ -13,11 +13,13 @@ from PIL import Image
 from wna_jax import noise as noises
 from wna_jax.noise import Noise
 from wna_jax.observers.pictures import ABOUT, file_name
-from wna_jax.observers.stimuli import Drawn, difference, noise_of, read_image, size_of
+from wna_jax.observers.stimuli import Drawn, difference, noise_of, read_image, size_of, twice
 from wna_jax.observers.trials import Trials
 from wna_jax.runs.errors import InputError, damage_said
 from wna_jax.runs.fingerprints import fingerprint
 from wna_jax.runs.progress import Report, silent
+
+_FOR_PAIRS = 64  # trials that tell whether the second stimulus is the first one inverted
 
 
 def found_stimuli(
@@ -37,9 +39,12 @@ def found_stimuli(
     data to be made again they are the exported files, 17 being 000017.png. Anything else is the name of an image file
     in the folder; if these show a known noise, name it: otherwise it is estimated from them (`noise_of`).
 
+    Of two files in a trial the noise is that of their difference: of two draws, or of one and its inverted (`twice`),
+    which the files tell.
+
     Raises:
         InputError: with the row: a number or file that is missing, one that is no image or of another size. A noise
-            without a shape, or a damaged stimuli.json.
+            without a shape, or another than stimuli.json says; a damaged stimuli.json. Two files of one noise.
     """
     own = Path(table).expanduser().parent if folder is None else Path(folder).expanduser()
     about = _about(own)
@@ -50,6 +55,11 @@ def found_stimuli(
         if numbered and shape is None:
             raise InputError(f"stimuli are draws of {noise} noise: give the shape of its images too, such as 28,28")
         known = None if shape is None else noises.of_shape(noise, with_channels(shape))
+        if numbered and about is not None and (fingerprint(known), seed) != (about.made_of, about.seed):
+            raise InputError(
+                f"stimuli are draws of {noise} noise with seed {seed}, but {own / ABOUT} says {about.name} noise "
+                f"{about.shape} with seed {about.seed}: leave out the noise, or give another folder"
+            )
     elif about is not None:
         known, seed = about.noise(), about.seed
         if numbered:
@@ -69,12 +79,31 @@ def found_stimuli(
         size = read_image(next(iter(files.values())).stimuli[0]).shape
         if known.shape != size:
             raise InputError(f"images of {size_of(size)} of {known.name} noise {known.shape}: expected the same pixels")
-        return files, difference(known) if two else known
+        return files, _of_pairs(known, next(iter(files.values()))) if two else known
     every = list(files.values())
     stimuli = [path for each in every for path in each.stimuli]
     second = [path for each in every for path in each.second] if two else None
     kinds = None if first.classes is None else np.concatenate([each.classes for each in every])
     return files, noise_of(stimuli, second, kinds, report)
+
+
+def _of_pairs(noise: Noise, trials: Trials) -> Noise:
+    """The noise of the first file minus the second: they show two draws of it, or one and its inverted."""
+    one, two = (
+        np.stack([read_image(path) for path in paths[:_FOR_PAIRS]]) for paths in (trials.stimuli, trials.second)
+    )
+    kinds = np.zeros(len(one)) if trials.classes is None else trials.classes[:_FOR_PAIRS]
+    for kind in np.unique(kinds):  # what all of a kind have, such as the base
+        shift = (one[kinds == kind].mean(axis=0) + two[kinds == kind].mean(axis=0)) / 2
+        one[kinds == kind] -= shift
+        two[kinds == kind] -= shift
+    alike = float((one * two).sum() / (np.sqrt(np.square(one).sum() * np.square(two).sum()) or 1))
+    if alike > 0.5:
+        raise InputError(
+            f"first and second stimuli are alike (correlation {alike:.2f}), so little is left of {noise.name} noise in "
+            "their difference: leave out the noise, and it is estimated"
+        )
+    return twice(noise) if alike < -0.5 else difference(noise)
 
 
 def with_channels(shape: tuple[int, ...]) -> tuple[int, int, int]:

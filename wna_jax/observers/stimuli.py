@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 from PIL import Image
@@ -99,7 +100,7 @@ def source_of(stimuli: Stimuli) -> Source:
         return np.stack(found)
 
     def identities(trials: np.ndarray) -> np.ndarray:
-        return np.array([_hashed(str(paths[i]).encode()) for i in trials], np.uint64)
+        return np.array([_hashed(_content(paths[i])) for i in trials], np.uint64)  # a copy elsewhere is the same
 
     return Source(len(paths), (height, width, channels), take, identities, [str(path) for path in paths])
 
@@ -176,6 +177,26 @@ def noise_of(stimuli: Stimuli, second: Stimuli | None = None, classes: Any = Non
     return Noise("the stimuli's own", one.shape, total, deviation, sample, white=False)
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise InputError(f"{path} is not there: each trial needs its image") from None
+
+
+def twice(noise: Noise) -> Noise:
+    """The noise of a stimulus minus its inverted one, mean + z minus mean - z: mean 0, deviation 2 s."""
+    return replace(
+        noise,
+        name=f"twice {noise.name}",
+        mean=np.zeros_like(noise.mean),
+        deviation=2 * noise.deviation,
+        sample=Partial(_sample_twice, noise.sample, np.asarray(noise.mean, np.float32)),
+        draw=None,
+        present=None,
+    )
+
+
 def difference(noise: Noise) -> Noise:
     """The noise of a first stimulus minus a second one of the same noise: mean 0, deviation sqrt(2) s."""
     return replace(
@@ -246,6 +267,10 @@ def _draws(noise: Noise, key: jax.Array, highs: jax.Array, lows: jax.Array) -> t
 def _sample_difference(sample: Callable[[jax.Array], jax.Array], key: jax.Array) -> jax.Array:
     one, two = jax.random.split(key)
     return sample(one) - sample(two)
+
+
+def _sample_twice(sample: Callable[[jax.Array], jax.Array], mean: jax.Array, key: jax.Array) -> jax.Array:
+    return 2 * (sample(key) - jnp.broadcast_to(mean, jax.eval_shape(sample, key).shape))
 
 
 def _one_of(residuals: jax.Array, mean: jax.Array, key: jax.Array) -> jax.Array:

@@ -38,7 +38,7 @@ class Trials(NamedTuple):
 
 
 class Halves(NamedTuple):
-    """The moments of two halves of the stimuli; trials with the same (first) stimulus are in the same half."""
+    """The moments of two halves of the stimuli; trials with the same stimulus, or pair, are in the same half."""
 
     first: Moments
     second: Moments
@@ -107,8 +107,8 @@ def moments_in_halves(
 ) -> Halves:
     """`moments_from_trials` in two halves, to tell how reliable a map is.
 
-    Halves are decided by the first stimulus alone, for all observers alike: maps of two observers from different halves
-    have no noise in common, even where both have seen the same stimuli.
+    Halves are decided by the stimulus alone, or by the pair in whatever order, for all observers alike: maps of two
+    observers from different halves have no noise in common, even where both have seen the same stimuli.
     """
     one, two, w, half, weights = _weighed(Trials(stimuli, responses, second, classes))
     sums = np.zeros((2, 4, *one.shape))  # of each half: x, w x, x^2, w x^2
@@ -174,17 +174,29 @@ def _weighed(trials: Trials) -> tuple[Source, Source | None, np.ndarray, np.ndar
     """The sources of the stimuli, and of each trial the response, the half, and the weight."""
     one, two = source_of(trials.stimuli), None if trials.second is None else source_of(trials.second)
     w = _checked(trials.responses, one, two)
-    identities = np.concatenate([one.identities(own) for own in one.batches()])
-    _check_once(trials.stimuli, identities)
-    half = half_of(identities)
+    identities = [np.concatenate([each.identities(own) for own in each.batches()]) for each in (one, two) if each]
+    _check_once([each for each in (trials.stimuli, trials.second) if each is not None], identities)
+    half = half_of(np.minimum.reduce(identities))
     return one, two, w, half, _centred(w, half, trials.classes)
 
 
-def _check_once(stimuli: Stimuli, identities: np.ndarray) -> None:
-    """Raises an InputError if a draw is in two trials: its pixels would count twice, and the error not know it."""
-    if isinstance(stimuli, Drawn) and len(np.unique(identities)) < len(identities):
-        numbers, counts = np.unique(np.asarray(stimuli.numbers), return_counts=True)
-        raise InputError(f"draw {numbers[counts > 1][0]} is in {counts.max()} trials: expected each stimulus once")
+def _check_once(stimuli: Sequence[Stimuli], identities: Sequence[np.ndarray]) -> None:
+    """Raises an InputError if a draw or file is shown twice: its pixels count twice, and the error would not know it.
+
+    Images of an array may be equal by chance, as those of few pixels are.
+    """
+    every = np.concatenate(identities)
+    values, counts = np.unique(every, return_counts=True)
+    if len(values) == len(every) or isinstance(stimuli[0], np.ndarray):
+        return
+    again = np.flatnonzero(every == values[counts > 1][0])
+    if isinstance(stimuli[0], Drawn):
+        number = np.concatenate([each.numbers for each in stimuli if isinstance(each, Drawn)])[again[0]]
+        raise InputError(f"draw {number} is in {len(again)} trials: expected each stimulus once")
+    names = [str(path) for each in stimuli for path in each]
+    given = sorted({names[i] for i in again[:2]})
+    what = f"{given[0]} is shown twice" if len(given) == 1 else f"{given[0]} and {given[1]} hold the same image"
+    raise InputError(f"{what}: expected a stimulus of its own in each trial")
 
 
 def _checked(responses: Any, one: Source, two: Source | None) -> np.ndarray:
