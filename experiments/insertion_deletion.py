@@ -67,6 +67,7 @@ class Settings(NetworkSettings):
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Test images through all methods to deletion and insertion curves."""
     dataset = shared.load_classes(settings, report)
+    attributions.patches(dataset.image_shape[:2], num_passes=settings.num_passes)  # before any training
     trained = shared.trained_network(settings, dataset, report)
     network = trained.network
     contrast = settings.contrast or usual_contrast(network, dataset, settings.seed, settings.coarseness)

@@ -76,6 +76,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     """Noise around a picture through the network to maps, beside those of other methods."""
     dataset, foreign = shared.data_for_network(settings, report)
     picture, shown = _picture(settings, dataset)
+    attributions.patches(picture.shape[:2], num_passes=settings.num_samples)  # before any training
     chosen = None if settings.classes is None else [dataset.label_of(name) for name in dict.fromkeys(settings.classes)]
     reference = attributions.reference(settings.reference, picture, dataset)  # before any training
     trained = (

@@ -23,6 +23,7 @@ from experiments.settings import NetworkSettings, choice, setting
 from wna_jax import figures, maps, noise, responses, reverse_correlate, templates
 from wna_jax.runs.files import as_file_name
 from wna_jax.runs.progress import in_parts
+from wna_jax.studies.local import over_squares
 
 _REFERENCE = "class means"
 
@@ -64,7 +65,8 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         covariance = None if stimulus.white else noise.covariance(stimulus)  # maps of white noise are white already
         for response in settings.response:
             for variant, images in maps.variants(moments[response], stimulus, covariance).items():
-                kinds[name, response, variant] = images
+                factor = dataset.image_shape[0] // stimulus.shape[0]  # noise in squares has maps of squares
+                kinds[name, response, variant] = over_squares(images, factor)
         counts[name] = {response: moments[response].count.tolist() for response in settings.response}
     trials = {kind: templates.try_on_test_images(images, dataset) for kind, images in kinds.items()}
     rows = [

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -167,3 +168,25 @@ def test_the_probability_of_a_class_is_one_response_for_all_classes() -> None:
         of_k = local.probability_of(observer, k)
         assert isinstance(of_k, Partial)
         np.testing.assert_allclose(of_k(images)[:, 0], expected[:, k], rtol=1e-6)
+
+
+def test_scores_of_other_images_are_not_gone_on_from(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((3, 6, 6, 1)).astype(np.float32)
+    weights = np.random.default_rng(1).normal(size=(36, 3)).astype(np.float32)
+
+    def network(x: jax.Array) -> jax.Array:
+        return x.reshape(len(x), -1) @ weights
+
+    def scored(some: np.ndarray, state: Path | None = tmp_path / "state") -> local.Comparison:
+        return local.compare(network, some, np.zeros_like(some), 0.3, 120, steps=6, state_dir=state)
+
+    scored(images[:2])
+    np.testing.assert_array_equal(scored(images).deletion, scored(images, None).deletion)
+    with pytest.raises(InputError, match="another image 0"):
+        scored(images[::-1])
+
+
+def test_too_few_passes_are_said_with_how_many_it_takes() -> None:
+    image = np.zeros((8, 8, 1), np.float32)
+    with pytest.raises(InputError, match="at least 9"):
+        local.contributions(lambda x: x[:, 0, 0], image, 0, image, 0.3, 5)

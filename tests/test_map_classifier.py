@@ -14,7 +14,7 @@ def settings(
     network_settings: dict[str, Any], small_digits: str, tmp_path_factory: pytest.TempPathFactory
 ) -> map_classifier.Settings:
     own = network_settings | {"dataset": small_digits, "out_dir": str(tmp_path_factory.mktemp("out"))}
-    return map_classifier.Settings(**own, noises=("matched", "gabor_pca"), num_samples=2000)
+    return map_classifier.Settings(**own, noises=("matched", "gabor_pca", "uniform/2"), num_samples=2000)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def result(settings: map_classifier.Settings) -> Result:
 def test_every_noise_response_and_variant_is_reported_with_its_interval(result: Result, small_digits: str) -> None:
     rows = result.metrics["classifiers"]
     kinds = {(row["noise"], row["response"], row["variant"]) for row in rows}
-    assert len(kinds) == len(rows) == 2 + 2 * 4 + 2 * 7  # class means; white; whitened as well
+    assert len(kinds) == len(rows) == 2 + 2 * 4 + 2 * 7 + 2 * 4  # class means; white; whitened as well; in squares
     per_class = np.bincount(data.load(small_digits).test.labels, minlength=10)
     for row in rows:
         low, high = row["interval_95"]
@@ -41,7 +41,7 @@ def test_every_noise_response_and_variant_is_reported_with_its_interval(result: 
 @pytest.mark.slow
 def test_templates_of_a_linear_network_classify_far_above_chance(result: Result) -> None:
     best = result.metrics["best_on_validation"]
-    assert set(best) == {"class means", "matched", "gabor_pca"}
+    assert set(best) == {"class means", "matched", "gabor_pca", "uniform/2"}
     assert best["class means"]["test_accuracy"] > 0.8
     assert best["matched"]["test_accuracy"] > 0.5
     assert best["gabor_pca"]["test_accuracy"] > 0.5

@@ -20,7 +20,7 @@ Common mistakes: comparing maps of slopes (SmoothGrad, classification images) wi
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,14 +85,7 @@ def occlusion(
         InputError: fewer passes than the coarsest stride, `size`, takes.
     """
     height, width, _ = image.shape
-    corners: Any = None
-    for stride in range(1, size + 1):
-        ends = [np.arange(1 - size, side, stride) for side in (height, width)]
-        corners = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 2)
-        if num_passes is None or len(corners) <= num_passes:
-            break
-    else:
-        raise InputError(f"num_passes is {num_passes}: {len(corners)} patches of {size} pixels cover the image")
+    corners = patches((height, width), size, num_passes)
     answers = map_over(Partial(_occluded, respond, image, reference, np.int32(size)), (corners,), _BATCH)
     fall = np.asarray(compilation.call(respond, image[None]), np.float64) - answers  # [patches, K]
     total, count = np.zeros((fall.shape[1], height, width)), np.zeros((height, width))
@@ -101,6 +94,19 @@ def occlusion(
         total[:, *patch] += own[:, None, None]
         count[patch] += 1
     return total / count
+
+
+def patches(image_size: tuple[int, int], size: int = 5, num_passes: int | None = None) -> Int[np.ndarray, "n 2"]:
+    """The corners (top, left) of the patches of `occlusion`; an InputError if the passes do not suffice."""
+    for stride in range(1, size + 1):
+        ends = [np.arange(1 - size, side, stride) for side in image_size]
+        corners = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 2)
+        if num_passes is None or len(corners) <= num_passes:
+            return corners
+    raise InputError(
+        f"{num_passes} network passes for each method: occlusion takes at least {len(corners)}, for patches of {size} "
+        f"pixels that cover an image of {image_size[0]}x{image_size[1]}"
+    )
 
 
 @compilation.jit

@@ -24,6 +24,7 @@ from wna_jax.noise import Noise, around, coarse, gaussian
 from wna_jax.runs import compilation
 from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.errors import InputError
+from wna_jax.runs.fingerprints import fingerprint
 from wna_jax.runs.progress import Progress, Report, silent
 from wna_jax.runs.store import State, Store
 from wna_jax.statistics import Threshold, wilson_interval
@@ -152,6 +153,7 @@ def contributions(
     stops where all places of its patch are tried. A classification image is masked where no noise changed the answer.
     A network that JAX cannot differentiate (`responses.as_logits` of one of PyTorch) goes without the last two methods.
     """
+    attributions.patches(image.shape[:2], num_passes=num_passes)  # or it says how many it takes, before any work
     respond = Partial(_of_class, network, np.int32(k))
     graded = Partial(_graded, respond)
     stimulus = around(image, in_squares(gaussian(image.shape, 0, contrast), factor))
@@ -232,9 +234,10 @@ def compare(
 
     For each image the probability of the network's own answer is followed by `attributions.deletion_and_insertion`. The
     job keeps its state in a directory, image by image, and goes on from there, with more images too; a state of another
-    `identity` is refused.
+    `identity`, such as the network's, is refused, and one of other images, references or answers.
     """
     predicted, methods, found = answers(network, images), list[str](), list[Any]()
+    of_each = [fingerprint(each) for each in zip(images, references, predicted.tolist(), strict=True)]
     with contextlib.ExitStack() as stack:
         what = {"contrast": contrast, "factor": factor, "passes": num_passes, "steps": steps, "seed": seed} | dict(
             identity or {}
@@ -242,9 +245,13 @@ def compare(
         store = stack.enter_context(Store(state_dir, what)) if state_dir else None
         if store and (state := store.load(lambda record: [[0, 0, 0]] * record[0])):
             found, methods = list(state.tree), state.record[1]
+            known = zip(of_each, (state.record[2:] or [[]])[0], strict=False)  # older states do not say
+            if other := [i for i, (own, saved) in enumerate(known) if own != saved]:
+                given = f"{state_dir} holds scores of another image {other[0]}, or of another answer to it"
+                raise InputError(f"{given}: give another state_dir, or delete that one")
 
         def so_far() -> State:
-            return State(len(found), found, [len(found), methods])
+            return State(len(found), found, [len(found), methods, of_each[: len(found)]])
 
         if store:
             stack.callback(lambda: store.save(so_far()) if found else None)
