@@ -1,5 +1,6 @@
 """Networks of PyTorch; without it these tests are skipped."""
 
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +106,42 @@ def test_the_batch_size_is_kept_or_found_out() -> None:
         assert tuned(images).shape == (100, 3)
     assert sum(sizes) == 100  # nothing is tried twice
     assert max(sizes) <= 64
+
+
+def test_what_is_shown_first_does_not_decide_the_batch_size_of_a_run() -> None:
+    sizes: list[int] = []
+
+    class Waiting(nn.Module):  # a call takes as long for 1 image as for 100
+        def forward(self, x: Any) -> Any:
+            sizes.append(len(x))
+            time.sleep(0.001)
+            return x[:, :, 0, 0]
+
+    network = TorchNetwork(Waiting())
+    network(np.zeros((9, 4, 5, 3), np.float32))  # as before a run
+    network(np.zeros((256, 4, 5, 3), np.float32))
+    sizes.clear()
+    network(np.zeros((256, 4, 5, 3), np.float32))
+    assert max(sizes) >= 64
+
+
+@pytest.mark.parametrize("mean", [None, 0.2])
+def test_a_module_that_changes_its_images_is_asked_about_each_once(mean: float | None) -> None:
+    class Normalising(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.mul_(2).sub_(1)[:, :, 0, 0]
+
+    images = np.random.default_rng(0).random((100, 4, 5, 3), np.float32)
+    kept, network = images.copy(), TorchNetwork(Normalising(), mean=mean)
+    for _ in range(2):  # the first call looks for a batch size
+        np.testing.assert_allclose(network(images), 2 * (kept[:, 0, 0] - (mean or 0)) - 1, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(images, kept)
+
+
+def test_images_may_be_a_view_that_runs_backwards() -> None:
+    images = np.random.default_rng(0).random((20, 4, 5, 3), np.float32)
+    network = TorchNetwork(linear())  # PyTorch, given such a view, ended the process
+    np.testing.assert_array_equal(network(images[:, ::-1, ::-1]), network(images[:, ::-1, ::-1].copy()))
 
 
 def test_which_network_it_is_depends_on_parameters_and_normalisation_not_on_the_mode() -> None:

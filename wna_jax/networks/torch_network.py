@@ -59,10 +59,11 @@ class TorchNetwork(compilation.OnHost):
         torch = sys.modules["torch"]
         self.check(images)
         shared = isinstance(images, jax.Array) and _is_shared(torch, images)
-        tensor = torch.from_dlpack(images if shared else np.asarray(images))
+        # PyTorch knows no negative strides: given such an array, it ends the process.
+        tensor = torch.from_dlpack(images if shared else np.ascontiguousarray(images))
         with torch.inference_mode(), _evaluated(self.module):
             shown = self._prepared(torch, tensor)
-            size = self.batch_size or self._found.get("batch_size") or self._find_batch_size(torch, shown)
+            size = self.batch_size or self._fastest_batch_size(torch, shown)
             answers = torch.cat([self._answer(torch, part) for part in shown.split(size)]).to(tensor.device)
         return jnp.from_dlpack(answers) if shared else answers.numpy()
 
@@ -123,18 +124,28 @@ class TorchNetwork(compilation.OnHost):
             self._found["writes"] = trial._version
         return self._found["writes"] > 0
 
+    def _fastest_batch_size(self, torch: Any, shown: Any) -> int:
+        """That which was found; it is looked for again when a batch is twice as large as that it was found in.
+
+        Else the few images that a network is shown before a run would decide for all of it.
+        """
+        if len(shown) >= 2 * self._found.get("tried_in", 0):
+            self._found["batch_size"] = self._find_batch_size(torch, shown)
+            self._found["tried_in"] = len(shown)
+        return self._found["batch_size"]
+
     def _find_batch_size(self, torch: Any, shown: Any) -> int:
         """The batch at which the module answers the most images per second, of those that fit into this one."""
         best, rate, size, started = len(shown), 0.0, _SMALLEST_BATCH, time.perf_counter()
         while size <= len(shown) and time.perf_counter() - started < _SECONDS_OF_TRIALS:
             seconds = []
             for _ in range(2):  # the first call of a size prepares the others
+                images = shown[:size].clone()  # a module may change them, and they are still to be answered
                 before = time.perf_counter()
-                self._answer(torch, shown[:size]).cpu()  # waits for the device
+                self._answer(torch, images).cpu()  # waits for the device
                 seconds.append(time.perf_counter() - before)
             if size / min(seconds) > _GAIN * rate:
                 best, rate = size, size / min(seconds)
-                self._found["batch_size"] = best
             size *= 2
         return best
 
