@@ -281,6 +281,12 @@ def test_bars_are_drawn_where_somebody_watches(capfd: pytest.CaptureFixture, mon
         ({"noise": WHITE, "class_names": ["a"]}, "class_names are 1 classes, and the network answers 3"),
         ({"noise": WHITE, "roi": np.ones((5, 5), bool)}, r"a region of interest of bool \(5, 5\)"),
         ({"noise": WHITE, "permutations": 9}, "permutations is 9: below 19 nothing is significant"),
+        ({"noise": WHITE, "permutations": 19.5}, "permutations is 19.5: it must be a whole number"),
+        ({"noise": WHITE, "permutations": "99"}, "permutations is '99': it must be a whole number"),
+        ({"noise": WHITE, "gradient_samples": -5}, "gradient_samples is -5: it must be a whole number"),
+        ({"noise": WHITE, "gradient_samples": 2.5}, "gradient_samples is 2.5: it must be a whole number"),
+        ({"noise": WHITE, "class_names": iter("abc")}, "class_names is a str_.*: expected a list of 3 names"),
+        ({"noise": WHITE, "settings": [1]}, "settings cannot be kept with the result"),
         ({"noise": WHITE, "settings": {"roi": np.ones(3)}}, "settings cannot be kept with the result"),
         ({"noise": WHITE, "network": responses.of_black_box(by_hand), "gradient_samples": 9}, "gradient"),
         ({"noise": WHITE, "classes": [3]}, "class 3 of a network with 3 classes"),
@@ -292,6 +298,26 @@ def test_what_does_not_fit_is_one_line_before_the_run(arguments: dict[str, Any],
     with pytest.raises(InputError, match=said) as caught:
         analyse(**{"network": logits} | arguments, report=lambda progress: pytest.fail("it began"))
     assert "\n" not in str(caught.value)
+
+
+def test_an_identity_that_cannot_be_saved_is_said_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the identity of a run cannot be saved"):
+        analyse(
+            logits,
+            WHITE,
+            **FEW,
+            state_dir=tmp_path / "state",
+            identity={"number": np.int64(3)},
+            report=lambda progress: pytest.fail("it began"),
+        )
+
+
+def test_numbers_of_numpy_and_lists_are_kept_and_shown(tmp_path: Path) -> None:
+    region = [[True] * 6] * 3 + [[False] * 6] * 3
+    found = analyse(logits, WHITE, **FEW | {"permutations": np.int64(19), "roi": region})
+    found.save(tmp_path)
+    assert load(tmp_path).tests == {"permutations": 19, "seed": 0}
+    np.testing.assert_array_equal(load(tmp_path).roi, region)
 
 
 def test_what_cannot_be_shown_is_one_line(found: Analysis, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The main job in one call: noise through a network to maps, with errors, tests, reliability and feed-back."""
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,8 @@ def analyse(
         response = ("value",) if outputs == "value" else ("decision", "probability")
     respond = _response_of(network, response, outputs, classes)
     stimulus = _noise_for(network, noise, image_shape, dataset)
-    _check_what_comes_after(stimulus, roi, permutations, settings)
+    roi = None if roi is None else np.asarray(roi)
+    permutations, gradient_samples = _check_what_comes_after(stimulus, roi, permutations, gradient_samples, settings)
     labels = _names_of_all(respond, stimulus, dataset, class_names)
     numbers = tuple(range(len(labels))) if respond.classes is None else respond.classes
     gradient = None
@@ -186,16 +188,22 @@ def _noise_for(network: Any, given: Noise | None, image_shape: Shape | None, dat
     return noises.matched(dataset) if dataset else noises.uniform(shape)
 
 
-def _check_what_comes_after(stimulus: Noise, roi: Any, permutations: int, settings: Any) -> None:
-    """Refuses what the tests, or the file of the result, would refuse after the run."""
+def _check_what_comes_after(
+    stimulus: Noise, roi: Any, permutations: Any, gradient_samples: Any, settings: Any
+) -> tuple[int, int]:
+    """Refuses what gradients, tests, or the file of the result would refuse after the run; the numbers as Python's."""
     if roi is not None:
         as_roi(roi, stimulus.shape)
+    for what, number in (("permutations", permutations), ("gradient_samples", gradient_samples)):
+        if not hasattr(number, "__index__") or operator.index(number) < 0:
+            raise InputError(f"{what} is {number!r}: it must be a whole number of at least 0")
     if permutations < _FEWEST_PERMUTATIONS:
         raise InputError(f"permutations is {permutations}: below {_FEWEST_PERMUTATIONS} nothing is significant at .05")
     try:
-        json.dumps(settings)
-    except TypeError as error:
-        raise InputError(f"settings cannot be kept with the result ({error}): expected JSON values") from None
+        json.dumps(dict(settings or {}))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"settings cannot be kept with the result ({error}): expected JSON values by name") from None
+    return operator.index(permutations), operator.index(gradient_samples)
 
 
 def _names_of_all(
@@ -211,6 +219,8 @@ def _names_of_all(
     num_classes = jax.tree.leaves(examine(stimulus, whole))[0].shape[1]
     if given is None:
         given = dataset.class_names if dataset else [str(k) for k in range(num_classes)]
+    if not hasattr(given, "__len__"):
+        raise InputError(f"class_names is a {type(given).__name__}: expected a list of {num_classes} names")
     if len(given) != num_classes:
         whose = "the data set has" if dataset and given is dataset.class_names else "class_names are"
         raise InputError(f"{whose} {len(given)} classes, and the network answers {num_classes}: expected as many")

@@ -132,7 +132,8 @@ def figure(of: "Analysis", kind: Kind, responses: Sequence[str] | None) -> "Figu
     if kind == "convergence":
         curves = {title: curve for title, curve in of.convergence.items() if curve[0] in names}
         if not curves:
-            raise InputError("no sums were kept on the way: analyse(..., convergence=True), of two samples or more")
+            way_out = "analyse(..., convergence=True), of one batch of samples (batch_size=) or more"
+            raise InputError(f"no sums were kept on the way: {way_out}")
         n0 = {name: of.reliability[name].n0 for name in names}
         return figures.convergence(curves, n0, all_names, f"Convergence of the maps of {of.name}: {dose}", few)
     if "decision" not in of.moments:

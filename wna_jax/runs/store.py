@@ -43,10 +43,17 @@ class Store:
         Args:
             directory: of this job alone.
             identity: what decides the job's result (JSON values); a state made under another identity is refused.
+
+        Raises:
+            InputError: an identity of other values, or a directory that cannot be used.
         """
         from orbax.checkpoint import v1 as ocp  # here, since it takes longer to import than a small job to run
 
         self._directory, self._identity = Path(directory).absolute(), dict(identity)
+        try:
+            json.dumps(self._identity)
+        except (TypeError, ValueError) as error:  # else the first save says so, after the work
+            raise InputError(f"the identity of a run cannot be saved ({error}): expected JSON values") from None
         self._saved_at = time.monotonic()
         self._open = contextlib.ExitStack()
         check_writable("state", self._directory.parent, _ELSEWHERE)
