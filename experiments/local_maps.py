@@ -147,7 +147,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     limits = f" [{found.low:.3f}, {found.high:.3f}]" if found else ""
     summary = [
         f"answer          {answer.text(names)} ({shown})",
-        f"contrast        {contrast:.3f}{limits}" + f", answer given in {settings.threshold:.0%}" * bool(found),
+        f"contrast        {contrast:.3g}{limits}" + f", answer given in {settings.threshold:.0%}" * bool(found),
     ]
     for i, k in enumerate(classes):
         of = [f"{name} {_text(metrics['reliability'][name][i])}" for name in local.RESPONSES]

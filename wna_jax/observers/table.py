@@ -23,6 +23,7 @@ COLUMNS = ("trial", "participant", "stimulus", "second", "response", "signal", "
 _KINDS = ("signal", "interval", "base")
 _POSITIVE = ("1", "yes", "y", "true", "first", "original", "present")
 _NEGATIVE = ("0", "-1", "2", "no", "n", "false", "second", "inverted", "absent")
+_MISSING = ("", "na", "nan", "n/a", "null")  # what R and pandas write where there is no response
 _OPPOSITE = ("-1", "inverted")  # noise that is added or subtracted: responses 1 and -1
 
 
@@ -39,9 +40,10 @@ def read_trials(
     whole numbers or names of files, until `found_stimuli` puts the stimuli themselves there.
 
     Columns are separated by commas, semicolons or tabs; the first row names them, in any order. `yes` is the value of
-    the response that counts as yes, or as the first; by default it is known of the usual words. Columns in `ignore` are
-    not read. Rows without a response are refused, or left out (`skip_unanswered`). A stimulus that a participant saw
-    twice is refused: the noise in it would count twice, and the error of the map not know it.
+    the response that counts as yes, or as the first; by default it is known of the usual words. Columns in `ignore`,
+    and without a name, are not read. Rows without a response (empty, NA, NaN) are refused, or left out
+    (`skip_unanswered`). A stimulus that a participant saw twice is refused: the noise in it would count twice, and the
+    error of the map not know it.
 
     Raises:
         InputError: in one line with the row (the first is the columns' names): a column that is missing or unknown, a
@@ -76,7 +78,7 @@ def read_trials(
 
 
 def _check_columns(path: Path, columns: list[str], ignore: Sequence[str]) -> None:
-    for name in columns:
+    for name in filter(None, columns):  # one without a name, such as pandas' row numbers, is not read
         if columns.count(name) > 1:
             raise InputError(f"{path} has two columns {name!r}: expected one of each name")
         if name not in COLUMNS and name not in {each.lower() for each in ignore}:
@@ -92,7 +94,7 @@ def _check_columns(path: Path, columns: list[str], ignore: Sequence[str]) -> Non
 def _by_participant(
     path: Path, cells: dict[str, np.ndarray], rows: np.ndarray, yes: str | None, skip: bool
 ) -> dict[str, Trials]:
-    empty = cells["response"] == ""
+    empty = np.isin(np.char.lower(cells["response"]), _MISSING)
     if empty.any() and not skip:
         many = f" ({empty.sum():,} of {len(rows):,} rows have none)"
         raise InputError(
@@ -106,7 +108,7 @@ def _by_participant(
             raise InputError(f"{path}, row {rows[cells[name] == ''][0]}: {name} is empty: expected one in each row")
     responses = _responses(path, cells["response"], rows, yes, "second" in cells)
     shown = {name: cells[name] for name in ("stimulus", "second") if name in cells}
-    if all(np.char.isdigit(column).all() for column in shown.values()):
+    if all(np.char.isdecimal(column).all() for column in shown.values()):
         try:
             shown = {name: column.astype(np.int64) for name, column in shown.items()}
         except (OverflowError, ValueError):
