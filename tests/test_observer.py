@@ -239,7 +239,7 @@ def test_another_noise_than_was_exported_is_refused(tmp_path: Path) -> None:
 
 def test_tables_of_r_and_pandas_are_read_and_no_answer_is_not_no(tmp_path: Path) -> None:
     table = written(tmp_path / "t.csv", ",stimulus,response,", "0,7,1,", "1,8,NA,", "2,9,nan,", "3,10,1,")
-    with pytest.raises(InputError, match="row 3: no response .2 of 4 rows"):
+    with pytest.raises(InputError, match=r"row 3: no response .2 of 4 rows"):
         read_trials(table, yes="1")
     (trials,) = read_trials(table, yes="1", skip_unanswered=True).values()
     assert (trials.stimuli.tolist(), trials.responses.tolist()) == ([7, 10], [1, 1])
