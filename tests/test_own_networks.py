@@ -16,10 +16,12 @@ from experiments import (
     map_classifier,
     microstimulation,
     noise_maps,
+    shared,
     signal_in_noise,
 )
 from experiments import spike_triggered_average as averages
 from experiments.settings import Settings
+from wna_jax import responses
 from wna_jax.networks import Foreign
 from wna_jax.runs.errors import InputError
 
@@ -238,3 +240,20 @@ def test_a_network_has_the_shape_of_images_and_different_classes() -> None:
         Foreign(abs, (28, 28))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="class_names has 2 names, of which some are the same"):
         Foreign(abs, class_names=["a", "a"])
+
+
+def _three(images: Any) -> Any:
+    return images.reshape(len(images), -1)[:, :3]
+
+
+def test_an_image_shape_may_be_a_list() -> None:
+    own = Foreign(_three, [28, 28, 1])  # type: ignore[arg-type]
+    assert own.image_shape == (28, 28, 1)
+    assert shared.without_data(own, None).image_shape == (28, 28, 1)
+
+
+def test_a_regression_is_sent_where_its_maps_are_made() -> None:
+    own = Foreign(_three, (28, 28, 1), outputs="value")
+    for network in (own, responses.of_classifier(_three, ["value"], "value")):
+        with pytest.raises(InputError, match=r"a regression has no logits, and its maps are made by wna_jax\.analyse"):
+            responses.as_logits(network)

@@ -72,6 +72,8 @@ class Foreign:
         whole = shape is None or (len(shape) == 3 and all(isinstance(each, int) and each > 0 for each in shape))
         if not whole:
             raise InputError(f"image_shape is {shape}: expected (height, width, channels), such as (28, 28, 1)")
+        if shape is not None:  # a list is compared with tuples later
+            object.__setattr__(self, "image_shape", tuple(shape))
         if names is not None and len(set(names)) < len(names):
             raise InputError(f"class_names has {len(names)} names, of which some are the same: name each class once")
 
