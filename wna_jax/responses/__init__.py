@@ -144,7 +144,7 @@ def as_logits(network: Any, outputs: str | None = None) -> Callable[[Images], Lo
     Raises:
         InputError: the response of no classifier, or as `of_network`.
     """
-    if "value" in (outputs, getattr(network, "outputs", None)):
+    if "value" in (outputs, network.outputs if isinstance(network, Foreign) else None):
         raise InputError("outputs is 'value': a regression has no logits, and its maps are made by wna_jax.analyse")
     response = of_network(network, ["logit"], outputs=outputs)
     if isinstance(response, OneResponse):
