@@ -1,6 +1,7 @@
 """Where does the time of an experiment go, from its start to its last figure?
 
-  python -m experiments.profile noise_maps --dataset=mnist    any experiment, with its own flags
+  python -m experiments.profile noise_maps --dataset=mnist                      any experiment, with its own flags
+  python -m experiments.profile --json=times.json noise_maps --dataset=mnist    writes the list to a file, too
 
 Runs the experiment in this process under Python's profiler, and then lists the steps of its `run` with their seconds,
 those of writing and drawing, and those that a long step consists of. Work that a step starts on the device counts
@@ -9,6 +10,7 @@ For a run from nothing give an empty --checkpoint_dir and --out_dir, and an empt
 """
 
 import cProfile
+import importlib.util
 import json
 import pstats
 import runpy
@@ -80,8 +82,13 @@ def _called_by(
 if __name__ == "__main__":
     _, *rest = sys.argv
     out = rest.pop(0).partition("=")[2] if rest and rest[0].startswith("--json=") else None
-    if not rest:
-        sys.exit("error: name an experiment: python -m experiments.profile noise_maps --dataset=mnist")
+    if {"--help", "-h"} & {*rest[:1]}:
+        print(__doc__)
+        sys.exit(0)
+    if not rest or importlib.util.find_spec(f"experiments.{rest[0]}") is None:
+        given = f"there is no experiment {rest[0]!r}" if rest else "no experiment is named"
+        print(f"error: {given}: such as python -m experiments.profile noise_maps --dataset=mnist", file=sys.stderr)
+        sys.exit(2)
     total, steps = profiled(rest[0], rest[1:])
     print(f"\n{total:8.2f} s  in all")
     for step in steps:

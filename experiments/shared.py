@@ -135,13 +135,25 @@ def _num_classes(network: Any, shape: tuple[int, ...]) -> int:
         return compilation.shape_of(network, jax.ShapeDtypeStruct((1, *shape), jnp.float32)).shape[-1]
 
 
-def without_data(own: Foreign, image_shape: tuple[int, ...] | None) -> data.Dataset:
-    """A data set of no images: the classes and the image shape of a network."""
+def without_data(own: Foreign, image_shape: tuple[int, ...] | None, asks: bool = False) -> data.Dataset:
+    """A data set of no images: the classes and the image shape of a network.
+
+    Args:
+        own: the network.
+        image_shape: that which the user gives.
+        asks: whether there is a flag for it.
+    """
     shape = image_shape or own.image_shape
     if shape is None or len(shape) != 3 or (own.image_shape and tuple(shape) != own.image_shape):
         known = f"the network takes {own.image_shape}" if own.image_shape else "the network does not say it"
         given = "none is given" if shape is None else f"image_shape is {','.join(map(str, shape))}"
-        raise InputError(f"--dataset=none needs an image shape, {given}, {known}: give --image_shape=28,28,1")
+        known_shape = ",".join(map(str, own.image_shape or (28, 28, 1)))
+        way_out = (
+            f"give --image_shape={known_shape}"
+            if asks
+            else "have the function return networks.Foreign(network, (28, 28, 1))"
+        )
+        raise InputError(f"--dataset=none needs an image shape, {given}, {known}: {way_out}")
     height, width, channels = shape
     names = own.class_names or list(map(str, range(_num_classes(responses.as_logits(own), shape))))
     nothing = data.Split(np.zeros((0, height, width, channels), np.uint8), np.zeros(0, np.int32))
@@ -158,7 +170,7 @@ def data_for_network(settings: NetworkSettings, report: Report) -> tuple[data.Da
     if settings.dataset != NO_DATA or not foreign.is_named(settings.model):
         return load_classes(settings, report), None
     own = load_own(settings)
-    return without_data(own, getattr(settings, "image_shape", None)), own
+    return without_data(own, getattr(settings, "image_shape", None), hasattr(settings, "image_shape")), own
 
 
 def set_up(

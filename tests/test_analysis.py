@@ -203,7 +203,7 @@ def test_two_saved_runs_add_up_to_that_of_all_their_samples(first: Analysis, tmp
     assert "1,400 samples: 3 responses, 6x6x1 pixels; decision in uniform noise, seed 0, 1" in repr(both)
     with pytest.raises(InputError, match=r"share noise samples \(seed 0\)"):
         both + saved(first, tmp_path / "0")
-    with pytest.raises(InputError, match="two responses"):
+    with pytest.raises(InputError, match="two networks"):
         both + analysis_of(1, 2)
 
 

@@ -95,7 +95,7 @@ def test_a_network_that_was_changed_is_asked_anew() -> None:
     expected = reverse_correlate(WHITE, responses.of_classifier(lambda x: -linear(x)), 2_000)["decision"]
     np.testing.assert_array_equal(after.count, expected.count)
     assert (before.count != after.count).any()
-    with pytest.raises(InputError, match="two responses"):
+    with pytest.raises(InputError, match="two networks"):
         before + after
 
 

@@ -51,7 +51,7 @@ def first() -> dict[str, Moments]:
         (lambda: run()["decision"], SHARED),
         (lambda: run(batch_size=64)["decision"], SHARED),
         (lambda: run(1)["probability"], r"two responses \(decision, probability\) do not belong together: use those"),
-        (lambda: run(1, network=others)["decision"], r"two responses \(decision, decision\)"),
+        (lambda: run(1, network=others)["decision"], r"two networks \(each decision\)"),
         (lambda: run(1, noise.binary((5, 5, 1)))["decision"], r"two noises \(uniform, binary\)"),
         (lambda: run(1)["decision"] + run(0)["decision"], SHARED),
     ],

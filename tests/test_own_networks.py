@@ -224,7 +224,11 @@ def test_what_no_data_have_is_asked_for(file: Path, tmp_path: Path) -> None:
         ({}, "noise 'matched' is made of a data set's images, of which there are none: choose uniform"),
         ({"model": f"{file}:of_jax"}, "--dataset=none needs an image shape, none is given, .*: give --image_shape"),
         ({"image_shape": (28, 28)}, r"image_shape is 28,28, the network takes \(28, 28, 1\): give --image_shape"),
-        ({"image_shape": (8, 8, 1)}, r"image_shape is 8,8,1, the network takes \(28, 28, 1\): give --image_shape"),
+        (
+            {"image_shape": (8, 8, 1)},
+            r"image_shape is 8,8,1, the network takes \(28, 28, 1\): give --image_shape=28,28,1",
+        ),
+        ({"model": str(file)}, "name the function in it that returns the network, as in .*py:create"),
         ({"model": "paper_cnn"}, "unknown data set 'none'"),
     ):
         with pytest.raises(InputError, match=said):

@@ -69,5 +69,5 @@ def test_an_experiment_is_profiled_by_its_command(tmp_path: Path, network_settin
 
 def test_without_an_experiment_there_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-m", "experiments.profile"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: name an experiment")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no experiment is named: such as")

@@ -159,7 +159,10 @@ def test_a_network_that_is_not_what_a_response_assumes_is_refused_before_the_run
             "JAX cannot trace it; give a function of NumPy arrays to .*black_box",
         ),
         (lambda x: x.reshape(len(x), -1) * (1 if x.sum() > 0 else 2), "JAX cannot trace it"),
-        (nn.Dense(3), "raised CallCompactUnboundModuleError .*its `apply` with variables, in evaluation mode"),
+        (
+            nn.Dense(3),
+            "raised CallCompactUnboundModuleError .*networks.of_linen.module, variables., in evaluation mode",
+        ),
         (lambda x: x.reshape(len(x), -1).astype(complex), "returned complex64 numbers: expected real logits"),
     ],
 )
@@ -222,6 +225,13 @@ def test_a_black_box_that_changes_its_mind_is_refused() -> None:
     black_box = responses.of_black_box(lambda x: rng.standard_normal((len(x), 3)))
     with pytest.raises(InputError, match="answers change when it is asked again"):
         reverse_correlate(noise.uniform((2, 2, 1)), black_box, 10**9)
+
+
+def test_other_outputs_than_those_of_a_ready_response_are_refused() -> None:
+    ready = responses.of_black_box(lambda x: x[:, 0, :2, 0])
+    assert responses.of_network(ready) is ready
+    with pytest.raises(InputError, match="outputs is 'sigmoid', and the response that is given has its own, logits"):
+        responses.of_network(ready, outputs="sigmoid")
 
 
 def test_outputs_that_are_said_give_the_moments_of_logits() -> None:

@@ -126,6 +126,10 @@ class Analysis:
             self._found[response] = found
         return self._found[response]
 
+    def __radd__(self, other: Any) -> "Analysis":
+        """Has `sum` add up analyses."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
     def __add__(self, other: "Analysis") -> "Analysis":
         """Of the samples of both, with the settings that both have.
 

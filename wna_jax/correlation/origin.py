@@ -57,6 +57,11 @@ class Origin:
             first, second = ((getattr(of, what), getattr(of, f"{what}_fingerprint")) for of in (self, other))
             if first != second:
                 names = f" ({first[0]}, {second[0]})" if first[0] or second[0] else ""
+                if what == "response" and first[0] == second[0]:
+                    raise InputError(
+                        f"moments of two networks (each {first[0] or 'its weights'}) do not belong together: use those "
+                        "of one network, or a contrast of the two"
+                    )
                 raise InputError(f"moments of two {what}s{names} do not belong together: use those of one {what}")
         check_independent("the moments", self, other)
         samples = list(self.samples)

@@ -198,7 +198,7 @@ def _fetch(name: str, folder: Path, looked: str, report: Report) -> None:
         except (OSError, http.client.HTTPException) as error:
             raise InputError(
                 f"{name}: {', '.join(FILES[name])} not found in {looked}, and {remote.url} could not be downloaded "
-                f"({reason(error)}); put the files there, or use --dataset=digits, which needs no files"
+                f"({reason(error)}); put the files there, or use the data set digits, which needs no files"
             ) from error
 
 

@@ -149,7 +149,8 @@ class Tiles:
         left = self._extent(rows[0], columns - 1)[1] + 0.1
         number = f"{limit:.{0 if limit >= 5 else 2 if limit >= 0.1 else 4}f}"
         if channels == 3:
-            said = f"grey: 0\nfull: ±{number}\n{'s.e.' if unit == 'standard errors' else unit}"
+            said = f"grey: 0\nfull: ±{number}\n"
+            said += "s.e." if unit == "standard errors" else unit.replace(" of ", "\nof ")
             self.text(left, (top + bottom) / 2, said, va="center")
             return
         middle, reach = (top + bottom) / 2, min(0.45 * (bottom - top), 0.8)

@@ -80,7 +80,7 @@ class Foreign:
 
 def is_named(model: str) -> bool:
     """Whether a model is the name of a function of one's own, as `load` takes it, not one of the registry."""
-    return ":" in model
+    return ":" in model or model.endswith(".py")
 
 
 def load(model: str) -> Foreign:
@@ -91,6 +91,8 @@ def load(model: str) -> Foreign:
     Raises:
         InputError: a module that cannot be imported, no such function, one that raises, or returns what is no network.
     """
+    if ":" not in model:
+        raise InputError(f"model is {model!r}: name the function in it that returns the network, as in {model}:create")
     where, _, name = model.rpartition(":")
     module = _imported(where, f"model is {model!r}")
     create = getattr(module, name, None)

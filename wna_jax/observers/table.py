@@ -83,7 +83,7 @@ def _check_columns(path: Path, columns: list[str], ignore: Sequence[str]) -> Non
             raise InputError(f"{path} has two columns {name!r}: expected one of each name")
         if name not in COLUMNS and name not in {each.lower() for each in ignore}:
             error = unknown_name("column", name, COLUMNS)
-            raise InputError(f"{path}, row 1: {error}, or leave it out (ignore={name})")
+            raise InputError(f"{path}, row 1: {error}, or leave it out (--ignore={name})")
     for name in ("stimulus", "response"):
         if name not in columns:
             raise InputError(
@@ -98,7 +98,7 @@ def _by_participant(
     if empty.any() and not skip:
         many = f" ({empty.sum():,} of {len(rows):,} rows have none)"
         raise InputError(
-            f"{path}, row {rows[empty][0]}: no response{many}: fill it in, or leave such trials out (skip_unanswered)"
+            f"{path}, row {rows[empty][0]}: no response{many}: fill it in, or leave such trials out (--skip_unanswered)"
         )
     cells, rows = {name: column[~empty] for name, column in cells.items()}, rows[~empty]
     if not len(rows):
@@ -141,12 +141,12 @@ def _responses(path: Path, given: np.ndarray, rows: np.ndarray, yes: str | None,
         for value, at in zip(values.tolist(), first, strict=True):
             if value not in (*_POSITIVE, *_NEGATIVE):
                 raise InputError(
-                    f"{path}, row {rows[at]}: response {value!r}: say which value is yes, such as yes={value}"
+                    f"{path}, row {rows[at]}: response {value!r}: say which value is yes, such as --yes={value}"
                 )
         positive = [value for value in values.tolist() if value in _POSITIVE]
         if len(values) == 2 and len(positive) != 1:
             said = " and ".join(map(repr, values.tolist()))
-            raise InputError(f"{path}: responses are {said}: say which value is yes, such as yes={values[0]}")
+            raise InputError(f"{path}: responses are {said}: say which value is yes, such as --yes={values[0]}")
     elif not positive:
         raise InputError(
             f"{path}: no response is {yes!r}, only {', '.join(map(repr, values.tolist()))}: give another yes"

@@ -122,11 +122,18 @@ def of_network(
     | a response: a `Classifier`, a `BlackBox`, `OneResponse` or `Gradient` | itself, whatever its names |
 
     Raises:
-        InputError: it is none of these; or as `of_classifier` and `of_torch`.
+        InputError: it is none of these, or a response of other outputs than are said; or as `of_classifier` and
+            `of_torch`.
     """
     if isinstance(network, Foreign):
         network, outputs = network.network, network.outputs if outputs is None else outputs
     if isinstance(network, Classifier | BlackBox | OneResponse | Gradient):
+        own = getattr(getattr(network, "classifier", network), "outputs", None)
+        if outputs not in (None, own):
+            raise InputError(
+                f"outputs is {outputs!r}, and the response that is given has its own, {own or 'logits'}: say outputs= "
+                "where the response is made, such as in of_black_box"
+            )
         return network
     check_callable(network)
     if torch_network.is_module(network):

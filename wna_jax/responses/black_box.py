@@ -47,6 +47,7 @@ class BlackBox:
             raise InputError(
                 f"the black box returned an array of shape {answers.shape} for images {images.shape}: "
                 f"expected ({len(images)}, classes)"
+                + (", such as of predict_proba; labels as one-hot rows; one number as [:, None]" * (answers.ndim == 1))
             )
         return answers
 

@@ -60,7 +60,9 @@ def reference(name: str, image: Image, dataset: Dataset) -> Image:
     """
     if name == "median":
         if not len(dataset.train.images):
-            raise InputError("the reference is the median training pixel, and there are no training images: take blur")
+            raise InputError(
+                "the reference is the median training pixel, and there are no training images: give --reference=blur"
+            )
         channels = np.moveaxis(dataset.train.images, -1, 0)
         levels = [np.cumsum(np.bincount(channel.ravel(), minlength=256)) for channel in channels]
         median = np.array([np.searchsorted(below, below[-1] / 2) for below in levels])
