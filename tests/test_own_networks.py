@@ -226,7 +226,7 @@ def test_what_no_data_have_is_asked_for(file: Path, tmp_path: Path) -> None:
         ({"image_shape": (28, 28)}, r"image_shape is 28,28, the network takes \(28, 28, 1\): give --image_shape"),
         (
             {"image_shape": (8, 8, 1)},
-            r"image_shape is 8,8,1, the network takes \(28, 28, 1\): give --image_shape=28,28,1",
+            r"is 8,8,1, the network takes \(28, 28, 1\): give --image_shape=28,28,1",
         ),
         ({"model": str(file)}, "name the function in it that returns the network, as in .*py:create"),
         ({"model": "paper_cnn"}, "unknown data set 'none'"),

@@ -14,7 +14,8 @@ from wna_jax.runs.errors import InputError
 
 _EXPECTED = (
     "expected a function of JAX arrays: of a Flax module networks.of_linen(module, variables), in evaluation mode, "
-    "or an NNX module after its `eval()`; of any other model a function of NumPy arrays, given to responses.of_black_box"
+    "or an NNX module after its `eval()`; of any other model a function of NumPy arrays, given to "
+    "responses.of_black_box"
 )
 _REPEATED, _TOGETHER = 1e-4, 0.02
 """Of the range of an answer over images: what rounding may do to it, when asked again and in another batch."""
