@@ -167,10 +167,15 @@ def create_noise(settings: NoiseSettings, dataset: data.Dataset, report: Report)
 
 def data_for_network(settings: NetworkSettings, report: Report) -> tuple[data.Dataset, Foreign | None]:
     """The data set; with --dataset=none one without images, and the user's own network that says their shape."""
+    image_shape = getattr(settings, "image_shape", None)
     if settings.dataset != NO_DATA or not foreign.is_named(settings.model):
-        return load_classes(settings, report), None
+        dataset = load_classes(settings, report)
+        if image_shape and image_shape != dataset.image_shape:
+            given = f"image_shape is {','.join(map(str, image_shape))}, images of {dataset.name} {dataset.image_shape}"
+            raise InputError(f"{given}: leave it out, or take --image_size; it goes with --dataset=none")
+        return dataset, None
     own = load_own(settings)
-    return without_data(own, getattr(settings, "image_shape", None), hasattr(settings, "image_shape")), own
+    return without_data(own, image_shape, hasattr(settings, "image_shape")), own
 
 
 def set_up(

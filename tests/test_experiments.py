@@ -398,7 +398,8 @@ def test_a_notebooks_backend_a_plain_locale_and_a_class_whose_name_is_no_text_ar
         folder.mkdir(parents=True)
         for i in range(12):
             Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(folder / f"{i}.png")
-    short = ["--model=logistic", "--epochs=1", "--num_samples=300", "--permutations=19", "--gradient_samples=0"]
+    short = ["--model=logistic", "--epochs=1", "--num_samples=300", "--batch_size=100", "--permutations=19"]
+    short += ["--gradient_samples=0"]
     places = [
         f"--dataset=folder:{tmp_path / 'images'}",
         f"--checkpoint_dir={tmp_path}",

@@ -67,6 +67,7 @@ ANOTHER: dict[str, Any] = {
     "image": "results/benchmark.png",
     "contrast": 0.7,
     "image_size": 20,
+    "image_shape": (16, 16, 1),  # that of the data: another one is refused
     "roi": (2, 3, 9, 8),
 }
 """Other values of settings that are free texts or have no value."""

@@ -230,6 +230,7 @@ def test_what_no_data_have_is_asked_for(file: Path, tmp_path: Path) -> None:
         ),
         ({"model": str(file)}, "name the function in it that returns the network, as in .*py:create"),
         ({"model": "paper_cnn"}, "unknown data set 'none'"),
+        ({"dataset": "digits", "image_shape": (8, 8, 1)}, r"images of digits \(28, 28, 1\): leave it out"),
     ):
         with pytest.raises(InputError, match=said):
             noise_maps.run(
