@@ -283,7 +283,7 @@ def test_a_damaged_byte_is_never_believed(first: Analysis, tmp_path: Path) -> No
     file, generator = tmp_path / "maps.npz", np.random.default_rng(0)
     first.save(file)
     whole, refused = bytearray(file.read_bytes()), 0
-    for place in generator.choice(len(whole), 24, replace=False):
+    for place in generator.choice(len(whole), 12, replace=False):
         damaged = whole.copy()
         damaged[place] ^= 1 << int(generator.integers(8))
         file.write_bytes(damaged)
@@ -295,7 +295,7 @@ def test_a_damaged_byte_is_never_believed(first: Analysis, tmp_path: Path) -> No
             for name in NAMES:
                 same_moments(again.first[name], first.first[name])
                 same_moments(again.second[name], first.second[name])
-    assert refused > 12  # the others are bytes of the archive that mean nothing, such as dates
+    assert refused > 6  # the others are bytes of the archive that mean nothing, such as dates
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="is damaged"):
         load(file)

@@ -188,7 +188,7 @@ def test_incomplete_set_says_what_is_missing(small_mnist: Path) -> None:
 
 def test_absent_set_offline_says_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
     places = [str(tmp_path / place / "cifar10") for place in ("empty", "home/tensorflow_datasets", "cache")]
-    with refused("cifar-10-binary.tar.gz", "no route to host", "https://", "--dataset=digits", *places):
+    with refused("cifar-10-binary.tar.gz", "no route to host", "https://", "the data set digits", *places):
         load("cifar10", tmp_path / "empty")
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
@@ -365,7 +365,7 @@ def test_what_is_checked_is_what_is_in_the_published_files(name: str) -> None:
     [
         ("mnist", [5, 0, 4, 1, 9, 2, 1, 3, 1, 4], MNIST_COUNTS, ([0.13066], [0.30811])),
         ("fashion_mnist", [9, 0, 0, 3, 0, 2, 7, 2, 5, 5], [6000] * 10, ([0.28604], [0.35302])),
-        ("cifar10", [6, 9, 9, 4, 1, 1, 2, 7, 8, 3], [5000] * 10, CIFAR_MOMENTS),
+        pytest.param("cifar10", [6, 9, 9, 4, 1, 1, 2, 7, 8, 3], [5000] * 10, CIFAR_MOMENTS, marks=pytest.mark.slow),
     ],
 )
 def test_published_facts(name: str, first: list, counts: list, moments: tuple) -> None:

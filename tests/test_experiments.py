@@ -419,6 +419,7 @@ def test_a_package_that_is_not_installed_is_one_line() -> None:
         assert re.fullmatch(r"error: the package \w+ is not installed: say python -m pip install .*\n", ended.stderr)
 
 
+@pytest.mark.slow
 def test_noise_does_not_depend_on_the_generator_that_jax_is_set_to() -> None:
     code = "from wna_jax import draw_samples, noise; print(draw_samples(noise.uniform((2, 2, 1)), 3, seed=5).tolist())"
     command = [sys.executable, "-c", code]
