@@ -21,6 +21,7 @@ from wna_jax.maps import named
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.files import or_none
 
+_MOST = 12  # classes whose correlation stands on the terminal
 _LEAST = 0.2
 """The reliability below which a correlation that is corrected for noise says nothing."""
 
@@ -73,7 +74,12 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         arrays |= named(f"{name}_standard_error", contrast.standard_error) | named(f"{name}_z", contrast.z)
         arrays |= {f"{name}_significant_{test}": of for test, of in findings.significant.items() if of is not None}
         counts = {test: "not tested" if of is None else f"{of.sum():,}" for test, of in findings.significant.items()}
-        summary.append(f"{name + ' maps':15s} significant: {', '.join(f'{test} {n}' for test, n in counts.items())}")
+        tested = f"of {np.ma.count(contrast.z):,} pixels of all maps"
+        summary.append(f"{name + ' maps':15s} significant {tested}: {', '.join(f'{t} {n}' for t, n in counts.items())}")
+        known = zip(one.class_names, metrics[name]["corrected_correlation"], strict=True)
+        alike = [f"{k} {'unknown' if r is None else f'{r:.2f}'}" for k, r in known]
+        shown = ", ".join(alike[:_MOST]) + (", ..." if len(alike) > _MOST else "")
+        summary.append(f"{'':15s} correlation without the noise: {shown}")
 
     def draw() -> launch.Drawn:
         title = f"What differs between the maps of {_described(one)} and {_described(two)}"

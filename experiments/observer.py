@@ -12,6 +12,7 @@ Writes to --out_dir: observers.png, maps.npz, an .npz file for each participant 
 config.json and log.jsonl; with --export images, trials.csv and stimuli.json to that folder.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -159,11 +160,15 @@ def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report)
         title = f"What observers see in {seen} noise: {who}, {total:,} trials"
         yield "observers.png", figures.observers(group, title, base, settings.scaling, answer)
 
+    for who, of in analyses.items():
+        count, total = int(of.moments["choice"].count[0]), of.moments["choice"].num_samples
+        if count in (0, total):
+            warnings.warn(f"all {total:,} answers of {who} are the same: there is no map of them", stacklevel=2)
     said = ", ".join(f"{test} {'not tested' if count is None else count}" for test, count in counts.items())
     summary = [
         f"participants    {len(analyses)} ({group.with_a_map} have a map), error {metrics['group']['error']}",
         f"significant     {said}",
-        f"infoVal         {metrics['group']['info_val']}",
+        f"infoVal         {'not known' if (info := metrics['group']['info_val']) is None else f'{info:.2f}'}",
     ]
     if agreed.icc:
         summary.append(f"ICC             (2,k) {agreed.icc.average:.3f}, (2,1) {agreed.icc.single:.3f}")

@@ -90,6 +90,7 @@ def test_two_runs_add_up_and_are_compared(first: Path, settings: Settings, tmp_p
     assert found["significant_pixels"]["pixels"] == pixels.tolist()
     assert pixels.sum() <= 2
     assert np.mean(found["corrected_correlation"]) == pytest.approx(1, abs=0.1)
+    assert f"3 {found['corrected_correlation'][3]:.2f}, " in "\n".join(result.summary)
     arrays = np.load(tmp_path / "out" / "contrast.npz")
     np.testing.assert_array_equal(arrays["probability_z_3"], expected.z[3])
     with Image.open(tmp_path / "out" / "comparison.png") as image:

@@ -243,3 +243,11 @@ def test_tables_of_r_and_pandas_are_read_and_no_answer_is_not_no(tmp_path: Path)
         read_trials(table, yes="1")
     (trials,) = read_trials(table, yes="1", skip_unanswered=True).values()
     assert (trials.stimuli.tolist(), trials.responses.tolist()) == ([7, 10], [1, 1])
+
+
+def test_answers_that_are_all_the_same_are_told(tmp_path: Path) -> None:
+    run(Settings(export=str(tmp_path / "shown"), num_trials=6, noise="gaussian:0.5,0.15", image_shape=(6, 6)))
+    table = written(tmp_path / "shown" / "same.csv", "stimulus,response", *(f"{i},yes" for i in range(6)))
+    with pytest.warns(UserWarning, match="all 6 answers of participant are the same"):
+        result = run(Settings(trials=str(table), yes="yes", permutations=19, out_dir=str(tmp_path / "out")))
+    assert "infoVal         not known" in result.summary
