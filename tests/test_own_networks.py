@@ -174,7 +174,7 @@ def test_a_picture_needs_no_data(file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--dataset=none has no test images: give --image"):
         local_maps.run(settings)
     with_image = replace(settings, image=str(tmp_path / "a.png"))
-    with pytest.raises(InputError, match="there are no training images: take blur"):
+    with pytest.raises(InputError, match="there are no training images: give --reference=blur"):
         local_maps.run(with_image)
     result = local_maps.run(replace(with_image, reference="blur"))
     assert result.metrics["test_accuracy"] is None
