@@ -199,6 +199,7 @@ def test_numbers_that_were_not_exported_and_damaged_notes_are_said(tmp_path: Pat
         run(Settings(trials=str(table), noise="uniform"))
 
 
+@pytest.mark.filterwarnings("ignore:all .* answers of")
 def test_one_who_always_says_yes_gets_no_map_and_it_is_said(tmp_path: Path) -> None:
     run(Settings(export=str(tmp_path / "s"), num_trials=20, image_shape=(9, 9)))
     table = written(tmp_path / "s" / "answers.csv", "stimulus,response", *(f"{i},yes" for i in range(20)))
