@@ -60,7 +60,6 @@ _OURS = OURS | {f"{name}{BF16}": f"{label}, bfloat16" for name, label in OURS.it
 _LABELS = _BASELINES | _OURS
 
 _TOLERANCE = 1e-4  # of logits, between PyTorch and JAX with the same weights
-_BUSY = 0.1  # of all cores taken by other work: more is too much to compare
 _SLOWED = 0.9  # of the best matrix products of a run: where the median is less, something slowed the machine
 
 
@@ -164,11 +163,7 @@ def compare(settings: Settings, trained: shared.TrainedNetwork, report: launch.R
 
 def _objections(before: float | None, others: Sequence[float | None], matmul: Sequence[float]) -> list[str]:
     """Why figures are not those of a machine that does nothing else."""
-    cores, objections = os.cpu_count() or 1, []
-    known = [each for each in others if each is not None]
-    for when, cores_of_others in (("before the start", before), ("in the median", statistics.median(known or [0]))):
-        if (cores_of_others or 0) > _BUSY * cores:
-            objections.append(f"other work took {cores_of_others:.1f} of {cores} cores {when}")
+    objections = machine.busy(before, others)
     if statistics.median(matmul) < _SLOWED * max(matmul):
         share = statistics.median(matmul) / max(matmul)
         objections.append(f"matrix products ran at {share:.0%} of their best rate in the median")

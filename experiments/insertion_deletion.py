@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from experiments import launch, shared
-from experiments.settings import NetworkSettings, choice, setting
+from experiments.settings import PictureSettings, choice, setting
 from wna_jax import data, figures, noise, statistics
 from wna_jax.runs.fingerprints import fingerprint
 from wna_jax.studies import attributions, local
@@ -38,7 +38,7 @@ _FIRST = "classification image, logit"
 _HEADINGS = {"deletion": "deletion: lower is better", "insertion": "insertion: higher is better"}
 
 
-class Settings(NetworkSettings):
+class Settings(PictureSettings):
     """The settings of one run."""
 
     TAKES_OWN_NETWORKS = True
@@ -47,21 +47,6 @@ class Settings(NetworkSettings):
     num_passes: int = choice(
         3_000, "Network passes of each method per image; a gradient counts as three.", at_least=200
     )
-    contrast: float | None = choice(
-        None,
-        "Deviation of the noise of the classification images, in units of pixel intensity. By default the median "
-        "threshold (the answer is given in three of four presentations) of 20 validation images.",
-        at_least=1e-6,
-    )
-    coarseness: int = choice(
-        1, "Side in pixels of the squares in which that noise is drawn; it divides height and width.", at_least=1
-    )
-    reference: str = choice(
-        "median",
-        "What stands in the place of a removed pixel: the median training pixel (by channel), or the image blurred.",
-        choices=attributions.REFERENCES,
-    )
-    seed: int = setting(0, "Random seed of noise, masks and images.", at_least=0, at_most=2**32 - 1)
 
 
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from experiments import launch, shared
-from experiments.settings import NetworkSettings, choice, setting
+from experiments.settings import PictureSettings, choice, setting
 from wna_jax import correlation, data, figures, noise, responses, templates
 from wna_jax.analysis import FILE, Analysis
 from wna_jax.runs.errors import InputError
@@ -32,7 +32,7 @@ from wna_jax.statistics import Findings
 from wna_jax.studies import attributions, local
 
 
-class Settings(NetworkSettings):
+class Settings(PictureSettings):
     """The settings of one run."""
 
     TAKES_OWN_NETWORKS = True
@@ -44,32 +44,17 @@ class Settings(NetworkSettings):
     classes: tuple[str, ...] | None = choice(
         None, "The classes at stake, by name. By default the answer and the most frequent other answer in the noise."
     )
-    contrast: float | None = choice(
-        None,
-        "Deviation of the noise in units of pixel intensity (black 0, white 1). By default that at which the answer "
-        "is given in a share --threshold of the presentations.",
-        at_least=1e-6,
-    )
-    coarseness: int = choice(
-        1, "Side in pixels of the squares in which the noise is drawn; it divides height and width.", at_least=1
-    )
     threshold: float = choice(
         0.75,
         "The share of presentations in which the answer is given, for the default contrast.",
         at_least=0.01,
         at_most=0.99,
     )
-    reference: str = choice(
-        "median",
-        "What stands in the place of a removed pixel: the median training pixel (by channel), or the picture blurred.",
-        choices=attributions.REFERENCES,
-    )
     num_samples: int = setting(100_000, "How many noise samples to draw.", at_least=1)
     batch_size: int | None = setting(
         None, "Noise samples per network pass. By default what suits the device.", at_least=1
     )
     permutations: int = setting(199, "Null maps that clusters are compared with.", at_least=19)
-    seed: int = setting(0, "Random seed of the noise.", at_least=0, at_most=2**32 - 1)
 
 
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:

@@ -3,12 +3,15 @@
 import os
 import platform
 import re
+import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 _CPUINFO, _STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
 _SETS = {"AMX": "amx_tile", "AVX-512": "avx512f", "AVX2": "avx2", "SVE": "sve", "NEON": "asimd"}  # the best ones first
+_BUSY = 0.1  # of all cores taken by other work: more is too much to compare
 _SHORTEST = 0.2  # seconds; the system counts CPU time in hundredths of one
 
 
@@ -59,3 +62,12 @@ def others(seconds: float = 1.0) -> float | None:
     before = Meter.read()
     time.sleep(seconds)
     return before.others(Meter.read())
+
+
+def busy(before: float | None, others: Sequence[float | None]) -> list[str]:
+    """Why timings are not those of a machine that does nothing else: cores of others before them, and in each."""
+    cores, known = os.cpu_count() or 1, [each for each in others if each is not None]
+    when = {"before the start": before or 0.0, "in the median": statistics.median(known or [0.0])}
+    return [
+        f"other work took {took:.1f} of {cores} cores {then}" for then, took in when.items() if took > _BUSY * cores
+    ]

@@ -25,7 +25,7 @@ def device_counts() -> list[int]:
 
 def run(settings: Any, network: Network, report: launch.Report) -> launch.Result:
     """Times both samplings on each number of devices, in alternation."""
-    counts = device_counts()
+    counts, before = device_counts(), machine.others()
     probe = np.random.default_rng(0).random((8, *workload.IMAGE), np.float32)
     names = {(sampling, count): f"{sampling} on {count}" for sampling in workload.OURS for count in counts}
     with contextlib.ExitStack() as stack:
@@ -43,7 +43,10 @@ def run(settings: Any, network: Network, report: launch.Report) -> launch.Result
         sampling: {count: timing.ratio(rates, names[sampling, count], names[sampling, 1]) or 1.0 for count in counts}
         for sampling in workload.OURS
     }
+    objections = machine.busy(before, [each.others for row in timings.values() for each in row])
     results: dict[str, Any] = {
+        "comparable": not objections,
+        "objections": objections,
         "devices": counts,
         "made_up": jax.default_backend() == "cpu",
         "samples_per_second": {
@@ -57,7 +60,10 @@ def run(settings: Any, network: Network, report: launch.Report) -> launch.Result
         "rounds": settings.rounds,
         "environment": launch.environment() | {"cpu": machine.cpu(), "cores": os.cpu_count() or 1},
     }
-    return launch.Result(results, list(_table(results)), functools.partial(_draw, results), metrics_file="scaling.json")
+    notes = [f"NOT COMPARABLE  {'; '.join(objections)}"] if objections else []
+    return launch.Result(
+        results, [*notes, *_table(results)], functools.partial(_draw, results), metrics_file="scaling.json"
+    )
 
 
 def _where(results: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from wna_jax.correlation import SAMPLINGS
 from wna_jax.networks import PRECISIONS, models
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.files import as_file_name
+from wna_jax.studies import attributions
 
 
 class Rules(NamedTuple):
@@ -135,6 +136,26 @@ class NetworkSettings(DataSettings):
     train_seed: int = setting(0, "Random seed of the training.", at_least=0, at_most=2**32 - 1)
     checkpoint_dir: str = setting("runs/checkpoints", "Where trained networks are kept, and found again.")
     retrain: bool = setting(False, "Train even if there is a checkpoint, and replace it.")
+
+
+class PictureSettings(NetworkSettings):
+    """The settings of an experiment about single pictures, with noise around them and pixels that are removed."""
+
+    contrast: float | None = choice(
+        None,
+        "Deviation of the noise in units of pixel intensity (black 0, white 1). By default a threshold: that at which "
+        "the answer is given in three of four presentations.",
+        at_least=1e-6,
+    )
+    coarseness: int = choice(
+        1, "Side in pixels of the squares in which the noise is drawn; it divides height and width.", at_least=1
+    )
+    reference: str = choice(
+        "median",
+        "What stands in the place of a removed pixel: the median training pixel (by channel), or the picture blurred.",
+        choices=attributions.REFERENCES,
+    )
+    seed: int = setting(0, "Random seed of the noise.", at_least=0, at_most=2**32 - 1)
 
 
 class NoiseSettings(NetworkSettings):

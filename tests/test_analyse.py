@@ -365,3 +365,10 @@ def test_the_example_of_an_own_network_runs(tmp_path: Path) -> None:
     assert float(re.findall(r"test accuracy +([\d.]+)%", done.stdout)[0]) > 90
     assert load(tmp_path).reliability["probability"].reliability.min() > 0.5
     assert (tmp_path / "classification_images.png").exists()
+
+
+def test_where_none_of_some_classes_was_called_none_is_named() -> None:
+    never = wna_jax.analyse(
+        lambda x: x.reshape(len(x), -1)[:, :3] - np.array([[9, 9, 0]], np.float32), WHITE, 600, classes=[0, 1]
+    )
+    assert "called most     none, of these classes; 100% went to others" in never.summary()

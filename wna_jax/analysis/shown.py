@@ -68,7 +68,7 @@ def summary(of: "Analysis") -> Iterator[str]:
         rest = ", of these classes" * of_some
         if of_some and others >= 0:  # an image may have several labels
             rest += f"; {figures.percent(others)} went to others"
-        yield f"called most     {names[most]} ({share}){rest}"
+        yield f"called most     {f'{names[most]} ({share})' if decision.count.any() else 'none'}{rest}"
         empty = ", ".join(name for name, count in zip(names, decision.count, strict=True) if count == 0)
         yield f"never called    {empty or 'none'}{' of these classes' * of_some}"
     for name, maps in of.maps.items():
