@@ -194,7 +194,9 @@ def test_noise_that_is_not_white_is_drawn_as_independent_images() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pink", "gabor_pca", "gabor_filtered", "stripes", "blocks", "natural", "decoded"])
+@pytest.mark.parametrize(
+    "name", ["pink", "band:3", "power:2", "gabor_pca", "gabor_filtered", "stripes", "blocks", "natural", "decoded"]
+)
 def test_tests_at_05_reject_in_05_of_runs_of_a_blind_network(digits: data.Dataset, name: str) -> None:
     """400 runs against 999 null maps: three standard errors of both."""
     stimulus = of(name, digits)

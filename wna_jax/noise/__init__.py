@@ -10,18 +10,24 @@
 | blocks | one white 4x4 block on a grid; blocks:authors never uses the last row and column | dependent |
 | gabor_pca | random scores of the training images' Gabor components; gabor_pca:no_mean varies about grey | dependent |
 | gabor_filtered | the same with components of Gabor-filter responses | dependent |
+| band:CENTRE,OCTAVES,DEVIATION | Gaussian, of one band of frequencies in cycles per image height | dependent |
+| power:EXPONENT,DEVIATION | Gaussian, of power 1 / frequency^EXPONENT (2: natural images) | dependent |
 | natural | the training images themselves | dependent |
 | autoencoder, vae | decodings of random codes; autoencoder:standard takes N(0, 1) codes | dependent |
 | uniform/8 | any of the independent kinds in squares of 8x8 pixels: `coarse` | independent squares |
+
+`band` and `power` have the mean 1/2; left out, a band is 1 octave wide, and the deviation is .2.
 
 `around` shows any of them with a picture: noise about an image.
 
 A new one is a function in `white` or `patterns` that is listed here, in `_OF_SHAPE` or `_OF_DATA`.
 
 Common mistakes: reading a raw map of dependent pixels as a template. It is the template seen through the noise's own
-covariance; `maps.whitened_images` removes that as far as the noise varies at all.
+covariance; `maps.whitened_images` removes that as far as the noise varies at all. The covariance of `band` and `power`
+noise is exact, that of the others is estimated from draws.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -35,6 +41,7 @@ from wna_jax.noise.base import Noise, covariance, of_dependent_pixels
 from wna_jax.noise.coarse import coarse
 from wna_jax.noise.decoded import NAMES as DECODED
 from wna_jax.noise.decoded import Decoder, codes, decoded, decoder
+from wna_jax.noise.filtered import band, power_law
 from wna_jax.noise.gabor import gabor_filtered, gabor_pca
 from wna_jax.noise.natural import natural
 from wna_jax.noise.patterns import blocks, stripes
@@ -47,7 +54,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "Decoder", "Noise", "codes", "covariance", "create", "decoded", "decoder", "of_dependent_pixels"]
 __all__ += ["NAMES_OF_SHAPE", "around", "coarse", "of_shape", "recreate"]
-__all__ += ["binary", "blocks", "gabor_filtered", "gabor_pca", "gaussian", "matched", "natural", "stripes", "uniform"]
+__all__ += ["band", "binary", "blocks", "gabor_filtered", "gabor_pca", "gaussian", "matched", "natural", "power_law"]
+__all__ += ["stripes", "uniform"]
 
 _OF_SHAPE: dict[str, Callable[..., Noise]] = {
     "uniform": uniform,
@@ -64,7 +72,13 @@ _OF_DATA: dict[str, Callable[..., Noise]] = {
     "gabor_filtered": gabor_filtered,
     "natural": natural,
 }
-NAMES_OF_SHAPE = (*_OF_SHAPE, "gaussian:MEAN,DEVIATION")
+_OF_NUMBERS: dict[str, tuple[Callable[..., Noise], tuple[str, ...], int, str]] = {
+    "gaussian": (gaussian, ("mean", "deviation"), 2, "gaussian:0.5,0.2"),
+    "band": (band, ("centre", "octaves", "deviation"), 1, "band:7, band:7,1 or band:7,1,0.2"),
+    "power": (power_law, ("exponent", "deviation"), 1, "power:2 or power:2,0.2"),
+}
+"""By name: the function, the numbers it takes, how many of them it needs at least, and an example."""
+NAMES_OF_SHAPE = (*_OF_SHAPE, *(f"{name}:{','.join(of[1]).upper()}" for name, of in _OF_NUMBERS.items()))
 NAMES = (*NAMES_OF_SHAPE, *_OF_DATA, *DECODED)
 
 
@@ -73,7 +87,7 @@ def create(
 ) -> Noise:
     """The noise that a text names, in the shape of a data set's images, to which some noises are fitted.
 
-    The names are those in the table above; "gaussian" with or without its numbers, in [0, 1] pixel units. The other
+    The names are those in the table above; numbers are in units of pixel intensity (black 0, white 1). The other
     arguments are those of `decoder`.
 
     Raises:
@@ -89,7 +103,7 @@ def create(
         return _OF_DATA[text](dataset)
     if text in DECODED:
         return decoded(decoder(text, dataset, checkpoint_dir, retrain, report))
-    if text not in _OF_SHAPE and text.partition(":")[0] != "gaussian":
+    if text not in _OF_SHAPE and text.partition(":")[0] not in _OF_NUMBERS:
         raise unknown_name("noise", text, NAMES)
     return of_shape(text, dataset.image_shape)
 
@@ -106,13 +120,17 @@ def of_shape(text: str, shape: tuple[int, ...]) -> Noise:
     if text in _OF_SHAPE:
         return _OF_SHAPE[text](shape)
     name, _, numbers = text.partition(":")
-    if name != "gaussian":
+    if name not in _OF_NUMBERS:
         raise unknown_name("noise", text, NAMES_OF_SHAPE)
+    create_one, names, fewest, example = _OF_NUMBERS[name]
     try:
-        mean, deviation = map(float, numbers.split(","))
+        values = [float(number) for number in numbers.split(",")]
     except ValueError:
-        raise InputError(f"noise {text!r}: expected gaussian:MEAN,DEVIATION, such as gaussian:0.5,0.2") from None
-    return gaussian(image_shape(shape), mean, deviation)
+        values = []
+    if not fewest <= len(values) <= len(names):
+        wanted = f"expected {name}:{','.join(names).upper()}, such as {example}"
+        raise InputError(f"noise {text!r}: {wanted}")
+    return create_one(image_shape(shape), **dict(zip(names, values, strict=False)))
 
 
 def _squares(text: str) -> tuple[str, int]:
@@ -131,7 +149,11 @@ def recreate(name: str, shape: tuple[int, int, int], mean: np.ndarray, deviation
         fine, factor = _squares(name)
         noise = recreate(fine, (shape[0] * factor, shape[1] * factor, shape[2]), mean, deviation)
         return noise and coarse(noise, factor)
+    alike = mean.shape == deviation.shape == (shape[-1],) and (deviation > 0).all()
     if name in ("gaussian", "matched"):
-        alike = mean.shape == deviation.shape == (shape[-1],) and (deviation > 0).all()
         return replace(gaussian(shape, mean, deviation), name=name) if alike else None
+    kind, _, numbers = name.partition(":")
+    if alike and kind in ("band", "power"):
+        with contextlib.suppress(ValueError, TypeError):  # a noise of somebody's own that is called so
+            return _OF_NUMBERS[kind][0](shape, *map(float, numbers.split(",")), mean=mean, deviation=deviation)
     return _OF_SHAPE[name](shape) if name in _OF_SHAPE else None

@@ -106,12 +106,15 @@ def of_dependent_pixels(name: str, shape: Shape, sample: Sampler) -> Noise:
 
 
 def covariance(noise: Noise, num_draws: int = _DRAWS) -> np.ndarray:
-    """Covariance [D, D] of the D = H W C values of a draw, in C order: exact for white noise, else from draws.
+    """Covariance [D, D] of the D = H W C values of a draw, in C order.
 
-    With n draws the standard error of an entry is about sqrt((C_ij^2 + C_ii C_jj) / n).
+    Exact for white noise, and where `noise.sample` has a method `covariance`, as that of filtered noise; else from
+    draws. With n draws the standard error of an entry is about sqrt((C_ij^2 + C_ii C_jj) / n).
     """
     if noise.white:
         return np.diag(np.ravel(np.broadcast_to(noise.deviation, noise.shape)) ** 2)
+    if known := getattr(noise.sample, "covariance", None):
+        return known()
     _, (total, products) = _sums_over_draws(noise.sample, _sum_and_products, num_draws)
     return products / num_draws - np.outer(total, total) / num_draws**2
 

@@ -30,7 +30,7 @@ def gaussian(shape: Shape, mean: float | np.ndarray = 0.5, deviation: float | np
         InputError: a deviation that is not above 0, or a number of channels that does not fit.
     """
     shape = image_shape(shape)
-    mean, deviation = _per_channel("mean", mean, shape), _per_channel("deviation", deviation, shape)
+    mean, deviation = per_channel("mean", mean, shape), per_channel("deviation", deviation, shape)
     if not (deviation > 0).all():
         raise InputError(f"the noise's deviation is {deviation.tolist()}: it must be above 0")
     draw = Partial(_draw_gaussian, mean.astype(np.float32), deviation.astype(np.float32))
@@ -57,17 +57,18 @@ def image_shape(shape: tuple[int, ...]) -> Shape:
     return height, width, channels
 
 
+def per_channel(what: str, value: float | np.ndarray, shape: Shape) -> np.ndarray:
+    """One number for each channel [C], from one for all or one for each; an InputError if it is neither."""
+    value = np.atleast_1d(np.asarray(value, np.float64))
+    if value.shape not in ((1,), (shape[-1],)) or not np.isfinite(value).all():
+        wanted = f"a finite number, or one for each of {shape[-1]} channels"
+        raise InputError(f"the noise's {what} is {value.tolist()}: expected {wanted}")
+    return np.broadcast_to(value, (shape[-1],))
+
+
 def _draw_gaussian(mean: jax.Array, deviation: jax.Array, key: jax.Array, shape: Shape) -> jax.Array:
     return random.normal(key, shape) * jnp.broadcast_to(deviation, shape) + jnp.broadcast_to(mean, shape)
 
 
 def _draw_binary(key: jax.Array, shape: Shape) -> jax.Array:
     return (random.uniform(key, shape) >= 0.5).astype(jnp.float32)
-
-
-def _per_channel(what: str, value: float | np.ndarray, shape: Shape) -> np.ndarray:
-    value = np.atleast_1d(np.asarray(value, np.float64))
-    if value.shape not in ((1,), (shape[-1],)) or not np.isfinite(value).all():
-        wanted = f"a finite number, or one for each of {shape[-1]} channels"
-        raise InputError(f"the noise's {what} is {value.tolist()}: expected {wanted}")
-    return np.broadcast_to(value, (shape[-1],))
