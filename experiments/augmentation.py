@@ -41,7 +41,8 @@ class Settings(NoiseSettings):
 
     augmentations: tuple[str, ...] = choice(
         (*augmentation.NAMES, "shift_rotation_zoom", "shift_rotation_zoom_blur"),
-        f"The augmentations, each one of these, or several joined by _: {', '.join(augmentation.NAMES)}.",
+        f"The augmentations, each one of these, or several joined by _: {', '.join(augmentation.NAMES)}, "
+        "blur:DEVIATION in pixels, noise:DEVIATION in pixel intensity.",
     )
     num_train_seeds: int = setting(3, "How many networks to train, with seeds from --train_seed on.", at_least=2)
     noise_weight: float = choice(0.2, "Weight of the noise in noisy images.", at_least=0, at_most=1)

@@ -9,44 +9,55 @@
 | shear | slanted: each row is moved sideways by up to .2 of its distance from the middle, either way |
 | brightness | multiplied by .5 to 1.5, and clipped to [0, 1] |
 | blur | blurred by a Gaussian of deviation .1 to 1 pixel, in a window of 5x5 pixels |
+| blur:S | blurred by a Gaussian of deviation S pixels, in a window that reaches 3 S to each side |
+| noise:S | independent noise N(0, S) in every pixel, clipped to [0, 1] |
 
 Several names joined by "_", such as flip_shift, are applied together, in the order of this table. What each of them
 draws depends only on the key and on its own name. Rotation, zoom and shear form one affine map on a black background,
-so that pixels are interpolated once.
+so that pixels are interpolated once. Training against adversarial steps, which need the network, is in `regimes`.
 
 Common mistakes: brightness or blur on another scale than that of the images (pixels here lie in [0, 1]); flips where
 the mirror image belongs to another class or to none, as with most digits.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from wna_jax.runs.errors import unknown_name
+from wna_jax.runs.errors import InputError, unknown_name
 
 Transform = Callable[[jax.Array, jax.Array], jax.Array]
 """A key and an image [H, W, C] on the [0, 1] scale -> an image of the same shape and scale."""
 Real = jax.Array | float
 
 NAMES = ("flip", "shift", "rotation", "zoom", "shear", "brightness", "blur")
+_DRAWN = (*NAMES, "noise")
+KNOWN = (*NAMES, "noise:DEVIATION", "adversarial:EPSILON")
+"""What a message lists: all that a training takes, as in `regimes`."""
+_LARGEST_BLUR = 10.0
 _AFFINE = {"rotation": ("angle", -15.0, 15.0), "zoom": ("scale", 0.75, 1.25), "shear": ("shear", -0.2, 0.2)}
 """The argument of `affine`, its smallest and its largest value."""
 
 
 def augmenter(text: str) -> Transform:
-    """The transform that a text names: one of `NAMES`, or several joined by "_".
+    """The transform that a text names: one of `NAMES`, "blur:S" or "noise:S", or several joined by "_".
 
     Raises:
-        InputError: a name that is not in the table.
+        InputError: a name that is not in the table, or a number that it does not take.
     """
-    chosen = text.split("_")
-    for name in chosen:
-        if name not in NAMES:
-            raise unknown_name("augmentation", name, NAMES)
+    chosen = {part.partition(":")[0]: part for part in text.split("_")}
+    for name, part in chosen.items():
+        if name not in _DRAWN:
+            raise unknown_name("augmentation", name, KNOWN)
+        if ":" in part and name not in ("blur", "noise"):
+            raise InputError(f"augmentation {part!r}: {name} takes no number, write {name}")
+    noise = strength(chosen["noise"], 1.0) if "noise" in chosen else None
+    blur = strength(chosen["blur"], _LARGEST_BLUR) if ":" in chosen.get("blur", "") else None
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
-        keys = dict(zip(NAMES, jax.random.split(key, len(NAMES)), strict=True))
+        keys = dict(zip(_DRAWN, jax.random.split(key, len(_DRAWN)), strict=True))
 
         def drawn(name: str, least: float, greatest: float) -> jax.Array:
             return jax.random.uniform(keys[name], (), jnp.float32, least, greatest)
@@ -60,9 +71,32 @@ def augmenter(text: str) -> Transform:
             image = affine(image[None], **moved)[0]
         if "brightness" in chosen:
             image = jnp.clip(image * drawn("brightness", 0.5, 1.5), 0, 1)
-        return gaussian_blur(image, drawn("blur", 0.1, 1.0)) if "blur" in chosen else image
+        if blur is not None:
+            image = gaussian_blur(image, blur, math.ceil(3 * blur))
+        elif "blur" in chosen:
+            image = gaussian_blur(image, drawn("blur", 0.1, 1.0))
+        if noise is not None:
+            image = jnp.clip(image + noise * jax.random.normal(keys["noise"], image.shape), 0, 1)
+        return image
 
     return augment
+
+
+def strength(text: str, greatest: float) -> float:
+    """The number S of a text "name:S".
+
+    Raises:
+        InputError: it is not above 0 and at most the greatest.
+    """
+    name, _, number = text.partition(":")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= greatest:
+        expected = f"expected a number above 0 and at most {greatest:g}, such as {name}:0.1"
+        raise InputError(f"training with {text!r}: {expected}")
+    return value
 
 
 def affine(
@@ -88,15 +122,15 @@ def affine(
     return jax.vmap(jax.vmap(warp, in_axes=-1, out_axes=-1))(images)
 
 
-def gaussian_blur(image: jax.Array, deviation: Real) -> jax.Array:
-    """An image [H, W, C] convolved with a Gaussian in a window of 5x5 pixels; beyond the border its pixels repeat.
+def gaussian_blur(image: jax.Array, deviation: Real, radius: int = 2) -> jax.Array:
+    """An image [H, W, C] convolved with a Gaussian in a window of 2 radius + 1 pixels per side.
 
-    The deviation is in pixels, and above 0.
+    The deviation is in pixels, and above 0. Beyond the border the image's pixels repeat.
     """
     height, width, _ = image.shape
-    offsets = jnp.arange(-2, 3, dtype=jnp.float32)
+    offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
     weights = jax.nn.softmax(-(offsets**2) / (2 * jnp.float32(deviation) ** 2))
-    padded = jnp.pad(image, ((2, 2), (2, 2), (0, 0)), mode="edge")
+    padded = jnp.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="edge")
     rows = sum(weight * padded[i : i + height] for i, weight in enumerate(weights))
     return sum(weight * rows[:, j : j + width] for j, weight in enumerate(weights))
 

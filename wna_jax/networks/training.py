@@ -16,8 +16,7 @@ import numpy as np
 import optax
 
 from wna_jax.data import Dataset, Split
-from wna_jax.networks import models
-from wna_jax.networks.augmentation import augmenter
+from wna_jax.networks import models, regimes
 from wna_jax.networks.models.layers import fold_statistics
 from wna_jax.networks.network import Network, Parameters
 from wna_jax.runs import compilation
@@ -41,8 +40,9 @@ of the step from 0 on -> parameters and state after an update, and the batch's f
 class TrainingSpec:
     """Everything that determines the result of a training; it is stored with the parameters.
 
-    With the `fingerprint` of the data, a checkpoint is never taken for one of other data under the same name. Each
-    training image is changed by the `augmentation`: one of `augmentation.NAMES`, several joined by "_", or None.
+    With the `fingerprint` of the data, a checkpoint is never taken for one of other data under the same name. Training
+    images are changed by the `augmentation`: one of `augmentation.NAMES` or of the table in `regimes`, several joined
+    by "_", or None.
     """
 
     dataset: str
@@ -59,8 +59,7 @@ class TrainingSpec:
         check_positive(self, "epochs", "batch_size", "peak_learning_rate")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: it must be a whole number from 0 to 2^32 - 1")
-        if self.augmentation is not None:
-            augmenter(self.augmentation)
+        regimes.of_text(self.augmentation)
 
 
 def check_positive(spec: Any, *names: str) -> None:
@@ -93,6 +92,19 @@ def default_epochs(dataset_name: str, model_name: str) -> int:
 def default_augmentation(dataset_name: str) -> str | None:
     """Flips and shifts for CIFAR-10, on which networks overfit without them; none for other data sets."""
     return "flip_shift" if dataset_name.partition(":")[0] == "cifar10" else None
+
+
+def in_regime(regime: str, dataset_name: str) -> str | None:
+    """The `augmentation` of a spec for a regime of the table in `regimes`: it adds to what is usual for the data set.
+
+    Raises:
+        InputError: no such regime.
+    """
+    usual = default_augmentation(dataset_name)
+    if regime == regimes.PLAIN:
+        return usual
+    regimes.of_text(regime)
+    return regime if usual is None else f"{usual}_{regime}"
 
 
 def to_unit_range(images_u8: jax.Array) -> jax.Array:
@@ -308,13 +320,19 @@ def correct_and_loss(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, j
 @functools.lru_cache(maxsize=16)
 def _step_of(module: nn.Module, peak_learning_rate: float, steps: int, augmentation: str | None) -> Step:
     """The jitted step of a kind of training; trainings that differ in seed or data alone share the compiled program."""
-    augment = augmenter(augmentation) if augmentation else None
+    augment, epsilon = regimes.of_text(augmentation)
 
     def loss_and_figures(parameters: Parameters, images: jax.Array, labels: jax.Array, key: jax.Array) -> tuple:
         if augment:
             images = jax.vmap(augment)(jax.random.split(jax.random.fold_in(key, 1), len(images)), images)
         rngs = {"dropout": jax.random.fold_in(key, 0)}
-        logits, _ = module.apply({"params": parameters}, images, rngs=rngs, mutable=["batch_statistics"])
+
+        def logits_of(images: jax.Array) -> jax.Array:
+            return module.apply({"params": parameters}, images, rngs=rngs, mutable=["batch_statistics"])[0]
+
+        if epsilon:
+            images = regimes.adversarial(logits_of, jax.random.fold_in(key, 2), images, labels, epsilon)
+        logits = logits_of(images)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return loss, {"loss": loss, "accuracy": jnp.mean(logits.argmax(axis=-1) == labels)}
 

@@ -15,14 +15,13 @@ from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int, UInt8
 
 from wna_jax.data import Split
+from wna_jax.networks.regimes import LogitsFunction, loss_gradient
 from wna_jax.noise import Noise
 from wna_jax.runs import compilation
 from wna_jax.runs.accumulate import in_batches, sum_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, Report, silent
 
-LogitsFunction = Callable[[jax.Array], jax.Array]
-"""Images [n, H, W, C] -> logits [n, K]."""
 Change = Callable[[Any, jax.Array], Any]
 """A batch of inputs and a strength -> what the network is shown, usually images [n, H, W, C]."""
 _BATCH = 500
@@ -146,23 +145,6 @@ def mixed_with(pattern: np.ndarray, mix: Mix = blend) -> Change:
 
 def _mixed_with(mix: Mix, pattern: jax.Array, images: jax.Array, weight: jax.Array) -> jax.Array:
     return mix(images, pattern, weight)
-
-
-def loss_gradient(logits_function: LogitsFunction, images: jax.Array, labels: jax.Array) -> jax.Array:
-    """Input gradient of each image's cross-entropy, [n, H, W, C].
-
-    The loss is written softplus(m), m = log sum over the other classes of exp(logit) - logit of the label. This is the
-    same function, but the usual form rounds 1 - p to 0 for a network that is sure of its answer, and its gradient
-    vanishes or points elsewhere (gradient masking).
-    """
-
-    def loss(images: jax.Array) -> jax.Array:
-        logits = logits_function(images)
-        own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
-        others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=-1)
-        return jax.nn.softplus(others - jnp.where(own, logits, 0).sum(axis=-1)).sum()
-
-    return jax.grad(loss)(images)
 
 
 def fgsm(logits_function: LogitsFunction, inputs: tuple[jax.Array, jax.Array], epsilon: jax.Array) -> jax.Array:
