@@ -47,6 +47,11 @@ class Settings(AnySettings):
         None, "The response that counts as yes, or as the first stimulus. By default known of 1, yes, first, original."
     )
     ignore: tuple[str, ...] | None = setting(None, "Columns of the table that are not read, such as rt,age.")
+    columns: tuple[str, ...] | None = setting(
+        None,
+        "What the table calls its columns, such as stimulus:stim,response:key,participant:subject. No others are then "
+        "read.",
+    )
     skip_unanswered: bool = setting(False, "Leave out trials without a response. By default they are an error.")
     base: str | None = setting(
         None, "A base image: to lay the map over, and with --export what the noise is added to. PNG, or another format."
@@ -104,7 +109,7 @@ def _export(settings: Settings, base: np.ndarray | None, report: launch.Report) 
 def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report) -> launch.Result:
     path = Path(settings.trials or "").expanduser()
     options: dict[str, Any] = {name: getattr(settings, name) for name in ("yes", "skip_unanswered")}
-    table = observers.read_trials(path, ignore=settings.ignore or (), **options)
+    table = observers.read_trials(path, ignore=settings.ignore or (), columns=_columns(settings), **options)
     where: dict[str, Any] = {
         "folder": settings.stimuli,
         "noise": settings.noise,
@@ -173,6 +178,16 @@ def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report)
     if agreed.icc:
         summary.append(f"ICC             (2,k) {agreed.icc.average:.3f}, (2,1) {agreed.icc.single:.3f}")
     return launch.Result(metrics, summary, draw, arrays)
+
+
+def _columns(settings: Settings) -> dict[str, str] | None:
+    if settings.columns is None:
+        return None
+    pairs = [pair.partition(":") for pair in settings.columns]
+    for name, colon, given in pairs:
+        if not (name and colon and given):
+            raise InputError(f"columns has {name + colon + given!r}: expected NAME:COLUMN, such as stimulus:stim")
+    return {name.strip(): given for name, _, given in pairs}
 
 
 if __name__ == "__main__":

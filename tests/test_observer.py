@@ -119,6 +119,17 @@ def test_images_of_unknown_noise_in_several_kinds_of_trials_are_tested_against_t
         ("stimulus,response", ["0,1", "1,0", "0,1"], "rows 2 and 4: participant saw stimulus 0 twice"),
         ("stimulus,second,response", ["0,1,1", "2,2,2"], "row 3: participant saw stimulus 2 twice"),
         ("stimulus,response", ["0,1,1"], "row 2: 3 cells, expected 2"),
+        ("stimulus,response", ["0,1", "1"], "row 3: 1 cell, expected 2"),
+        ("stimulus,response", ["0,1", '"1,0'], "row 3: 1 cell, expected 2"),
+        ("stimulus,response", ["0,1", "a.png,1", "2,0"], "row 3: stimulus 'a.png' is a file, 2 others are numbers"),
+        ("stimulus,response", ["a.png,1", "c.png,1", "7,0"], "row 4: stimulus '7' is a number, 2 others are image"),
+        ("stimulus,second,response", ["0,1,1", "2,a.png,2"], "row 3: stimulus 'a.png' is a file, 3 others"),
+        ("stimulus,response", ["0,1", "1.5,0"], "row 3: stimulus '1.5' is no whole number"),
+        ("stimulus,response", ["0,1", "-1,0"], "row 3: stimulus '-1' is no whole number"),
+        ("stimulus,response", ["0\0,1"], "not a text in UTF-8"),
+        ("stimulus,response", ["a" * 200_000 + ",1"], "line 2 cannot be read as CSV"),
+        ("stimulus response", ["0 1"], "row 1: stimulus response: expected the columns' names"),
+        ("0,1", ["1,0"], "row 1: 0, 1: expected the columns' names"),
         ("stimulus,response", ["0,1", ",0"], "row 3: stimulus is empty"),
         ("stimulus,response", [], "has no trials"),
         ("stimulus,response", ["0,1", "1,0"], "row 2: .*000000.png is not there"),
@@ -142,6 +153,53 @@ def test_what_is_wrong_in_a_table_is_said_in_a_line_with_its_row(
     with pytest.raises(InputError, match=said) as raised:
         run(Settings(trials=str(table)))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "stimulus,response\n7,1\n8,-1\n",
+        "\ufeffstimulus;response\r\n7;1\r\n8;-1\r\n;\r\n\r\n",  # Excel, in half of Europe
+        "sep=;\nResponse ; Stimulus;;\n1,0;7,0;;\n-1,0;8,0;;;\n",
+        '"stimulus", "response"\n"7", "1"\n"8", "-1"',
+        ",stimulus,response\n0,7.0,1.0\n1,8.0,-1.0\n",  # pandas, after a missing value
+        "\n\nstimulus\tresponse\n7e+00\t1\n8\t\N{MINUS SIGN}1\n",
+        "stimulus,response\r7,1\r8,-1\r",
+    ],
+)
+def test_tables_are_read_however_programs_write_them(content: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content.encode())
+    (trials,) = read_trials(tmp_path / "t.csv").values()
+    assert (trials.stimuli.tolist(), trials.responses.tolist()) == ([7, 8], [1, -1])
+
+
+def test_columns_of_other_names_are_read_and_no_others(tmp_path: Path) -> None:
+    export = Settings(export=str(tmp_path / "s"), num_trials=20, image_shape=(8, 8), noise="gaussian:0.5,0.1")
+    run(export)
+    lines = [f"{i},{i % 2},{'ann' if i < 10 else 'bo'},3.2" for i in range(20)]
+    table = written(tmp_path / "s" / "t.csv", "Trial Nr,Key,subject,age", *lines)
+    columns = ("stimulus:trial nr", "response:Key", "participant:subject")
+    result = run(Settings(trials=str(table), columns=columns, permutations=19))
+    assert [*result.metrics["participants"]] == ["ann", "bo"]
+    for wrong, said in (
+        (("stimulus:nr", "response:key"), "no column 'nr' for stimulus: it has trial nr, key, subject, age"),
+        (("stimulus:trial nr",), "no column 'response', only stimulus: expected"),
+        (("stimulus",), "columns has 'stimulus': expected NAME:COLUMN"),
+        (("picture:trial nr",), "unknown column 'picture'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            run(Settings(trials=str(table), columns=wrong))
+
+
+def test_paths_of_windows_and_of_folders_that_are_elsewhere_are_found(tmp_path: Path) -> None:
+    observers.export_stimuli(tmp_path / "shown", noise.gaussian((8, 8, 1), 0.5, 0.1), 6)
+    names = ["shown\\000000.png", "C:\\study\\shown\\000001.png", "/home/someone/000002.png"]
+    found = {}
+    for folder, own in ((tmp_path, names[:1]), (tmp_path / "shown", names[1:])):
+        table = written(folder / "t.csv", "stimulus,response", *(f"{name},1" for name in own))
+        trials, _ = observers.found_stimuli(table, read_trials(table), noise="gaussian:0.5,0.1")
+        found[folder] = [path.name for path in trials["participant"].stimuli]
+    assert [*found.values()] == [["000000.png"], ["000001.png", "000002.png"]]
 
 
 def test_flags_say_what_a_table_leaves_open(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -150,6 +150,12 @@ def _check_numbers(table: str | Path, trials: Mapping[str, Trials], count: int, 
                 raise InputError(f"{given}: {file} has 0 to {count - 1}")
 
 
+def _elsewhere(folder: Path, name: str) -> Path:
+    """The file as another system writes its path: with backslashes, or of a folder that is not on this machine."""
+    given = PureWindowsPath(name)  # which reads both kinds of slashes
+    return folder / (given.name if given.drive or given.root else given.as_posix())
+
+
 def _files(table: str | Path, trials: Mapping[str, Trials], folder: Path) -> dict[str, Trials]:
     """The same trials with the paths of image files in the place of their names or numbers."""
     known: dict[Any, Path] = {}
@@ -160,6 +166,8 @@ def _files(table: str | Path, trials: Mapping[str, Trials], folder: Path) -> dic
         if name in known:
             return known[name]
         where, file = f"{table}, row {row}", folder / (file_name(name) if isinstance(name, int) else name)
+        if not file.is_file() and isinstance(name, str):
+            file = _elsewhere(folder, name)
         if not file.is_file():
             raise InputError(f"{where}: {file} is not there, so the trial has no stimulus")
         try:
