@@ -50,6 +50,7 @@ SMALL: dict[str, Any] = {
     "width": 2,
     "code_size": 3,
     "real_images": 16,
+    "regimes": ("plain", "noise:0.3"),
 }
 """What makes an experiment short."""
 OF_LAYERS: dict[str, Any] = {"model": "paper_cnn", "layer": "conv1", "layers": ("conv1",), "units": (0, 1)}
@@ -69,6 +70,7 @@ ANOTHER: dict[str, Any] = {
     "image_size": 20,
     "image_shape": (16, 16, 1),  # that of the data: another one is refused
     "roi": (2, 3, 9, 8),
+    "regimes": ("plain", "blur:1"),
 }
 """Other values of settings that are free texts or have no value."""
 

@@ -16,7 +16,7 @@ from wna_jax.figures.observers import observers
 from wna_jax.figures.parts import percent, save
 from wna_jax.figures.pictures import Panel, colour_mapped, gallery, panels
 from wna_jax.figures.templates import confusions, tables, template_accuracies
-from wna_jax.figures.training import learning_curves, seed_means, surest_answers
+from wna_jax.figures.training import learning_curves, regimes, seed_means, surest_answers
 
 __all__ = ["activation_bars", "activation_maps", "walk"]
 __all__ += ["dots", "point_ranges", "shares", "speeds"]
@@ -27,4 +27,4 @@ __all__ += ["observers"]
 __all__ += ["percent", "save"]
 __all__ += ["Panel", "colour_mapped", "gallery", "panels"]
 __all__ += ["confusions", "tables", "template_accuracies"]
-__all__ += ["learning_curves", "seed_means", "surest_answers"]
+__all__ += ["learning_curves", "regimes", "seed_means", "surest_answers"]

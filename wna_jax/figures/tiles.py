@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -160,6 +161,14 @@ class Tiles:
         for share, text in ((1, number), (0, "0"), (-1, f"−{number}")):
             self.text(left + _SCALE_WIDTH + 0.03, middle - share * reach, text, va="center", fontsize=6.5)
         self.text(left + 0.42, middle, unit, rotation=90, va="center", fontsize=7)
+
+    def panel(self, rows: tuple[int, int], left: float, width: float) -> Axes:
+        """Axes beside the pictures, `left` inches behind column 0, as high as the rows from one to another."""
+        across, down = self.figure.get_size_inches()
+        gap = (self._tops[rows[1]] - self._tops[rows[0]]) / max(rows[1] - rows[0], 1) - self._height
+        top, bottom = self._tops[rows[0]] - gap / 2, self._tops[rows[1]] + self._height + gap / 2
+        place = (self._left + left) / across, 1 - bottom / down, width / across, (bottom - top) / down
+        return self.figure.add_axes(place)
 
     def _extent(self, row: int, column: int, part: int | None = None) -> tuple[float, float, float, float]:
         """(left, right, bottom, top) of a picture, or of a quarter of it, in inches from the upper left corner."""
