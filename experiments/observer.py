@@ -7,9 +7,11 @@ infoVal of a network's maps, and how far participants agree.
 
   python -m experiments.observer --export=stimuli --num_trials=500     images to show, and a table to be filled in
   python -m experiments.observer --trials=stimuli/trials.csv           the maps of what was answered
+  python -m experiments.observer --trials=answers.csv --stimuli=rcic_seed_1_time_....Rdata     of the R package rcicr
 
 Writes to --out_dir: observers.png, maps.npz, an .npz file for each participant that wna_jax.load reads, metrics.json,
-config.json and log.jsonl; with --export images, trials.csv and stimuli.json to that folder.
+config.json and log.jsonl; with --export images, trials.csv and stimuli.json to that folder. Of
+stimuli of rcicr also ci.npz, the classification images as rcicr defines them, at full size.
 """
 
 import warnings
@@ -22,8 +24,8 @@ import numpy as np
 from experiments import launch
 from experiments.settings import Settings as AnySettings
 from experiments.settings import choice, setting
-from wna_jax import figures, noise, observers
-from wna_jax.observers import pictures
+from wna_jax import figures, noise, observers, statistics
+from wna_jax.observers import Trials, pictures, rcicr
 from wna_jax.observers.resolve import with_channels
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.files import as_file_name, or_none
@@ -33,14 +35,21 @@ class Settings(AnySettings):
     """The settings of one run."""
 
     trials: str | None = choice(None, "The table of trials (CSV), with one row per trial.")
-    stimuli: str | None = setting(None, "The folder of the image files. By default that of the table.")
+    stimuli: str | None = setting(
+        None,
+        "The folder of the image files, by default that of the table. Or the .Rdata file that rcicr saved: the column "
+        "stimulus has its numbers, the responses are 1 (original) and -1 (inverted).",
+    )
     noise: str | None = setting(
         None,
         f"The noise of the stimuli: {', '.join(noise.NAMES_OF_SHAPE)}. By default what stimuli.json beside the table "
         "says; of other image files it is estimated. For --export uniform.",
     )
     image_shape: tuple[int, ...] | None = setting(
-        None, "Height, width and perhaps channels of the noise. For --export by default 28,28.", at_least=1
+        None,
+        "Height, width and perhaps channels of the noise. For --export by default 28,28; of the maps of an .Rdata file "
+        "by default at most 128,128.",
+        at_least=1,
     )
     seed: int = setting(0, "Random seed of the noise, and of null maps.", at_least=0, at_most=2**32 - 1)
     yes: str | None = setting(
@@ -54,12 +63,18 @@ class Settings(AnySettings):
     )
     skip_unanswered: bool = setting(False, "Leave out trials without a response. By default they are an error.")
     base: str | None = setting(
-        None, "A base image: to lay the map over, and with --export what the noise is added to. PNG, or another format."
+        None,
+        "A base image: to lay the map over, and with --export what the noise is added to. PNG, or another format. With "
+        "an .Rdata file, the name of one in it.",
     )
     scaling: str = setting(
         "independent",
-        "How the map is made a picture, as in rcicr: by its own largest value, or matched to the base image.",
-        choices=("independent", "matched"),
+        "How the map is laid over the base image, as in rcicr: scaled by its own largest value, by --scaling_constant, "
+        "or matched to the base image.",
+        choices=("independent", "constant", "matched"),
+    )
+    scaling_constant: float = setting(
+        0.1, "The value of the map that is shown white, with --scaling=constant.", at_least=1e-6
     )
     permutations: int = setting(
         199, "Null maps that clusters are compared with; the smallest p is 1 in one more.", at_least=19
@@ -79,11 +94,11 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     """A table of trials to maps, tests and agreement; or noise to stimuli for people."""
     if (settings.trials is None) == (settings.export is None):
         raise InputError("give one of --trials=TABLE.csv (what was answered) and --export=FOLDER (stimuli to be shown)")
-    base = None if settings.base is None else observers.read_image(Path(settings.base).expanduser())
-    return _export(settings, base, report) if settings.export else _analyse(settings, base, report)
+    return _export(settings, report) if settings.export else _analyse(settings, report)
 
 
-def _export(settings: Settings, base: np.ndarray | None, report: launch.Report) -> launch.Result:
+def _export(settings: Settings, report: launch.Report) -> launch.Result:
+    base = _base_image(settings)
     shape = settings.image_shape or ((28, 28) if base is None else base.shape)
     shown = noise.of_shape(settings.noise or "uniform", with_channels(shape))
     folder = Path(settings.export or "").expanduser()
@@ -106,25 +121,37 @@ def _export(settings: Settings, base: np.ndarray | None, report: launch.Report) 
     return launch.Result(written._asdict() | {"folder": str(folder)}, summary)
 
 
-def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report) -> launch.Result:
+def _base_image(settings: Settings) -> np.ndarray | None:
+    return None if settings.base is None else observers.read_image(Path(settings.base).expanduser())
+
+
+def _analyse(settings: Settings, report: launch.Report) -> launch.Result:
     path = Path(settings.trials or "").expanduser()
+    file = rcicr.read(settings.stimuli or "") if rcicr.is_rdata(settings.stimuli) else None
     options: dict[str, Any] = {name: getattr(settings, name) for name in ("yes", "skip_unanswered")}
-    table = observers.read_trials(path, ignore=settings.ignore or (), columns=_columns(settings), **options)
-    where: dict[str, Any] = {
-        "folder": settings.stimuli,
-        "noise": settings.noise,
-        "shape": settings.image_shape,
-        "seed": settings.seed,
-    }
-    trials, shown = observers.found_stimuli(path, table, **where, report=report)
+    options |= {"ignore": settings.ignore or (), "columns": _columns(settings)}
+    if file is not None:
+        if settings.noise is not None:
+            raise InputError(f"noise is {settings.noise}, but that of {file.path} is known: leave it out")
+        name = file.base(settings.base)
+        table = observers.read_trials(path, base=name, inverted=True, **options)
+        size = None if settings.image_shape is None else with_channels(settings.image_shape)[:2]
+        trials, shown = file.found_stimuli(path, table, base=name, size=size)
+        base: np.ndarray | None = file.bases[name]
+    else:
+        base = _base_image(settings)
+        table = observers.read_trials(path, **options)
+        where: dict[str, Any] = {"noise": settings.noise, "shape": settings.image_shape, "seed": settings.seed}
+        trials, shown = observers.found_stimuli(path, table, folder=settings.stimuli, **where, report=report)
+        if base is not None:
+            observers.on_base(np.zeros(shown.shape), base)  # or it says what is wrong, before any figure
     group = observers.analyse_group(
         trials, shown, permutations=settings.permutations, seed=settings.seed, report=report
     )
     analyses = group.analyses
-    if base is not None:
-        observers.on_base(np.zeros(shown.shape), base)  # or it says what is wrong, before any figure
     found, agreed = group.findings, group.agreement
     answer = "yes" if next(iter(trials.values())).second is None else "first"
+    answer = answer if file is None else "original"
     across = group.map.degrees_of_freedom is not None
     counts = {test: None if inside is None else int(inside.sum()) for test, inside in found.significant.items()}
     metrics: dict[str, Any] = {
@@ -158,12 +185,19 @@ def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report)
             "group_z": found.z[0].filled(0),
         } | {f"significant_{test}": inside[0] for test, inside in found.significant.items() if inside is not None}
 
+    image, of_rcicr = group.map.images[0], list[str]()
+    if file is not None:
+        image, arrays["ci.npz"], of_rcicr = _as_rcicr(file, path, table, name, settings.seed, metrics)
+    picture = None
+    if base is not None and group.with_a_map:
+        picture = observers.on_base(image, base, settings.scaling, settings.scaling_constant)
+
     def draw() -> launch.Drawn:
         who = f"{len(analyses)} participants" if len(analyses) > 1 else next(iter(analyses))
         total = sum(of.moments["choice"].num_samples for of in analyses.values())
         seen = shown.name.removeprefix("difference of two ").removeprefix("twice ")
         title = f"What observers see in {seen} noise: {who}, {total:,} trials"
-        yield "observers.png", figures.observers(group, title, base, settings.scaling, answer)
+        yield "observers.png", figures.observers(group, title, picture, answer)
 
     for who, of in analyses.items():
         count, total = int(of.moments["choice"].count[0]), of.moments["choice"].num_samples
@@ -177,7 +211,28 @@ def _analyse(settings: Settings, base: np.ndarray | None, report: launch.Report)
     ]
     if agreed.icc:
         summary.append(f"ICC             (2,k) {agreed.icc.average:.3f}, (2,1) {agreed.icc.single:.3f}")
-    return launch.Result(metrics, summary, draw, arrays)
+    return launch.Result(metrics, summary + of_rcicr, draw, arrays)
+
+
+def _as_rcicr(
+    file: rcicr.StimulusFile, path: Path, table: Mapping[str, Trials], base: str, seed: int, metrics: dict[str, Any]
+) -> tuple[np.ndarray, dict[str, Any], list[str]]:
+    """The group's image as rcicr defines it, the arrays of a file, and lines of the summary; fills in the metrics."""
+    images = {who: file.classification_image(own, base=base) for who, own in table.items()}
+    group = np.mean([*images.values()], axis=0)
+    arrays = {"ci_group": group[..., 0], "base": file.bases[base][..., 0]}
+    for i, (who, own) in enumerate(table.items(), start=1):
+        arrays[f"ci_{i}_{as_file_name(who)}"] = images[who][..., 0]
+        metrics["participants"][who]["info_val_rcicr"] = file.info_val(own, base=base, seed=seed)
+    z = statistics.z_map(file.parameter_map(path, table, base=base))
+    found = {"of": file.patterns.count, "significant": int(statistics.significant_pixels(z).sum())}
+    metrics["group"]["parameters"] = found
+    info = np.median([each["info_val_rcicr"] for each in metrics["participants"].values()])
+    summary = [
+        f"parameters      {found['significant']} of {found['of']:,} significant, tested one by one",
+        f"rcicr           infoVal {info:.2f} (median of participants); its images in ci.npz",
+    ]
+    return group, arrays, summary
 
 
 def _columns(settings: Settings) -> dict[str, str] | None:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from wna_jax.figures.parts import COLOURS, limit_of, percent
 from wna_jax.figures.tiles import IN_COLOUR, Row, Tiles
-from wna_jax.observers import Group, on_base, scaled
+from wna_jax.observers import Group, scaled
 from wna_jax.statistics.findings import CLUSTER_THRESHOLD
 
 _COLUMNS = 6
@@ -15,15 +15,14 @@ _LINE = 0.125  # inches
 _EMPTY = "no map:\nall answers\nare equal"
 
 
-def observers(
-    group: Group, title: str, base: np.ndarray | None = None, scaling: str = "independent", answer: str = "yes"
-) -> Figure:
+def observers(group: Group, title: str, picture: np.ndarray | None = None, answer: str = "yes") -> Figure:
     """The group's map in standard errors with what each test finds, as a picture, and the map of everyone.
 
     In the first row: the map with significant pixels, clusters and TFCE; the smoothed map, in its own scale; the map as
-    a picture, over a base image [H, W, C] if there is one (`observers.on_base`). Below, if there are several people,
-    the map of each in its own standard errors, all on one scale, with trials and the share of the `answer` ("yes", or
-    "first" of two), reliability, infoVal, and how it agrees with the others. ICCs stand behind the title.
+    a picture, or the picture [H, W, C] given, such as the map on a base image (`observers.on_base`). Below, if there
+    are several people, the map of each in its own standard errors, all on one scale, with trials and the share of the
+    `answer` ("yes", or "first" of two), reliability, infoVal, and how it agrees with the others. ICCs stand behind the
+    title.
     """
     z, found = group.findings.in_standard_errors[0], group.findings
     names = list(group.analyses) if len(group.analyses) > 1 else []
@@ -65,12 +64,10 @@ def observers(
             )
         tiles.below(0, column, "\n".join(counts[::-1]))
     if z.count():
-        image = group.map.images[0]
-        picture = scaled(image) if base is None else on_base(image, base, scaling)
-        tiles.image(0, 2, np.ma.filled(picture, 0.5))
+        tiles.image(0, 2, np.ma.filled(scaled(group.map.images[0]) if picture is None else picture, 0.5))
     smoothed, shown_as = (
         f"smoothed\nfull colour at ±{limits[1]:.0f}",
-        "on the base image" if base is not None else "as a picture",
+        "as a picture" if picture is None else "on the base image",
     )
     for column, heading in enumerate((headings[0], smoothed, shown_as)):
         tiles.above(0, column, heading)

@@ -2,9 +2,11 @@
 
 `export_stimuli` writes numbered noise images and a table to be filled in; `read_trials` reads it, and
 `moments_from_trials` or `analyse_trials` makes of trials what `reverse_correlate` makes of a network. `analyse_group`
-puts several observers together. `answer` calculates what a template or a network answers to the same trials.
+puts several observers together. `rcicr.read` reads the stimuli of the R package of that name. `answer` calculates what
+a template or a network answers to the same trials.
 """
 
+from wna_jax.observers import rcicr
 from wna_jax.observers.group import Agreement, Group, agreement, analyse_group, group_map
 from wna_jax.observers.pictures import DESIGNS, SCALINGS, Exported, export_stimuli, on_base, scaled
 from wna_jax.observers.resolve import found_stimuli
@@ -24,5 +26,5 @@ __all__ = ["Agreement", "Group", "agreement", "analyse_group", "group_map"]
 __all__ += ["DESIGNS", "SCALINGS", "Exported", "export_stimuli", "on_base", "scaled"]
 __all__ += ["answer", "linear_observer", "n0_of_linear_observer", "network_observer"]
 __all__ += ["Drawn", "Stimuli", "noise_of", "read_image"]
-__all__ += ["COLUMNS", "found_stimuli", "read_trials"]
+__all__ += ["COLUMNS", "found_stimuli", "rcicr", "read_trials"]
 __all__ += ["Halves", "Trials", "analyse_trials", "moments_from_trials", "moments_in_halves", "shared_noise"]

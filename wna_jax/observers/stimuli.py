@@ -42,13 +42,6 @@ class Drawn(NamedTuple):
     seed: int = 0
 
 
-Stimuli = Drawn | np.ndarray | Sequence[str | Path]
-"""One stimulus per trial: drawn noise, an array [N, H, W, C] (also a memory-mapped one), or image files.
-
-Arrays of bytes and of 16-bit numbers are scaled to [0, 1], as files are; floats are taken as they are.
-"""
-
-
 @dataclass(frozen=True)
 class Source:
     """Stimuli as they are read: how many, of which shape, and those of some trials, float32 [n, H, W, C]."""
@@ -74,12 +67,21 @@ class Source:
         return (own[start : start + size] for start in range(0, len(own), size))
 
 
+Stimuli = Drawn | np.ndarray | Sequence[str | Path] | Source
+"""One stimulus per trial: drawn noise, an array [N, H, W, C] (also a memory-mapped one), image files, or a `Source`.
+
+Arrays of bytes and of 16-bit numbers are scaled to [0, 1], as files are; floats are taken as they are.
+"""
+
+
 def source_of(stimuli: Stimuli) -> Source:
     """How the stimuli are read.
 
     Raises:
         InputError: no stimuli, an array of another rank or type, or numbers of draws that are none.
     """
+    if isinstance(stimuli, Source):
+        return stimuli
     if isinstance(stimuli, Drawn):
         return _of_draws(stimuli)
     if not len(stimuli):

@@ -26,6 +26,7 @@ _KINDS = ("signal", "interval", "base")
 _POSITIVE = ("1", "yes", "y", "true", "first", "original", "present")
 _NEGATIVE = ("0", "-1", "2", "no", "n", "false", "second", "inverted", "absent")
 _MISSING = ("", "na", "nan", "n/a", "null")  # what R and pandas write where there is no response
+_ADDED = ("1", "original")
 _OPPOSITE = ("-1", "inverted")  # noise that is added or subtracted: responses 1 and -1
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -36,6 +37,8 @@ def read_trials(
     yes: str | None = None,
     ignore: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
+    base: str | None = None,
+    inverted: bool = False,
     skip_unanswered: bool = False,
 ) -> dict[str, Trials]:
     """The trials of each participant, by name, of a table with one row per trial and the columns above.
@@ -47,9 +50,11 @@ def read_trials(
     written as Excel, R and pandas do (1.0, 1,0 between semicolons, 1e+05). `yes` is the value of the response that
     counts as yes, or as the first; by default it is known of the usual words. Columns in `ignore`, and without a name,
     are not read; `columns`, such as {"stimulus": "stim", "response": "key"}, says what the table calls those that are
-    read, and no others then are. Rows without a response (empty, NA, NaN) are refused, or left out (`skip_unanswered`).
-    A stimulus that a participant saw twice is refused: the noise in it would count twice, and the error of the map not
-    know it.
+    read, and no others then are. With a `base`, only rows of that base image are read, if there is such a column. Noise
+    that is added or subtracted (`inverted`, as in rcicr) has the responses 1 and -1, or original and inverted; of
+    others `yes` must say which is the original. Rows without a response (empty, NA, NaN) are refused,
+    or left out (`skip_unanswered`). A stimulus that a participant saw twice is refused: the noise in it would count
+    twice, and the error of the map not know it.
 
     Raises:
         InputError: in one line with the row (the first is the columns' names): a column that is missing or unknown, a
@@ -86,7 +91,14 @@ def read_trials(
     for name in ("stimulus", "second", "response"):
         if name in cells:
             cells[name] = np.array([_whole(cell) for cell in cells[name].tolist()])
-    return _by_participant(path, cells, np.array(rows), yes, skip_unanswered)
+    at = np.array(rows)
+    if base is not None and "base" in cells:
+        own = cells["base"] == base
+        if not own.any():
+            there = ", ".join(np.unique(cells["base"])[:6].tolist())
+            raise InputError(f"{path} has no trials of the base image {base!r}, only of {there}: give one of these")
+        cells, at = {name: column[own] for name, column in cells.items()}, at[own]
+    return _by_participant(path, cells, at, yes, inverted, skip_unanswered)
 
 
 def _lines(path: Path, text: str) -> list[tuple[int, list[str]]]:
@@ -145,7 +157,7 @@ def _check_columns(path: Path, row: int, columns: list[str], ignore: Sequence[st
 
 
 def _by_participant(
-    path: Path, cells: dict[str, np.ndarray], rows: np.ndarray, yes: str | None, skip: bool
+    path: Path, cells: dict[str, np.ndarray], rows: np.ndarray, yes: str | None, inverted: bool, skip: bool
 ) -> dict[str, Trials]:
     empty = np.isin(np.char.lower(cells["response"]), _MISSING)
     if empty.any() and not skip:
@@ -159,7 +171,9 @@ def _by_participant(
     for name in ("stimulus", "second", "participant"):
         if name in cells and (cells[name] == "").any():
             raise InputError(f"{path}, row {rows[cells[name] == ''][0]}: {name} is empty: expected one in each row")
-    responses = _responses(path, cells["response"], rows, yes, "second" in cells)
+    responses = _responses(path, cells["response"], rows, yes, "second" in cells or inverted)
+    if inverted and yes is None:
+        _check_inverted(path, cells["response"], rows)
     shown = {name: cells[name] for name in ("stimulus", "second") if name in cells}
     numbers = {name: np.char.isdecimal(column) for name, column in shown.items()}
     if all(of.all() for of in numbers.values()):
@@ -183,6 +197,15 @@ def _by_participant(
         found[who] = Trials(shown["stimulus"][own], responses[own], second, kinds_of, rows[own])
         _check_doubled(path, who, found[who])
     return found
+
+
+def _check_inverted(path: Path, given: np.ndarray, rows: np.ndarray) -> None:
+    if (other := ~np.isin(np.char.lower(given), (*_ADDED, *_OPPOSITE))).any():
+        value = str(given[other][0])
+        raise InputError(
+            f"{path}, row {rows[other][0]}: response {value!r}: expected 1 (the original) and -1 (the inverted), or "
+            f"say which is the original, such as --yes={value}"
+        )
 
 
 def _responses(path: Path, given: np.ndarray, rows: np.ndarray, yes: str | None, two: bool) -> np.ndarray:

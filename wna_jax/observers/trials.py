@@ -193,7 +193,10 @@ def _check_once(stimuli: Sequence[Stimuli], identities: Sequence[np.ndarray]) ->
     if isinstance(stimuli[0], Drawn):
         number = np.concatenate([each.numbers for each in stimuli if isinstance(each, Drawn)])[again[0]]
         raise InputError(f"draw {number} is in {len(again)} trials: expected each stimulus once")
-    names = [str(path) for each in stimuli for path in each]
+    if isinstance(stimuli[0], Source):
+        one, two = again[:2] % stimuli[0].count
+        raise InputError(f"trials {one} and {two} show the same stimulus: expected another in each trial")
+    names = [str(path) for each in stimuli if not isinstance(each, Drawn | Source) for path in each]
     given = sorted({names[i] for i in again[:2]})
     what = f"{given[0]} is shown twice" if len(given) == 1 else f"{given[0]} and {given[1]} hold the same image"
     raise InputError(f"{what}: expected a stimulus of its own in each trial")

@@ -20,8 +20,14 @@ from wna_jax.statistics.reliability import BlockAverage, Convergence, Interval, 
 from wna_jax.statistics.reliability import batch_means, bootstrap_interval, seed_mean, threshold, wilson_interval
 from wna_jax.statistics.reliability import convergence, correlation_matrix, disattenuate, known_noise_reliability
 from wna_jax.statistics.reliability import map_correlation, predicted_correlation, samples_for, split_half
-from wna_jax.statistics.significance import Contrast, contrast, info_val, info_val_null, max_statistic_threshold
-from wna_jax.statistics.significance import p_values, signal_contrast, significant_pixels, z_map
+from wna_jax.statistics.significance import Contrast, contrast, info_val, info_val_null, info_val_of_responses
+from wna_jax.statistics.significance import (
+    max_statistic_threshold,
+    p_values,
+    signal_contrast,
+    significant_pixels,
+    z_map,
+)
 
 __all__ = ["IntraclassCorrelation", "intraclass_correlation"]
 __all__ += ["ClassificationReport", "classification_report", "confusion_matrix", "log_odds"]
@@ -34,5 +40,5 @@ __all__ += ["BlockAverage", "Convergence", "Interval", "SeedMean", "SplitHalf", 
 __all__ += ["batch_means", "bootstrap_interval", "seed_mean", "threshold", "wilson_interval"]
 __all__ += ["convergence", "correlation_matrix", "disattenuate", "known_noise_reliability"]
 __all__ += ["map_correlation", "predicted_correlation", "samples_for", "split_half"]
-__all__ += ["Contrast", "contrast", "info_val", "info_val_null", "max_statistic_threshold"]
-__all__ += ["p_values", "signal_contrast", "significant_pixels", "z_map"]
+__all__ += ["Contrast", "contrast", "info_val", "info_val_null", "info_val_of_responses"]
+__all__ += ["max_statistic_threshold", "p_values", "signal_contrast", "significant_pixels", "z_map"]
