@@ -46,22 +46,34 @@ def hits(
         wanted: the class that counts as a hit for each image: its label for an accuracy, a target for an attack.
         report: progress, in images shown.
     """
-    counts: Any = 0
+    return right(logits_function, change, strengths, inputs, wanted, report).sum(axis=-1, dtype=np.int64)
+
+
+def right(
+    logits_function: Callable[[Any], jax.Array],
+    change: Change,
+    strengths: Sequence[float | Sequence[float]],
+    inputs: Any,
+    wanted: Int[np.ndarray, " N"],
+    report: Report = silent,
+) -> np.ndarray:
+    """Which images get the wanted answer: bool [S, N] or [S, states, N]; the arguments are those of `hits`."""
     each = [np.asarray(strength, np.float32) for strength in strengths]
+    found = []
     for shown, (part, answers) in enumerate(in_batches((inputs, wanted), _BATCH), start=1):
-        at_each = [_hits(logits_function, change, part, answers, strength) for strength in each]
-        counts = counts + np.stack([np.asarray(hits, np.int64) for hits in at_each])
+        at_each = [_right(logits_function, change, part, answers, strength) for strength in each]
+        found.append(np.stack([np.asarray(right) for right in at_each]))
         done = min(shown * _BATCH, len(wanted))
         report(Progress("answers", done * len(each), len(wanted) * len(each), "images"))
-    return counts
+    return np.concatenate(found, axis=-1)
 
 
 @compilation.jit
-def _hits(
+def _right(
     logits_function: Callable[[Any], jax.Array], change: Change, inputs: Any, wanted: jax.Array, strength: jax.Array
 ) -> jax.Array:
     answers = logits_function(change(inputs, strength)).argmax(axis=-1)
-    return jnp.sum(answers == jnp.broadcast_to(wanted, answers.shape), axis=-1)
+    return answers == jnp.broadcast_to(wanted, answers.shape)
 
 
 def unchanged(inputs: Any, strength: jax.Array) -> Any:

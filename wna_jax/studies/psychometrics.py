@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Float, Float32, Int
+from scipy import special
 
 from wna_jax import responses, statistics
 from wna_jax.correlation import Moments, draw_samples, reverse_correlate
@@ -23,6 +24,9 @@ from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report, in_parts, silent
 from wna_jax.statistics import Contrast, Interval, Threshold
 from wna_jax.studies import interventions
+
+_SCORINGS, _STEEPEST = 40, 20.0
+"""Steps of a fit, and the largest 1 / w per octave."""
 
 
 class PsychometricCurve(NamedTuple):
@@ -191,3 +195,50 @@ def mean_shifts(thresholds: Sequence[Sequence[Threshold | None]]) -> list[tuple[
         known = [after.at - before.at for before, after in zip(without, under_current, strict=True) if before and after]
         shifts.append((float(np.mean(known)), len(known)) if known else None)
     return shifts
+
+
+def fitted_thresholds(
+    strengths: Sequence[float],
+    share: Float[np.ndarray, "... S"],
+    trials: int,
+    first: Float[np.ndarray, "..."] | float,
+    last: Float[np.ndarray, "..."] | float,
+) -> np.ma.MaskedArray:
+    """The strengths at which psychometric curves are half-way between their ends, each by a fit of a cumulative normal.
+
+    A share of `trials` at strength x is binomial, of p(x) = last + (first - last) Phi((m - log2 x) / w). The threshold
+    is 2^m of the largest likelihood (Fisher scoring; Wichmann & Hill 2001, Perception & Psychophysics 63:1293). Masked
+    where it lies outside the strengths that were tested, or where the curve does not go from `first` to `last`.
+
+    Args:
+        strengths: S of them, above 0 and rising.
+        share: of S strengths, for any number of curves.
+        trials: for each share.
+        first: the share at strength 0, such as the accuracy without noise.
+        last: the share at a boundless strength, such as chance.
+    """
+    x = np.log2(np.asarray(strengths, np.float64))
+    low, high = (np.broadcast_to(end, share.shape[:-1])[..., None] for end in (last, first))
+    span = np.where(high > low, high - low, 1)
+    passed = np.clip((share - low) / span, 0, 1)
+    # The start: half-way by the area under the curve, and a width of one octave.
+    m = x[0] - np.diff(x)[0] / 2 + (passed * np.gradient(x)).sum(axis=-1, keepdims=True)
+    a, b = m, np.ones_like(m)  # of the normal deviate a - b x
+    for _ in range(_SCORINGS):
+        deviate = np.clip(a - b * x, -6, 6)
+        p = np.clip(low + span * special.ndtr(deviate), 1e-9, 1 - 1e-9)
+        slope = span * np.exp(-(deviate**2) / 2) / np.sqrt(2 * np.pi)
+        weight = trials * slope**2 / (p * (1 - p)) + 1e-9
+        residual = trials * slope * (share - p) / (p * (1 - p))
+        s0, s1, s2 = (np.sum(weight * x**power, axis=-1, keepdims=True) for power in (0, 1, 2))
+        r0, r1 = (np.sum(residual * x**power, axis=-1, keepdims=True) for power in (0, 1))
+        # In coordinates about the mean of x, where the two parameters do not depend on each other.
+        centre = s1 / s0
+        turned = (r1 - centre * r0) / (s2 - centre * s1 + 1e-9)
+        moved = np.clip(r0 / s0, -1, 1)
+        new = np.clip(b - np.clip(turned, -0.5, 0.5), 0.05, _STEEPEST)
+        at_centre = a - b * centre + moved
+        a, b = at_centre + new * centre, new
+    m = (a / b)[..., 0]
+    outside = ~((m >= x[0]) & (m <= x[-1])) | (high <= low)[..., 0]
+    return np.ma.masked_array(2.0 ** np.clip(m, x[0], x[-1]), outside)
