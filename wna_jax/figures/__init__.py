@@ -2,6 +2,7 @@
 
 from wna_jax.figures.activations import activation_bars, activation_maps, walk
 from wna_jax.figures.bars import dots, point_ranges, shares, speeds
+from wna_jax.figures.channels import channels
 from wna_jax.figures.curves import Curve, curves, families, spectra
 from wna_jax.figures.maps import (
     MOST_CLASSES,
@@ -20,6 +21,7 @@ from wna_jax.figures.training import learning_curves, regimes, seed_means, sures
 
 __all__ = ["activation_bars", "activation_maps", "walk"]
 __all__ += ["dots", "point_ranges", "shares", "speeds"]
+__all__ += ["channels"]
 __all__ += ["Curve", "curves", "families", "spectra"]
 __all__ += ["MOST_CLASSES", "RELIABLE", "across_networks", "classification_images", "comparison", "convergence"]
 __all__ += ["significance"]

@@ -11,7 +11,7 @@ wide for networks.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from wna_jax.correlation import draw_samples
 from wna_jax.noise import band
 from wna_jax.noise.filtered import frequencies, in_band
 from wna_jax.runs.errors import InputError
+from wna_jax.runs.files import or_none
 from wna_jax.runs.progress import Report, in_parts, silent
 from wna_jax.statistics import Interval
 from wna_jax.studies import interventions, psychometrics
@@ -40,10 +41,11 @@ class Bands(NamedTuple):
 
     @classmethod
     def of(cls, shape: tuple[int, int, int], step: float = 0.5, octaves: float = 1.0) -> "Bands":
-        """All bands from the lowest frequencies of such images to the finest (H / 2), centres `step` octaves apart."""
-        finest = shape[0] / 2
-        count = 1 + int(np.log2(finest * 2 ** (octaves / 2)) / step)  # the lowest band holds a frequency of 1
-        return cls(shape, tuple(float(finest * 2.0 ** (-step * i)) for i in reversed(range(count))), octaves)
+        """The bands whose centres are `step` octaves apart from H / 2 down, as far as such images have frequencies."""
+        finest, lowest = shape[0] / 2, np.unique(frequencies(shape))[1]
+        count = 1 + int(max(np.log2(finest / lowest) + octaves / 2, 0) / step)
+        centres = [float(finest * 2.0 ** (-step * i)) for i in reversed(range(count))]
+        return cls(shape, tuple(centre for centre in centres if in_band(shape, centre, octaves).any()), octaves)
 
     @property
     def inside(self) -> Bool[np.ndarray, "F H W"]:
@@ -137,6 +139,13 @@ class Channel(NamedTuple):
     centre: Estimate
     bandwidth: Estimate
     published_bandwidth: Estimate
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers as JSON values, None for what is masked or cannot be told."""
+        names = "centre", "bandwidth", "published_bandwidth"
+        estimates = {name: dict(zip(Estimate._fields, or_none(getattr(self, name)), strict=True)) for name in names}
+        of_bands = {"sensitivity": self.sensitivity, "low": self.interval.low, "high": self.interval.high}
+        return {name: or_none(of) for name, of in of_bands.items()} | {"peak": or_none(self.peak)} | estimates
 
     def gain(self, frequency: Float[np.ndarray, " x"]) -> Float[np.ndarray, " x"]:
         """The fitted channel at some frequencies, in units of sensitivity."""
