@@ -184,7 +184,7 @@ def test_regimes_are_compared_by_seed_in_octaves(
         seen.append(masking)
         at, width = (critical_bands.Estimate(value, value, value) for value in next(found))
         ones = np.ma.ones(len(masking.bands.centres))
-        return critical_bands.Channel(masking.bands, ones, Interval(ones, ones), 1.0, at, width, width)
+        return critical_bands.Channel(masking.bands, ones, Interval(ones, ones), 1.0, at, width)
 
     monkeypatch.setattr(critical_bands, "channel", channel)
     short = quick(network_settings, tmp_path, regimes=("plain", "noise:0.3"), num_train_seeds=2, num_images=20)

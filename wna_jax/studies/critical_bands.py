@@ -127,9 +127,11 @@ class Channel(NamedTuple):
     """The channel of a network: sensitivities to F bands, and the Gaussian that explains them.
 
     Sensitivities are 1 / threshold deviation, with 95% intervals. `centre` is in cycles per image height, `bandwidth`
-    the full width at half height in octaves. `published_bandwidth` is as Subramanian et al. 2023 define it: of a
-    Gaussian fitted to the logarithm of the sensitivity, above that at which the strongest noise would be the threshold.
-    It depends on that noise, and includes the width of the noise bands.
+    the full width at half height in octaves, where people have 1.
+
+    Common mistakes: comparing this bandwidth with a published one to the decimal. That of Subramanian et al. 2023 is of
+    a Gaussian fitted to the logarithm of sensitivity, above that at which their strongest noise would be the threshold:
+    it depends on that noise, and includes the width of the noise bands. By it networks come out wider than here.
     """
 
     bands: Bands
@@ -138,11 +140,10 @@ class Channel(NamedTuple):
     peak: float
     centre: Estimate
     bandwidth: Estimate
-    published_bandwidth: Estimate
 
     def as_json(self) -> dict[str, Any]:
         """The numbers as JSON values, None for what is masked or cannot be told."""
-        names = "centre", "bandwidth", "published_bandwidth"
+        names = "centre", "bandwidth"
         estimates = {name: dict(zip(Estimate._fields, or_none(getattr(self, name)), strict=True)) for name in names}
         of_bands = {"sensitivity": self.sensitivity, "low": self.interval.low, "high": self.interval.high}
         return {name: or_none(of) for name, of in of_bands.items()} | {"peak": or_none(self.peak)} | estimates
@@ -170,14 +171,11 @@ def channel(masking: Masking, *, resamples: int = 1_000, seed: int = 0) -> Chann
     harmless = np.ma.getmaskarray(threshold) & (shares[..., -1] > (clean + masking.chance) / 2)
     sensitivity = np.ma.where(harmless, 0.0, 1 / threshold)
     peak, *of_channel = fit(masking.bands, sensitivity)
-    centres = np.log2(masking.bands.centres)
-    steps = np.ma.log2(np.ma.maximum(sensitivity * masking.deviations[-1], 1))
-    published = _gaussians(np.ma.masked_array(steps.filled(0)), centres, centres, np.eye(f))[2]
     of_sets = sensitivity[1:].filled(np.nan)
     known = ~np.isnan(of_sets).all(axis=0)
     interval = np.full((2, f), np.nan)
     interval[:, known] = np.nanquantile(of_sets[:, known], [0.025, 0.975], axis=0)
-    estimates = map(_estimate, (*of_channel, published))
+    estimates = map(_estimate, of_channel)
     return Channel(masking.bands, sensitivity[0], Interval(*interval), float(peak.data[0]), *estimates)
 
 
