@@ -10,7 +10,8 @@ infoVal of a network's maps, and how far participants agree.
   python -m experiments.observer --trials=answers.csv --stimuli=rcic_seed_1_time_....Rdata     of the R package rcicr
 
 Writes to --out_dir: observers.png, maps.npz, an .npz file for each participant that wna_jax.load reads, metrics.json,
-config.json and log.jsonl; with --export images, trials.csv and stimuli.json to that folder. Of
+config.json and log.jsonl; kinds.png and kinds.npz, the maps of each
+kind of trial alone, where there are several; with --export images, trials.csv and stimuli.json to that folder. Of
 stimuli of rcicr also ci.npz, the classification images as rcicr defines them, at full size.
 """
 
@@ -24,11 +25,16 @@ import numpy as np
 from experiments import launch
 from experiments.settings import Settings as AnySettings
 from experiments.settings import choice, setting
-from wna_jax import figures, noise, observers, statistics
+from wna_jax import data, figures, noise, observers, statistics
 from wna_jax.observers import Trials, pictures, rcicr
 from wna_jax.observers.resolve import with_channels
-from wna_jax.runs.errors import InputError
+from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.files import as_file_name, or_none
+
+_OF_KINDS = (
+    "In standard errors: mean noise of one answer minus that of the other, among trials of one kind (signal present: "
+    "hits minus misses; absent: false alarms minus correct rejections). Outlined: p < .05 over all these maps together."
+)
 
 
 class Settings(AnySettings):
@@ -81,6 +87,17 @@ class Settings(AnySettings):
     )
     export: str | None = setting(None, "Write stimuli and an empty table to this folder, to be shown to people.")
     num_trials: int = setting(500, "How many trials to export.", at_least=1)
+    signal: str | None = setting(
+        None,
+        "What is to be seen in half of the exported trials, or in one of two intervals: an image file, or a class of a "
+        "data set by its mean image, such as mnist:3.",
+    )
+    contrast: float = setting(
+        0.1, "The largest change of intensity that the signal makes; its mean over the image is 0.", at_least=0.0
+    )
+    data_dir: str | None = setting(
+        None, "A folder with one folder per data set, such as DIR/mnist/*.gz. What is missing is downloaded."
+    )
     design: str = setting(
         "yes_no",
         "The task of exported trials: yes_no (one stimulus each), 2afc (two), or inverted (one noise added, and "
@@ -98,8 +115,9 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
 
 
 def _export(settings: Settings, report: launch.Report) -> launch.Result:
-    base = _base_image(settings)
-    shape = settings.image_shape or ((28, 28) if base is None else base.shape)
+    base, signal = _base_image(settings), _signal(settings, report)
+    of_images = [image.shape for image in (base, signal) if image is not None]
+    shape = settings.image_shape or (of_images[0] if of_images else (28, 28))
     shown = noise.of_shape(settings.noise or "uniform", with_channels(shape))
     folder = Path(settings.export or "").expanduser()
     written = observers.export_stimuli(
@@ -110,6 +128,7 @@ def _export(settings: Settings, report: launch.Report) -> launch.Result:
         design=settings.design,
         bits=settings.bits,
         base=base,
+        signal=signal,
         report=report,
     )
     share = np.sqrt(written.rounding**2 / np.mean(shown.deviation**2))
@@ -118,7 +137,33 @@ def _export(settings: Settings, report: launch.Report) -> launch.Result:
         f"shown           {figures.percent(written.clipped)} of pixels clipped; rounding {share:.2g} of the deviation",
         f"fill in         {folder / pictures.TRIALS}, column response",
     ]
+    if signal is not None and shown.white and shown.shape == signal.shape:
+        ideal = float(np.sqrt(np.square(signal / shown.deviation).sum()))
+        summary.insert(
+            1, f"signal          an ideal observer has d' = {ideal * np.sqrt(1 + (settings.design == '2afc')):.2f}"
+        )
     return launch.Result(written._asdict() | {"folder": str(folder)}, summary)
+
+
+def _signal(settings: Settings, report: launch.Report) -> np.ndarray | None:
+    """The signal as it is added: of mean 0, and of the largest magnitude `contrast`."""
+    if settings.signal is None:
+        return None
+    if Path(settings.signal).expanduser().is_file():
+        image = observers.read_image(Path(settings.signal).expanduser()).astype(np.float64)
+    else:
+        of_data, _, name = settings.signal.rpartition(":")
+        if not of_data:
+            given = f"signal is {name}, which is no image file"
+            raise InputError(f"{given}: expected one, or a class of a data set by its name, such as mnist:3")
+        dataset = data.load(of_data, settings.data_dir, report)
+        if name not in dataset.class_names:
+            raise unknown_name(f"class of {of_data}", name, dataset.class_names)
+        image = dataset.members(dataset.class_names.index(name)).mean(axis=0) / 255
+    about = image - image.mean()
+    if not about.any():
+        raise InputError(f"signal {settings.signal} is the same everywhere: expected an image with something in it")
+    return settings.contrast * about / np.abs(about).max()
 
 
 def _base_image(settings: Settings) -> np.ndarray | None:
@@ -192,12 +237,43 @@ def _analyse(settings: Settings, report: launch.Report) -> launch.Result:
     if base is not None and group.with_a_map:
         picture = observers.on_base(image, base, settings.scaling, settings.scaling_constant)
 
+    of_kinds = observers.maps_by_kind(trials, shown)
+    z_of = {kind: statistics.z_map(of) for kind, of in of_kinds.items()}
+    inside = {kind: statistics.significant_pixels(z, num_maps=len(of_kinds))[0] for kind, z in z_of.items()}
+    if of_kinds:
+        metrics["kinds"] = {
+            kind: {
+                "trials": sum(int(np.sum(own.classes == kind)) for own in trials.values()),
+                f"answered_{answer}": int(of.count[0]),
+                "significant_pixels": int(inside[kind].sum()),
+            }
+            for kind, of in of_kinds.items()
+        }
+        arrays["kinds.npz"] = {
+            f"{name}_{as_file_name(kind)}": image[0].filled(np.nan)
+            for kind, of in of_kinds.items()
+            for name, image in (("map", of.images), ("standard_error", of.standard_error))
+        }
+
     def draw() -> launch.Drawn:
         who = f"{len(analyses)} participants" if len(analyses) > 1 else next(iter(analyses))
         total = sum(of.moments["choice"].num_samples for of in analyses.values())
         seen = shown.name.removeprefix("difference of two ").removeprefix("twice ")
         title = f"What observers see in {seen} noise: {who}, {total:,} trials"
         yield "observers.png", figures.observers(group, title, picture, answer)
+        if of_kinds:
+            yield "kinds.png", figures.panels({"group": panels_of_kinds()}, f"By kind of trial: {title}", _OF_KINDS)
+
+    def panels_of_kinds() -> list[figures.Panel]:
+        found = []
+        for kind, of in of_kinds.items():
+            count, said = metrics["kinds"][kind]["trials"], int(of.count[0])
+            caption = (
+                f"{count:,} trials, {figures.percent(said / count)} {answer}\n{inside[kind].sum()} significant pixels"
+            )
+            outline = inside[kind].any(axis=-1)
+            found.append(figures.Panel(of.in_standard_errors[0], kind, True, outline, caption))
+        return found
 
     for who, of in analyses.items():
         count, total = int(of.moments["choice"].count[0]), of.moments["choice"].num_samples

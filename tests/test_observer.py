@@ -101,7 +101,7 @@ def test_images_of_unknown_noise_in_several_kinds_of_trials_are_tested_against_t
     assert inside[4:].sum() + inside[:, :4].sum() <= 2
     assert result.metrics["noise"] == "the stimuli's own"
     assert result.metrics["participants"]["participant"]["answered_yes"] == answers.sum()
-    assert len(list(result.draw())) == 1
+    assert [name for name, _ in result.draw()] == ["observers.png", "kinds.png"]
 
 
 @pytest.mark.parametrize(

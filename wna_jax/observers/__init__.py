@@ -7,7 +7,7 @@ a template or a network answers to the same trials.
 """
 
 from wna_jax.observers import rcicr
-from wna_jax.observers.group import Agreement, Group, agreement, analyse_group, group_map
+from wna_jax.observers.group import Agreement, Group, agreement, analyse_group, group_map, maps_by_kind
 from wna_jax.observers.pictures import DESIGNS, SCALINGS, Exported, export_stimuli, on_base, scaled
 from wna_jax.observers.resolve import found_stimuli
 from wna_jax.observers.simulated import answer, linear_observer, n0_of_linear_observer, network_observer
@@ -22,7 +22,7 @@ from wna_jax.observers.trials import (
     shared_noise,
 )
 
-__all__ = ["Agreement", "Group", "agreement", "analyse_group", "group_map"]
+__all__ = ["Agreement", "Group", "agreement", "analyse_group", "group_map", "maps_by_kind"]
 __all__ += ["DESIGNS", "SCALINGS", "Exported", "export_stimuli", "on_base", "scaled"]
 __all__ += ["answer", "linear_observer", "n0_of_linear_observer", "network_observer"]
 __all__ += ["Drawn", "Stimuli", "noise_of", "read_image"]

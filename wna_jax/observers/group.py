@@ -105,6 +105,28 @@ def group_map(analyses: Mapping[str, Analysis], shared: np.ndarray) -> Classific
     )
 
 
+def maps_by_kind(trials: Mapping[str, Trials], noise: Noise) -> dict[str, ClassificationImages]:
+    """`group_map` of each kind of trials alone, by its name: of each signal, interval or base image.
+
+    With signal and noise trials it is the mean noise of hits minus that of misses, and that of false alarms minus that
+    of correct rejections (Ahumada 1996, Perception 25, ECVP supplement; 2002, Journal of Vision 2(1):8). The mean noise
+    of one signal and one answer is (1 - p) times that map for yes, -p times it for no, p the share of yes: the same in
+    standard errors. Maps that differ between kinds say that an observer is no linear template with a criterion, such as
+    one who does not know where the signal is (which the map of signal trials shows).
+
+    Trials and noise are those of `found_stimuli`. Participants without trials of a kind do not count there.
+    """
+    kinds = sorted({str(kind) for own in trials.values() if own.classes is not None for kind in np.unique(own.classes)})
+    found = {}
+    for kind in kinds:
+        some = {who: own.of_kind(kind) for who, own in trials.items() if kind in np.unique(own.classes)}
+        analyses = {
+            who: analyse_trials(of.stimuli, of.responses, second=of.second, noise=noise) for who, of in some.items()
+        }
+        found[kind] = group_map(analyses, shared_noise(list(some.values())))
+    return found
+
+
 class Agreement(NamedTuple):
     """How far P observers agree; masked or None where it is unknown.
 

@@ -1,6 +1,7 @@
 """Stimuli as files for people, and maps laid over a base image."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from wna_jax.runs.progress import Progress, Report, silent
 DESIGNS = ("yes_no", "2afc", "inverted")
 SCALINGS = ("independent", "constant", "matched", "none")
 TRIALS, ABOUT = "trials.csv", "stimuli.json"
+_KEY_OF_SIGNALS = 0x736967
 
 
 class Exported(NamedTuple):
@@ -40,6 +42,7 @@ def export_stimuli(
     design: str = "yes_no",
     bits: int = 8,
     base: np.ndarray | None = None,
+    signal: np.ndarray | None = None,
     report: Report = silent,
 ) -> Exported:
     """Writes the stimuli of `count` trials as numbered PNG files, and a table of trials to be filled in.
@@ -50,6 +53,11 @@ def export_stimuli(
     as rcicr does (Dotsch & Todorov 2012, Social Psychological and Personality Science 3:562). stimuli.json says what
     they are made of, so that `python -m experiments.observer --trials=trials.csv` needs no other file.
 
+    A signal [H, W, C], in intensity, is added in half of the trials of "yes_no", as the column signal says (present or
+    absent), or in one of the two intervals of "2afc", as the column interval says (1 or 2), in a random order. The
+    noise is the same with it and without: maps are of the noise, and these columns take out what the signal itself did
+    to the answers.
+
     Noise in squares (`noise.coarse`) is shown in squares, and its map has a pixel for each: larger stimuli, and fewer
     pixels to tell. With a base image [H, W, C] in [0, 1] a stimulus is base + noise - mean of the noise (inverted: base
     - noise + mean), else the noise itself. Intensities outside of [0, 1] are shown as black or white, and all are
@@ -58,12 +66,14 @@ def export_stimuli(
     map of the draws stays right, with a little less power.
 
     Raises:
-        InputError: a folder with a table of trials already, a design or a number of bits that is none, a base of
-            another size.
+        InputError: a folder with a table of trials already, a design or a number of bits that is none, a base or a
+            signal of another size, a signal of the design "inverted".
     """
     folder = Path(directory).expanduser()
     if design not in DESIGNS:
         raise unknown_name("design", design, DESIGNS)
+    if signal is not None and design == "inverted":
+        raise InputError("a signal in stimuli that are shown with their inverted ones: expected design yes_no or 2afc")
     if bits not in (8, 16) or (bits == 16 and noise.shape[2] > 1):
         raise InputError(f"{bits} bits for {noise.shape[2]} channels: expected 8, or 16 for grey images")
     if noise.shape[2] not in (1, 3):
@@ -82,10 +92,19 @@ def export_stimuli(
     source = source_of(Drawn(noise, np.arange(total), seed))
     clipped, error, files = 0, 0.0, 0
     size = source.shown(np.arange(1)).shape[1:]
-    if base is not None and base.shape != size:
-        raise InputError(f"a base image of {size_of(base.shape)} for stimuli of {size_of(size)}: expected one size")
+    for what, image in (("base image", base), ("signal", signal)):
+        if image is not None and image.shape != size:
+            raise InputError(f"a {what} of {size_of(image.shape)} for stimuli of {size_of(size)}: expected one size")
+    held = None if signal is None else np.random.default_rng((seed, _KEY_OF_SIGNALS)).permutation(count) % 2
+    has_signal = np.zeros(total, bool)
+    if held is not None:
+        has_signal[np.arange(count) if design == "yes_no" else 2 * np.arange(count) + held] = (
+            held == 0 if design == "yes_no" else True
+        )
     for numbers in source.batches():
         drawn = source.shown(numbers)
+        if signal is not None:
+            drawn = drawn + has_signal[numbers][:, None, None, None] * signal
         versions = {"": drawn} if base is None else {"": base + (drawn - mean)}
         if design == "inverted":
             versions["_inverted"] = (2 * mean if base is None else 2 * base) - versions[""]
@@ -109,13 +128,19 @@ def export_stimuli(
         "design": design,
         "bits": bits,
         "has_base": base is not None,
+        "has_signal": signal is not None,
     }
     write_json(folder / ABOUT, about)
     with replacing(folder / TRIALS) as temporary, temporary.open("w", newline="") as file:
         table = csv.writer(file)
-        pairs = design == "2afc"
-        table.writerow(["trial", "stimulus", *["second"] * pairs, "response"])
-        table.writerows([i, 2 * i, 2 * i + 1, ""] if pairs else [i, i, ""] for i in range(count))
+        columns: dict[str, Iterable] = {"trial": range(count), "stimulus": range(count)}
+        if design == "2afc":
+            columns |= {"stimulus": range(0, total, 2), "second": range(1, total, 2)}
+        if held is not None:
+            name, words = ("signal", ("present", "absent")) if design == "yes_no" else ("interval", ("1", "2"))
+            columns[name] = [words[which] for which in held]
+        table.writerow([*columns, "response"])
+        table.writerows([*row, ""] for row in zip(*columns.values(), strict=True))
     values = files * int(np.prod(size))
     return Exported(files, clipped / values, float(np.sqrt(error / values)))
 

@@ -60,6 +60,17 @@ class Source:
         """What observers are shown in some trials, float32 [n, h, w, c]."""
         return (self.show or self.take)(trials)
 
+    def some(self, rows: np.ndarray) -> "Source":
+        """The stimuli of some trials alone, by their numbers [n]."""
+        return replace(
+            self,
+            count=len(rows),
+            take=lambda trials: self.take(rows[trials]),
+            identities=lambda trials: self.identities(rows[trials]),
+            names=self.names and [self.names[row] for row in rows],
+            show=self.show and (lambda trials: self.shown(rows[trials])),
+        )
+
     def batches(self, chosen: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """The numbers of all trials, or of those chosen, in batches."""
         own = np.arange(self.count) if chosen is None else chosen

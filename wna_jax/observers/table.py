@@ -183,10 +183,9 @@ def _by_participant(
             raise InputError(f"{path}: a stimulus has a number beyond 2^63: expected numbers of draws") from None
     else:
         _check_mixed(path, shown, numbers, rows)
-    kinds = [cells[name] for name in _KINDS if name in cells]
-    classes = None
-    if kinds and any(len(np.unique(kind)) > 1 for kind in kinds):
-        _, classes = np.unique(np.stack(kinds), axis=1, return_inverse=True)
+    varied = [name for name in _KINDS if name in cells and len(np.unique(cells[name])) > 1]
+    kinds = zip(*(np.char.add(f"{name} ", cells[name]).tolist() for name in varied), strict=True)
+    classes = np.array([", ".join(parts) for parts in kinds]) if varied else None
     found = {}
     participants = cells.get("participant", np.full(len(rows), "participant"))
     names, first = np.unique(participants, return_index=True)

@@ -36,6 +36,13 @@ class Trials(NamedTuple):
     classes: Any = None
     rows: Any = None
 
+    def of_kind(self, kind: Any) -> "Trials":
+        """Those of one of the classes, as a task of their own."""
+        own = np.flatnonzero(np.asarray(self.classes) == kind)
+        stimuli, second = (None if each is None else source_of(each).some(own) for each in (self.stimuli, self.second))
+        rows = None if self.rows is None else np.asarray(self.rows)[own]
+        return Trials(stimuli, np.asarray(self.responses)[own], second, rows=rows)
+
 
 class Halves(NamedTuple):
     """The moments of two halves of the stimuli; trials with the same stimulus, or pair, are in the same half."""
