@@ -262,7 +262,7 @@ def _analyse(settings: Settings, report: launch.Report) -> launch.Result:
         title = f"What observers see in {seen} noise: {who}, {total:,} trials"
         yield "observers.png", figures.observers(group, title, picture, answer)
         if of_kinds:
-            yield "kinds.png", figures.panels({"group": panels_of_kinds()}, f"By kind of trial: {title}", _OF_KINDS)
+            yield "kinds.png", figures.panels({"group": panels_of_kinds()}, f"{title}, by kind of trial", _OF_KINDS)
 
     def panels_of_kinds() -> list[figures.Panel]:
         found = []
@@ -303,10 +303,11 @@ def _as_rcicr(
     z = statistics.z_map(file.parameter_map(path, table, base=base))
     found = {"of": file.patterns.count, "significant": int(statistics.significant_pixels(z).sum())}
     metrics["group"]["parameters"] = found
-    info = np.median([each["info_val_rcicr"] for each in metrics["participants"].values()])
+    info = [each["info_val_rcicr"] for each in metrics["participants"].values() if each["info_val_rcicr"] is not None]
     summary = [
         f"parameters      {found['significant']} of {found['of']:,} significant, tested one by one",
-        f"rcicr           infoVal {info:.2f} (median of participants); its images in ci.npz",
+        f"rcicr           infoVal {f'{np.median(info):.2f}' if info else 'not known'} (median of participants); its "
+        "images in ci.npz",
     ]
     return group, arrays, summary
 

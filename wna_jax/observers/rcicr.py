@@ -170,7 +170,9 @@ class StimulusFile:
         theta, w = self._parameters_of(trials, base), np.asarray(trials.responses, np.float64)
         return self.patterns.images((w @ theta / len(w))[None])[0]
 
-    def info_val(self, trials: Trials, *, base: str | None = None, iterations: int = 10_000, seed: int = 0) -> float:
+    def info_val(
+        self, trials: Trials, *, base: str | None = None, iterations: int = 10_000, seed: int = 0
+    ) -> float | None:
         """rcicr's computeInfoVal2IFC of `classification_image` (`statistics.info_val_of_responses`).
 
         Random responders answer the trials of this observer; rcicr's answer all stimuli of the file, which is the same

@@ -226,12 +226,14 @@ def info_val(
 
 def info_val_of_responses(
     responses: ArrayLike, products: ArrayLike, *, iterations: int = 10_000, seed: int = 0
-) -> float:
+) -> float | None:
     """infoVal as it is published: of the map mean_t(w_t x_t), beside those of simulated random responders.
 
     (||C|| - median) / (1.4826 MAD), with the lengths ||C|| = sqrt(w^T K w) / N of the maps of `iterations` observers
     who answer the same N trials 1 or -1 by a fair coin (Brinkman et al. 2019, Behavior Research Methods 51:2059;
     erratum 52:1800). Lengths need the inner products K of the stimuli alone, not their pixels.
+
+    None where the maps of all random responders are of one length: of a single trial.
 
     Reading the result: for few effective dimensions (smooth noise) lengths of noise-only maps are skewed, and more of
     them than 1 in 40 are above 1.96. A preference of one answer raises it too. `info_val` allows for both.
@@ -256,6 +258,8 @@ def info_val_of_responses(
     lengths = np.sqrt(np.maximum(np.einsum("bt,bt->b", random @ k, random), 0)) / len(w)
     median = float(np.median(lengths))
     deviation = 1.4826 * float(np.median(np.abs(lengths - median)))
+    if not deviation:
+        return None
     return float((np.sqrt(np.maximum(w @ k @ w, 0)) / len(w) - median) / deviation)
 
 
