@@ -72,7 +72,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         summary.append(f"{name + ' maps':15s} correlation across seeds, corrected: {text}")
 
     def draw() -> launch.Drawn:
-        title = f"{count} networks ({settings.model} on {dataset.title}, test accuracy {accuracies}) that differ "
+        title = f"{count} networks ({shared.title_of(settings, dataset)}, test accuracy {accuracies}) that differ "
         title += f"only in their training seed: {settings.num_samples:,} images of {settings.noise} noise for each"
         for name, found in agreed.items():
             figure = figures.across_networks(found, name, seeds, dataset.class_names, dataset.class_means, title)

@@ -73,7 +73,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         for layer, of_layer in of_network.items():
             values = ", ".join(f"{condition} {value:.4f}" for condition, value in of_layer.items())
             summary.append(f"  {layer:12s}{values}")
-    what, where = f"{settings.model} on {dataset.title}", f"up to {settings.images_a_class} test images per class"
+    what, where = shared.title_of(settings, dataset), f"up to {settings.images_a_class} test images per class"
     noisy = f"noisy: {settings.noise_weight:g} {settings.noise} noise"
 
     def draw() -> launch.Drawn:

@@ -75,7 +75,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         for m, by_name in values.items()
     }
     best = max(means["validation"], key=lambda name: means["validation"][name].mean)
-    epochs, what = len(own[0].metrics["epochs"]), f"{settings.model} on {dataset.title}"
+    epochs, what = len(own[0].metrics["epochs"]), shared.title_of(settings, dataset)
     how = f"{len(seeds)} seeds, epochs: {epochs}; noise: {settings.noise_weight:g} {settings.noise}"
 
     def draw() -> launch.Drawn:

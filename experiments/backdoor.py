@@ -83,7 +83,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     z = {name: {kind: np.ma.stack([z[name][target] for z in all_z[kind]]) for kind in _KINDS} for name in _MAPS}
     arrays = {f"{kind}_{name}".replace(" ", "_"): z[name][kind].filled(np.nan) for name in _MAPS for kind in _KINDS}
     n = settings.num_seeds
-    what = f"{n} clean and {n} poisoned {settings.model} on {dataset.title}"
+    what = f"{n} clean and {n} poisoned {shared.title_of(settings, dataset)}"
     dose = f"{settings.num_samples:,} images of {settings.noise} noise each"
 
     def panel(image: np.ndarray, heading: str = "") -> figures.Panel:

@@ -115,7 +115,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
                 # All targets share the images: an image's mean over targets varies no more than a single answer would.
                 curves[name] = figures.Curve.of_counts(_STRENGTHS, n * share.mean(axis=0), n, published)
             panels[f"{source} (n = {n:,})"] = curves
-        title = f"Attack on {settings.model} on {dataset.title} by {_FORMULAS[settings.mix]}: maps of "
+        title = f"Attack on {shared.title_of(settings, dataset)} by {_FORMULAS[settings.mix]}: maps of "
         title += f"{settings.num_samples:,} images of {settings.noise} noise"
         axes = "weight g of the pattern", "called the target, mean over targets"
         yield "success.png", figures.curves(panels, *axes, title, level=1 / len(names))
@@ -130,7 +130,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
             answers = [names[k] for k in network(steps).argmax(axis=-1)]
             captions.append([f"g = {g:g}: {answer}" for g, answer in zip(_STRENGTHS, answers, strict=True)])
             rows[f"{source[:-1]},\n{kind}"] = np.asarray(steps)
-        title = f"One image and the patterns of {names[target]}, and what {settings.model} on {dataset.title} calls it"
+        title = f"One image and the patterns of {names[target]}, and what {shared.title_of(settings, dataset)} calls it"
         yield "examples.png", figures.gallery(np.stack(list(rows.values())), list(rows), title, captions)
 
     summary = [f"test accuracy   {trained.test_accuracy:.2%}"]

@@ -50,7 +50,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         **trained.metrics,
         **{name: of.as_json(dataset.class_names) for name, of in scores.items()},
     }
-    what = f"{settings.model} on {dataset.title}"
+    what = shared.title_of(settings, dataset)
     seen = {"test": "test images", "noisy_test": f"test images in {settings.noise_weight} {settings.noise} noise"}
 
     def draw() -> launch.Drawn:

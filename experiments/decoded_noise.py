@@ -56,7 +56,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         "empty_classes": empty,
         "feedback": {part: templates.as_json(answers) for part, answers in feedback.items()},
     }
-    what = f"{settings.model} on {dataset.title}"
+    what = shared.title_of(settings, dataset)
 
     def draw() -> launch.Drawn:
         rows = np.stack([dataset.class_means, *(images.filled(1) for images in shown.values())])

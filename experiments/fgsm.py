@@ -54,7 +54,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         hits[name] = interventions.hits(network, change, epsilons, inputs, labels, tell)
     shown = settings.shown_epsilons
     means = {epsilon: interventions.mean_adversarials(network, images, labels, epsilon) for epsilon in shown}
-    what = f"{settings.model} on {dataset.title}"
+    what = shared.title_of(settings, dataset)
 
     def draw() -> launch.Drawn:
         printed = [_PUBLISHED.get(epsilon, np.nan) for epsilon in epsilons] if dataset.name == "mnist" else None

@@ -8,14 +8,17 @@ Saenko 2018).
 
   python -m experiments.insertion_deletion                              embedded digits, no download
   python -m experiments.insertion_deletion --dataset=cifar10 --model=plain_cnn --epochs=6
+  python -m experiments.insertion_deletion --model=my_file.py:create --dataset=none --image=cat.png,photographs
 
-The contrast of the noise is the median threshold of 20 validation images. Intervals are 95%, by bootstrap over images;
-differences from the classification image of the logit are paired. No method was tuned on test images.
+The contrast of the noise is the median threshold of 20 validation images, or, without data, of the pictures themselves.
+Intervals are 95%, by bootstrap over images (of fewer than 20: t intervals); differences from the classification image
+of the logit are paired. No method was tuned on test images.
 
 Writes to --out_dir: scores.png, curves.png, scores.npz, metrics.json, config.json, log.jsonl and state/ (to go on
 from).
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +26,13 @@ import numpy as np
 from experiments import launch, shared
 from experiments.settings import PictureSettings, choice, setting
 from wna_jax import data, figures, noise, statistics
+from wna_jax.runs.errors import InputError
 from wna_jax.runs.fingerprints import fingerprint
 from wna_jax.studies import attributions, local
 
 _FOR_CONTRAST = 20  # validation images
+_FEW = 20
+"""Images below which intervals are t intervals."""
 _DRAWN = (
     *("classification image, logit", "classification image, decision", "occlusion, logit", "RISE, probability"),
     *("SmoothGrad, logit", "integrated gradients, probability", "random order"),
@@ -43,22 +49,31 @@ class Settings(PictureSettings):
 
     TAKES_OWN_NETWORKS = True
 
+    image: tuple[str, ...] | None = choice(
+        None,
+        "Pictures instead of test images: image files, or folders of them. Each is brought to the size and channels "
+        "of the network's images: where it is wider or higher, its middle is taken, and nothing is stretched.",
+    )
     num_images: int = setting(100, "How many test images, drawn at random.", at_least=2)
     num_passes: int = choice(
         3_000, "Network passes of each method per image; a gradient counts as three.", at_least=200
     )
+    steps: int = choice(50, "Steps in which pixels are taken away, or put in.", at_least=2)
 
 
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Test images through all methods to deletion and insertion curves."""
-    dataset = shared.load_classes(settings, report)
+    dataset, foreign = shared.data_for_network(settings, report)
     attributions.patches(dataset.image_shape[:2], num_passes=settings.num_passes)  # before any training
-    trained = shared.trained_network(settings, dataset, report)
+    pictures, shown = _pictures(settings, dataset)
+    reference = shared.reference_of(settings, dataset)
+    references = np.stack([attributions.reference(reference, picture, dataset) for picture in pictures])
+    trained = (
+        shared.of_own(settings, foreign, dataset) if foreign else shared.trained_network(settings, dataset, report)
+    )
     network = trained.network
-    contrast = settings.contrast or usual_contrast(network, dataset, settings.seed, settings.coarseness)
-    which = np.random.default_rng(settings.seed).permutation(len(dataset.test.labels))[: settings.num_images]
-    pictures = dataset.test_images[which]
-    references = np.stack([attributions.reference(settings.reference, picture, dataset) for picture in pictures])
+    contrast = settings.contrast or usual_contrast(network, dataset, pictures, settings.seed, settings.coarseness)
+    of_pictures = {"pictures": "of one's own"} if settings.image else {}
     found = local.compare(
         network,
         pictures,
@@ -66,12 +81,13 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         contrast,
         settings.num_passes,
         factor=settings.coarseness,
+        steps=settings.steps,
         seed=settings.seed,
         state_dir=settings.folder / "state",
-        identity={"data": dataset.fingerprint, "network": fingerprint(network), "reference": settings.reference},
+        identity={"data": dataset.fingerprint, "network": fingerprint(network), "reference": reference} | of_pictures,
         report=report,
     )
-    n, scores = len(pictures), found.scores
+    n, scores, kind = len(pictures), found.scores, "pictures" if settings.image else "test images"
     first = found.methods.index(_FIRST)
     rows: dict[str, dict[str, Any]] = {}
     for i, method in enumerate(found.methods):
@@ -84,16 +100,20 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
             }
             for name, of in scores.items()
         }
+    answers = [dataset.class_names[k] for k in local.answers(network, pictures)]
     metrics = {
         "test_accuracy": trained.test_accuracy,
         "num_images": n,
+        "images": shown,
+        "answers": answers,
+        "reference": reference,
         "num_passes": settings.num_passes,
         "contrast": contrast,
         "answers_that_noise_never_changed": found.unchanged,
         "first": _FIRST,
         "scores": rows,
     }
-    what = f"{settings.model} on {dataset.title}: {n} test images, {settings.num_passes:,} passes per method and image"
+    what = f"{shared.title_of(settings, dataset)}: {n} {kind}, {settings.num_passes:,} passes per method and image"
 
     def draw() -> launch.Drawn:
         ordered = [_FIRST, *(method for method in rows if method not in (_FIRST, local.RANDOM))]
@@ -106,7 +126,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         }
         chance = " and ".join(f"{rows[local.RANDOM][name]['mean']:.3f} ({name})" for name in scores)
         note = "Mean area under the curve of the answer's probability while the most important pixels are replaced "
-        note += f"(deletion) or put in (insertion), with 95% bootstrap intervals over images. A random order: {chance}."
+        note += f"(deletion) or put in (insertion), with 95% intervals over images. A random order: {chance}."
         squares = f"squares of {settings.coarseness}, " * (settings.coarseness > 1)
         ours = [method for method in rows if method.startswith("classification image")]
         yield (
@@ -124,8 +144,13 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         axes = "share of the pixels, most important first", "probability of the answer"
         yield "curves.png", figures.curves(curves, *axes, f"{what}; 95% intervals")
 
-    summary = [
-        f"test accuracy   {trained.test_accuracy:.2%}; noise of deviation {contrast:.3f}; {n} images",
+    summary = []
+    if trained.test_accuracy is not None:
+        summary.append(f"test accuracy   {trained.test_accuracy:.2%}")
+    if settings.image:
+        summary += [f"{name}, called {of}" for name, of in zip(shown, answers, strict=True)]
+    summary += [
+        f"{n} {kind}, noise of deviation {contrast:.3f}; removed pixels are {attributions.REFERENCES[reference]}",
         f"{'score [95% interval], and minus the first':36s}" + "".join(f"{name:>46s}" for name in _HEADINGS.values()),
     ]
     for method in [_FIRST, *(method for method in rows if method != _FIRST)]:
@@ -137,19 +162,39 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         summary.append(f"{method:36s}" + "".join(f"{cell:>46s}" for cell in cells))
     if found.unchanged:
         summary.append(f"no noise changed the answer to {found.unchanged} of the images: no order by decisions there")
-    arrays = {"images": which, "share": found.share, "deletion": found.deletion, "insertion": found.insertion}
+    arrays = {"images": np.array(shown), "share": found.share, "deletion": found.deletion, "insertion": found.insertion}
     return launch.Result(metrics, summary, draw, {"scores.npz": arrays | {"methods": np.array(found.methods)}})
 
 
-def usual_contrast(network: Any, dataset: data.Dataset, seed: int, factor: int = 1) -> float:
-    """The median threshold contrast of some validation images; one that noise never changes counts as above all."""
+def _pictures(settings: Settings, dataset: data.Dataset) -> tuple[np.ndarray, list[Any]]:
+    """The pictures, float32 [n, H, W, C] in [0, 1], and their names, or the numbers of the test images."""
+    if settings.image is None:
+        shared.check_test_images(dataset)
+        which = np.random.default_rng(settings.seed).permutation(len(dataset.test.labels))[: settings.num_images]
+        return dataset.test_images[which], which.tolist()
+    paths = [Path(name).expanduser() for name in settings.image]
+    paths = [file for path in paths for file in (data.image_files(path) if path.is_dir() else [path])]
+    if len(paths) < 2:
+        raise InputError(f"image is {','.join(settings.image)}, {len(paths)} image files: expected two or more")
+    read = [shared.read_picture(path, dataset) for path in paths]
+    names = [f"{path.name} ({done})" if done else path.name for path, (_, done) in zip(paths, read, strict=True)]
+    return np.stack([picture for picture, _ in read]), names
+
+
+def usual_contrast(network: Any, dataset: data.Dataset, pictures: np.ndarray, seed: int, factor: int = 1) -> float:
+    """The median threshold contrast of some validation images, or of the pictures where there are none."""
     unit = local.in_squares(noise.gaussian(dataset.image_shape, 0, 1), factor)
-    pictures = dataset.validation.images[:_FOR_CONTRAST] / np.float32(255)
-    found = [local.threshold_contrast(network, picture, unit, num_draws=200, seed=seed) for picture in pictures]
-    return float(np.median([local.MOST_CONTRAST if of is None else of.at for of in found]))
+    known, num_draws = dataset.validation.images[:_FOR_CONTRAST] / np.float32(255), 200
+    if not len(known):
+        known, num_draws = pictures, 50  # networks for large pictures are slow
+    return local.usual_contrast(network, known, unit, num_draws=num_draws, seed=seed)
 
 
 def _ends(values: np.ndarray) -> list[float]:
+    """The 95% interval of a mean over images: of few of them the bootstrap's is too narrow."""
+    if len(values) < _FEW:
+        of = statistics.seed_mean(values.tolist())
+        return [of.low, of.high]
     return [float(end) for end in statistics.bootstrap_interval(values)]
 
 

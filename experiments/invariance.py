@@ -73,7 +73,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
             counts = interventions.hits(network, put_change, places, images, labels, renamed(tell, "sweeps"))
             printed = [published.get(place, np.nan) for place in places] if is_published else None
             curves[heading] = figures.Curve.of_counts(values, counts, n, printed)
-    what = f"{settings.model} on {dataset.title}"
+    what = shared.title_of(settings, dataset)
 
     def caption(name: str, place: str) -> str:
         printed = _PUBLISHED[name].get(place) if is_published else None

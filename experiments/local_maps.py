@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments import launch, shared
 from experiments.settings import PictureSettings, choice, setting
-from wna_jax import correlation, data, figures, noise, responses, templates
+from wna_jax import correlation, data, figures, noise, responses, statistics, templates
 from wna_jax.analysis import FILE, Analysis
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.files import or_none
@@ -38,7 +38,9 @@ class Settings(PictureSettings):
     TAKES_OWN_NETWORKS = True
 
     image: str | None = choice(
-        None, "The picture, an image file; it is brought to the size and the channels of the network's images."
+        None,
+        "The picture, an image file, brought to the size and channels of the network's images: where it is wider or "
+        "higher, its middle is taken, and nothing is stretched.",
     )
     index: int = choice(0, "Without --image: the number of a test image, from 0 on.", at_least=0)
     classes: tuple[str, ...] | None = choice(
@@ -60,10 +62,11 @@ class Settings(PictureSettings):
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """Noise around a picture through the network to maps, beside those of other methods."""
     dataset, foreign = shared.data_for_network(settings, report)
-    picture, shown = _picture(settings, dataset)
+    picture, shown, done = _picture(settings, dataset)
     attributions.patches(picture.shape[:2], num_passes=settings.num_samples)  # before any training
     chosen = None if settings.classes is None else [dataset.label_of(name) for name in dict.fromkeys(settings.classes)]
-    reference = attributions.reference(settings.reference, picture, dataset)  # before any training
+    reference_name = shared.reference_of(settings, dataset)
+    reference = attributions.reference(reference_name, picture, dataset)
     trained = (
         shared.of_own(settings, foreign, dataset) if foreign else shared.trained_network(settings, dataset, report)
     )
@@ -105,6 +108,8 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     metrics = {
         "test_accuracy": trained.test_accuracy,
         "picture": shown,
+        "picture_was_changed": done or None,
+        "reference": reference_name,
         "answer": names[own],
         "confidence": answer.confidence,
         "contrast": contrast,
@@ -125,15 +130,21 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     }
 
     def draw() -> launch.Drawn:
-        what = f"{settings.model} on {dataset.title}: noise of deviation {contrast:.3g} around {shown}, "
+        what = f"{shared.title_of(settings, dataset)}: noise of deviation {contrast:.3g} around {shown}, "
         what += f"{settings.num_samples:,} samples and as many passes for each other method"
-        yield "local_maps.png", _figure(analysis, tests, picture, classes, names, peers, network, answer, what)
+        yield (
+            "local_maps.png",
+            _figure(analysis, tests, picture, classes, names, peers, network, answer, reference_name, what),
+        )
 
     limits = f" [{found.low:.3f}, {found.high:.3f}]" if found else ""
     summary = [
         f"answer          {answer.text(names)} ({shown})",
         f"contrast        {contrast:.3g}{limits}" + f", answer given in {settings.threshold:.0%}" * bool(found),
+        f"reference       removed pixels are {attributions.REFERENCES[reference_name]}",
     ]
+    if done:
+        summary.insert(0, f"picture         {done}")
     for i, k in enumerate(classes):
         of = [f"{name} {_text(metrics['reliability'][name][i])}" for name in local.RESPONSES]
         share = figures.percent(decision.count[i] / settings.num_samples)
@@ -143,18 +154,17 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     return launch.Result(metrics, summary, draw, {FILE: analysis.arrays(), "contributions.npz": contributions})
 
 
-def _picture(settings: Settings, dataset: data.Dataset) -> tuple[np.ndarray, str]:
-    """The picture, float32 [H, W, C] in [0, 1], and what it is called."""
+def _picture(settings: Settings, dataset: data.Dataset) -> tuple[np.ndarray, str, str]:
+    """The picture, float32 [H, W, C] in [0, 1], what it is called, and what was done to it."""
     if settings.image is not None:
-        path = Path(settings.image).expanduser()
-        return data.read_image(path, dataset.image_shape) / np.float32(255), path.name
-    if not len(dataset.test.labels):
-        raise InputError("--dataset=none has no test images: give --image, an image file")
+        picture, done = shared.read_picture(settings.image, dataset)
+        return picture, Path(settings.image).name, done
+    shared.check_test_images(dataset)
     if settings.index >= len(dataset.test.labels):
         last = len(dataset.test.labels) - 1
         raise InputError(f"index is {settings.index}: the test images of {dataset.title} are numbered 0 to {last}")
     name = dataset.class_names[dataset.test.labels[settings.index]]
-    return dataset.test_images[settings.index], f"test image {settings.index}, of class {name}"
+    return dataset.test_images[settings.index], f"test image {settings.index}, of class {name}", ""
 
 
 def _text(value: float | None) -> str:
@@ -170,19 +180,32 @@ def _figure(
     peers: Mapping[str, np.ma.MaskedArray],
     network: Any,
     answer: templates.Feedback,
+    reference: str,
     title: str,
 ) -> Any:
-    """A row for each class at stake: its maps, and the picture with one of them; below what each pixel contributes."""
+    """A row for each class at stake: its maps, and the picture with one of them; below what each pixel contributes.
+
+    Maps of colours have two rows: their brightness, the mean of the channels, which is tested by itself, and what is
+    left of the channels without it.
+    """
     rows: dict[str, list[figures.Panel | None]] = {}
+    in_colour = picture.shape[-1] == 3
+    limit = max(figures.limit_of(_brightness(of.in_standard_errors)) for of in tests.values()) if in_colour else 0
     for i, k in enumerate(classes):
         row: list[figures.Panel | None] = [None]
+        tints: list[figures.Panel | None] = [None]
         if i == 0:
             row = [figures.Panel(picture, "picture", caption=f"called {answer.text(names)}")]
         for name, findings in tests.items():
-            z, inside = findings.in_standard_errors[i], findings.significant["pixels"]
+            z, inside = findings.in_standard_errors, findings.significant["pixels"]
+            outline = None if inside is None else inside[i].any(axis=-1)
             known = analysis.reliability[name].reliability[i]
             heading = f"{name}, r {'unknown' if known is np.ma.masked else f'{known:.2f}'}"
-            row.append(figures.Panel(z, heading, True, None if inside is None else inside[i].any(axis=-1)))
+            if in_colour:
+                tints.append(figures.Panel(figures.tint(z[i], limit), "", False, outline))
+                z = _brightness(z)
+                outline = statistics.significant_pixels(z, num_maps=len(z))[i, ..., 0]
+            row.append(figures.Panel(z[i], heading, True, outline))
         effect = analysis.maps["logit"].images[i]
         if effect.count():
             factor = len(picture) // len(effect)
@@ -190,7 +213,9 @@ def _figure(
             (said,) = templates.feed_back(network, np.ma.masked_array(added[None]), stretch=False)
             row.append(figures.Panel(added, "picture + map", caption=f"called {said.text(names)}" if said else ""))
         count = analysis.moments["decision"].count[i]
-        rows[f"{names[k]}\n{count:,}"] = row
+        rows[f"{names[k]}\n{count:,}" + "\nbrightness" * in_colour] = row
+        if in_colour:
+            rows[f"{names[k]}\ncolour"] = tints
     unit = {}
     for response in ("probability", "logit"):
         label = f"contributes\nto the {response}"
@@ -200,13 +225,21 @@ def _figure(
             if name == "classification image, decision" or name.endswith(f", {response}")
         ]
         unit[label] = "of the largest"
+    colour = "Colour: the tint of the noise that speaks for the class, grey where none does. " * in_colour
     note = (
         "Above: classification images in standard errors, and the number of samples of the class. Red: brighter noise "
-        "there speaks for the class; r: reliability (split half); outlined: p < .05 over the maps of one response. "
+        f"there speaks for the class, blue: darker noise. {colour}r: reliability (split half); outlined: p < .05 over "
+        f"the maps of one response{', in colour of any channel' * in_colour}. "
         "Picture + map: the map of the logit is added, by at most .5. "
-        f"Below: what each pixel contributes to {names[answer.predicted]}, by method."
+        f"Below: what each pixel contributes to {names[answer.predicted]}, by method (red: for it); removed pixels are "
+        f"{attributions.REFERENCES[reference]}."
     )
     return figures.panels(rows, title, note, unit)
+
+
+def _brightness(z: np.ma.MaskedArray) -> np.ma.MaskedArray:
+    """The mean over the channels of maps [..., C] in standard errors, in its own: channels of the noise are alike."""
+    return z.sum(axis=-1, keepdims=True) / np.sqrt(z.shape[-1])
 
 
 def _contribution(name: str, of_pixels: np.ma.MaskedArray) -> figures.Panel:

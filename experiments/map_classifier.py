@@ -97,7 +97,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
             summary.append(f"{'':15s} never answered, for want of a template: {absent}")
 
     def draw() -> launch.Drawn:
-        title = f"Maps of noise as classifiers: {settings.model} on {dataset.title}, {settings.num_samples:,} samples "
+        title = f"Maps of noise as classifiers: {shared.title_of(settings, dataset)}, {settings.num_samples:,} samples "
         title += f"of each noise, {len(dataset.test.labels):,} test images"
         yield "accuracies.png", figures.template_accuracies(rows, 1 / dataset.num_classes, title)
         title = f"Templates from noise on {dataset.title}'s test images: share of each true class"

@@ -52,7 +52,9 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     }
 
     def draw() -> launch.Drawn:
-        title = f"Ways to make a map, {settings.model} on {dataset.title} (test accuracy {trained.test_accuracy:.2%}): "
+        title = (
+            f"Ways to make a map, {shared.title_of(settings, dataset)} (test accuracy {trained.test_accuracy:.2%}): "
+        )
         title += f"{settings.num_samples:,} samples of {settings.noise} noise, {kept:,} of them with confidence above "
         title += f"{settings.confidence:g}. Below: what the network calls the map"
         shown = np.stack([maps.min_max(images).filled(1) for images in variants.values()])

@@ -115,7 +115,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     arrays: dict[str, Any] = {"classes": list(images), "strengths": strengths, "gammas": _GAMMAS, "images": sizes}
     for layer, of in found.items():  # [classes, gammas, strengths]
         arrays[f"hits_{layer}"] = np.array([np.stack([c.hits for c in of_class], axis=1) for of_class in of.curves])
-    what = f"{settings.model} on {dataset.title}"
+    what = shared.title_of(settings, dataset)
 
     def family(curves: Sequence[psychometrics.PsychometricCurve]) -> dict[float, figures.Curve]:
         return {g: figures.Curve.of_counts(*curve) for g, curve in zip(strengths, curves, strict=True)}

@@ -150,10 +150,11 @@ class PictureSettings(NetworkSettings):
     coarseness: int = choice(
         1, "Side in pixels of the squares in which the noise is drawn; it divides height and width.", at_least=1
     )
-    reference: str = choice(
-        "median",
-        "What stands in the place of a removed pixel: the median training pixel (by channel), or the picture blurred.",
-        choices=attributions.REFERENCES,
+    reference: str | None = choice(
+        None,
+        "What stands in the place of a removed pixel: the median training pixel (by channel), or the picture blurred "
+        "(blur). By default the median, and with --dataset=none, which has no training pixels, the blur.",
+        choices=tuple(attributions.REFERENCES),
     )
     seed: int = setting(0, "Random seed of the noise.", at_least=0, at_most=2**32 - 1)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.settings import DataSettings, NetworkSettings, NoiseSettings, SamplingSettings
+from experiments.settings import DataSettings, NetworkSettings, NoiseSettings, PictureSettings, SamplingSettings
 from wna_jax import data, figures, noise, responses, templates
 from wna_jax.correlation import draw_samples
 from wna_jax.networks import Foreign, Network, checkpoints, foreign, models, training, units
@@ -94,6 +94,12 @@ def trained_network(
     return TrainedNetwork(network, trained.metrics, was_loaded)
 
 
+def title_of(settings: NetworkSettings, dataset: data.Dataset) -> str:
+    """The network and its data in titles, such as "paper_cnn on mnist"; without data the network alone."""
+    network = foreign.title_of(settings.model)
+    return network if dataset.name == NO_DATA else f"{network} on {dataset.title}"
+
+
 def load_own(settings: NetworkSettings) -> Foreign:
     """The network that a function of the user's own returns; an InputError in experiments that train theirs."""
     if not settings.TAKES_OWN_NETWORKS:
@@ -158,6 +164,23 @@ def without_data(own: Foreign, image_shape: tuple[int, ...] | None, asks: bool =
     names = own.class_names or list(map(str, range(_num_classes(responses.as_logits(own), shape))))
     nothing = data.Split(np.zeros((0, height, width, channels), np.uint8), np.zeros(0, np.int32))
     return data.Dataset(NO_DATA, nothing, nothing, nothing, tuple(names), NO_DATA)
+
+
+def reference_of(settings: PictureSettings, dataset: data.Dataset) -> str:
+    """The reference that is asked for; by default the median, without training images the blur."""
+    return settings.reference or ("median" if len(dataset.train.images) else "blur")
+
+
+def read_picture(name: str | Path, dataset: data.Dataset) -> tuple[np.ndarray, str]:
+    """An image file as the network takes it, float32 [H, W, C] in [0, 1], and what was done to it, in words."""
+    image, done = data.read_image(Path(name).expanduser(), dataset.image_shape)
+    return image / np.float32(255), done
+
+
+def check_test_images(dataset: data.Dataset) -> None:
+    """Raises an InputError where there are no test images to take a picture from."""
+    if not len(dataset.test.labels):
+        raise InputError(f"--dataset={NO_DATA} has no test images: give --image, an image file")
 
 
 def create_noise(settings: NoiseSettings, dataset: data.Dataset, report: Report) -> noise.Noise:

@@ -112,7 +112,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         yield figures.Panel(drawn[..., :channels], "of the noise alone", True, outlined)
 
     def draw() -> launch.Drawn:
-        what = f"{settings.model} on {dataset.title} choosing between {names[0]} and {names[1]}"
+        what = f"{shared.title_of(settings, dataset)} choosing between {names[0]} and {names[1]}"
         rows = {f"γ = {gamma:g}": list(row(gamma, at)) for gamma, at in observed.items()}
         title = f"{what}, {settings.num_samples:,} images of {settings.noise} noise per signal and γ"
         note = "Grey: mean stimulus of each answer and signal, and their number. Coloured: the classification image "

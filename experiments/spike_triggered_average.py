@@ -65,7 +65,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
 
     def draw() -> launch.Drawn:
         for name, layer in layers.items():
-            what = f"{name} of {settings.model} on {dataset.title}"
+            what = f"{name} of {shared.title_of(settings, dataset)}"
             yield from _draw(settings, as_file_name(name), what, layer)
 
     summary = [line for name, layer in layers.items() for line in _summary(name, layer)]

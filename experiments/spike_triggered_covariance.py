@@ -62,7 +62,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
             for unit, of in found.covariances.items()
         },
     }
-    what = f"{layer} of {settings.model} on {dataset.title}: {settings.num_samples:,} images of {settings.noise} noise"
+    what = f"{layer} of {shared.title_of(settings, dataset)}: {settings.num_samples:,} images of {settings.noise} noise"
 
     def panel(image: np.ndarray, heading: str) -> figures.Panel:
         return figures.Panel(np.ma.masked_array(image / np.abs(image).max())[found.view.seen], heading, True)

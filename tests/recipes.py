@@ -1,6 +1,7 @@
 """The networks of docs/networks.md: one linear network on 8x8 images in ten forms, and the page's code for each.
 
-PYTHONPATH=. python tests/recipes.py    times each of them: microseconds per sample, the network alone and analysed
+PYTHONPATH=. python tests/recipes.py    times each of them: microseconds per sample, the network alone (compiled, where
+                                        JAX can) and analysed
 """
 
 import os
@@ -23,6 +24,7 @@ from wna_jax.runs import compilation
 
 PAGE = Path(__file__).parents[1] / "docs" / "networks.md"
 SHAPE, CLASSES = (8, 8, 1), 3
+_BATCH = 1_024
 _RANDOM = np.random.default_rng(0)
 WEIGHTS = _RANDOM.standard_normal((64, CLASSES)).astype(np.float32)
 BIAS = -WEIGHTS.mean(axis=0) * 32 + np.array([0.2, 0, -0.2], np.float32)
@@ -166,24 +168,36 @@ def run(name: str, folder: Path) -> dict[str, Any]:
     return names
 
 
-def times(network: Any, outputs: str | None, num_samples: int = 200_000) -> tuple[float, float]:
-    """Microseconds per image, medians of five alternated rounds: the network alone, and noise through it to sums."""
+def times(network: Any, outputs: str | None) -> tuple[float, float]:
+    """Microseconds per image, medians of three alternated rounds: the network alone, and noise through it to sums.
+
+    A network of JAX is timed as `jax.jit` of it, which is what one would call without this package. A round takes as
+    many images as the network alone answers in some 0.5 s, at most 200 batches.
+    """
     respond = responses.of_network(network, outputs=outputs)
     logits, white = responses.as_logits(network, outputs), wna_jax.noise.uniform(SHAPE)
-    images = wna_jax.draw_samples(white, 1_024)
-    options: dict[str, Any] = {"sampling": "independent", "batch_size": 1_024}
-    jobs = (
-        lambda: [jax.block_until_ready(compilation.call(logits, images)) for _ in range(num_samples // 1_024)],
-        lambda: wna_jax.reverse_correlate(white, respond, num_samples, **options),
-    )
-    taken: list[list[float]] = [[], []]
-    for _ in range(6):
-        for job, seconds in zip(jobs, taken, strict=True):
-            before = time.perf_counter()
-            job()
-            seconds.append(1e6 * (time.perf_counter() - before) / num_samples)
-    alone, whole = (float(np.median(seconds[1:])) for seconds in taken)
-    return alone, whole
+    images = wna_jax.draw_samples(white, _BATCH)
+    alone = logits if compilation.is_on_host(logits) else jax.jit(logits)
+
+    def ask(batches: int) -> None:
+        for _ in range(batches):
+            jax.block_until_ready(alone(images))
+
+    def sum_up(batches: int) -> None:
+        wna_jax.reverse_correlate(white, respond, batches * _BATCH, sampling="independent", batch_size=_BATCH)
+
+    ask(1)  # compiles it
+    batches = max(1, min(200, round(0.5 / _seconds(ask, 1))))
+    sum_up(1)
+    ours, theirs = zip(*((_seconds(ask, batches), _seconds(sum_up, batches)) for _ in range(3)), strict=True)
+    alone_us, whole_us = (1e6 * float(np.median(seconds)) / (batches * _BATCH) for seconds in (ours, theirs))
+    return alone_us, whole_us
+
+
+def _seconds(job: Callable[[int], Any], batches: int) -> float:
+    before = time.perf_counter()
+    job(batches)
+    return time.perf_counter() - before
 
 
 if __name__ == "__main__":

@@ -207,6 +207,29 @@ def test_two_saved_runs_add_up_to_that_of_all_their_samples(first: Analysis, tmp
         both + analysis_of(1, 2)
 
 
+def test_a_sum_asks_the_network_what_it_calls_its_maps(first: Analysis) -> None:
+    both = first + analysis_of(seed=1, n=500)
+    assert "feed-back       not known (a sum of runs has none)" in both.summary()
+    asked = both.with_feedback(network(0))
+    for name in NAMES:
+        maps = both.maps[name].images.filled(0)
+        low, high = (of(axis=(1, 2, 3), keepdims=True) for of in (maps.min, maps.max))
+        expected = np.asarray(network(0)(((maps - low) / (high - low)).astype(np.float32))).argmax(axis=1)
+        assert [answer.predicted for answer in asked.feedback[name] if answer] == expected.tolist()
+    assert "are called by their own class" in asked.summary()
+    assert "feed-back" not in asked.summary()
+
+
+def test_runs_about_different_regions_do_not_add_up(first: Analysis) -> None:
+    region, other = np.zeros((6, 6), bool), analysis_of(seed=1)
+    region[:3] = True
+    for pair in ((replace(first, roi=region), other), (first, replace(other, roi=region))):
+        with pytest.raises(InputError, match=r"different regions of interest \(roi\): give both one, as in"):
+            sum(pair)
+    both = replace(first, roi=region) + replace(other, roi=region.copy())
+    np.testing.assert_array_equal(both.roi, region)
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from wna_jax import noise
+from wna_jax import noise, responses
 from wna_jax.correlation import draw_samples, reverse_correlate
 from wna_jax.correlation.fields import draw_and_present
 from wna_jax.maps import classification_images, regression_images
 from wna_jax.runs import compilation
 from wna_jax.runs.errors import InputError
-from wna_jax.studies import attributions
+from wna_jax.studies import attributions, local
 
 SHAPE = (6, 5, 2)
 RANDOM = np.random.default_rng(0)
@@ -188,3 +188,27 @@ def test_smooth_gradient_is_what_the_regression_map_of_a_response_around_an_imag
     gradient = attributions.smooth_gradient(graded, IMAGE, 0.4, 3 * n, seed=6)
     z = (maps.images - gradient) / maps.standard_error
     assert abs(np.square(z).mean() - 1) < 6 * np.sqrt(2 / z.size)  # the gradient's own error is far smaller
+
+
+def test_gradients_of_a_black_box_that_knows_them_are_those_of_the_same_network_in_jax() -> None:
+    shape, reference = (4, 5, 3), np.zeros((4, 5, 3), np.float32)
+    weights = np.random.default_rng(1).standard_normal((60, 4)).astype(np.float32)
+    image = np.random.default_rng(2).random(shape, np.float32)
+
+    def logits(images: Any) -> Any:
+        return jnp.square(jnp.asarray(images)).reshape(len(images), -1) @ weights
+
+    def vjp(images: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
+        return 2 * images[None] * (cotangents @ weights.T).reshape(len(cotangents), *images.shape)
+
+    def asked(images: np.ndarray) -> np.ndarray:
+        assert isinstance(images, np.ndarray)
+        return np.square(images).reshape(len(images), -1) @ weights
+
+    box = responses.as_logits(responses.of_black_box(asked, vjp=vjp))
+    assert attributions.knows_gradients(box)
+    assert not attributions.knows_gradients(responses.as_logits(responses.of_black_box(asked)))
+    ours, theirs = (local.contributions(of, image, 2, reference, 0.2, 300, seed=3) for of in (box, logits))
+    assert list(ours) == list(theirs)
+    for method in ours:
+        np.testing.assert_allclose(ours[method], theirs[method], rtol=2e-4, atol=2e-5, err_msg=method)

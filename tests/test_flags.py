@@ -106,7 +106,7 @@ def changed(settings: Any, flag: str, folder: Path) -> Any:
         new = (first + rules.at_most) / 2 if rules.at_most is not None else 1.5 * first or 0.1
     else:
         assert flag in ANOTHER, f"say another value of {flag} in ANOTHER"
-        return ANOTHER[flag]
+        return (ANOTHER[flag],) * 2 if is_list and isinstance(ANOTHER[flag], str) else ANOTHER[flag]
     return (new, *value[1:]) if is_list else new
 
 

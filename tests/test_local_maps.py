@@ -57,7 +57,7 @@ def test_an_image_file_is_the_picture_at_the_size_of_the_network(settings: Setti
     assert found.metrics["picture"] == "cat.png"
     assert found.metrics["classes"] == ["3", "8"]
     assert found.metrics["threshold"] is None
-    expected = data.read_image(tmp_path / "cat.png", (28, 28, 1)) / np.float32(255)
+    expected = data.read_image(tmp_path / "cat.png", (28, 28, 1))[0] / np.float32(255)
     np.testing.assert_array_equal(found.arrays["contributions.npz"]["picture"], expected)
 
 
@@ -79,9 +79,24 @@ def test_an_image_is_brought_to_the_shape_asked_for(tmp_path: Path) -> None:
     red = np.zeros((40, 60, 3), np.uint8)
     red[..., 0] = 200
     Image.fromarray(red).save(tmp_path / "red.png")
-    np.testing.assert_array_equal(data.read_image(tmp_path / "red.png", (9, 7, 3)), np.full((9, 7, 3), (200, 0, 0)))
-    grey = data.read_image(tmp_path / "red.png", (9, 7, 1))
+    coloured, _ = data.read_image(tmp_path / "red.png", (9, 7, 3))
+    np.testing.assert_array_equal(coloured, np.full((9, 7, 3), (200, 0, 0)))
+    grey, _ = data.read_image(tmp_path / "red.png", (9, 7, 1))
     np.testing.assert_array_equal(grey, np.full((9, 7, 1), round(200 * 0.299)))
+
+
+def test_the_middle_of_a_wide_or_a_high_image_is_taken_and_said(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 16, 1), np.uint8)
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "wide.png")
+    wide, said = data.read_image(tmp_path / "wide.png", (10, 10, 1))
+    np.testing.assert_array_equal(wide, pixels[:, 3:13])
+    assert said == "the middle 10x10 of 16x10 pixels"
+    high, said = data.read_image(tmp_path / "wide.png", (10, 4, 1))
+    np.testing.assert_array_equal(high, pixels[:, 6:10])
+    small, said = data.read_image(tmp_path / "wide.png", (5, 5, 1))
+    assert small.shape == (5, 5, 1)
+    assert said == "the middle 10x10 of 16x10 pixels, resized from 10x10 to 5x5"
+    assert data.read_image(tmp_path / "wide.png", (10, 16, 1))[1] == ""
 
 
 def test_the_median_reference_is_the_most_ordinary_pixel(digits: data.Dataset) -> None:

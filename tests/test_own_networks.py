@@ -21,7 +21,7 @@ from experiments import (
 )
 from experiments import spike_triggered_average as averages
 from experiments.settings import Settings
-from wna_jax import responses
+from wna_jax import data, responses
 from wna_jax.networks import Foreign
 from wna_jax.runs.errors import InputError
 
@@ -175,10 +175,52 @@ def test_a_picture_needs_no_data(file: Path, tmp_path: Path) -> None:
         local_maps.run(settings)
     with_image = replace(settings, image=str(tmp_path / "a.png"))
     with pytest.raises(InputError, match="there are no training images: give --reference=blur"):
-        local_maps.run(with_image)
-    result = local_maps.run(replace(with_image, reference="blur"))
+        local_maps.run(replace(with_image, reference="median"))
+    result = local_maps.run(with_image)
     assert result.metrics["test_accuracy"] is None
+    assert result.metrics["reference"] == "blur"
+    assert "reference       removed pixels are those of the picture behind a blur" in result.summary
     assert next(name for name, _ in result.draw()) == "local_maps.png"
+
+
+@pytest.mark.slow
+def test_pictures_of_ones_own_are_scored_without_data(file: Path, tmp_path: Path) -> None:
+    folder, digits = tmp_path / "pictures", data.load("digits")
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray(np.pad(digits.test.images[i, ..., 0], ((0, 0), (6, 6)))).save(folder / f"{i}.png")
+    how: dict[str, Any] = {"dataset": "none", "num_passes": 1_100, "steps": 10, "contrast": 0.3}
+    with pytest.raises(InputError, match="--dataset=none has no test images: give --image"):
+        insertion_deletion.run(settings_of(insertion_deletion.Settings, file, "of_numpy", tmp_path / "a", **how))
+    one = {**how, "image": (str(folder / "0.png"),)}
+    with pytest.raises(InputError, match="1 image files: expected two or more"):
+        insertion_deletion.run(settings_of(insertion_deletion.Settings, file, "of_numpy", tmp_path / "a", **one))
+    given = {**how, "image": (str(folder / "0.png"), str(folder))}
+    found = insertion_deletion.run(settings_of(insertion_deletion.Settings, file, "of_numpy", tmp_path / "a", **given))
+    assert found.metrics["num_images"] == 4
+    assert found.metrics["images"][0] == "0.png (the middle 28x28 of 40x28 pixels)"
+    deletion = found.arrays["scores.npz"]["deletion"]
+    first = list(found.arrays["scores.npz"]["methods"]).index("classification image, logit")
+    np.testing.assert_array_equal(deletion[0, first, [0, -1]], deletion[1, first, [0, -1]])  # one picture, given twice
+    chance = found.metrics["scores"]["random order"]["deletion"]["mean"]
+    assert found.metrics["scores"]["classification image, logit"]["deletion"]["mean"] < chance
+    assert found.summary[0].startswith("0.png (the middle 28x28 of 40x28 pixels), called ")
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "title"),
+    [
+        ("path/to/net.py:create", "mnist", "net on mnist"),
+        ("my_package.nets:create", "none", "nets"),
+        ("my_package.nets:resnet18", "none", "resnet18"),
+        ("paper_cnn", "mnist", "paper_cnn on mnist"),
+    ],
+)
+def test_titles_name_a_network_by_its_function_or_its_module(
+    model: str, dataset: str, title: str, digits: data.Dataset
+) -> None:
+    shown = replace(digits, name=dataset)
+    assert shared.title_of(noise_maps.Settings(model=model), shown) == title
 
 
 def test_a_differentiable_network_is_attacked_along_its_gradient(file: Path, tmp_path: Path) -> None:

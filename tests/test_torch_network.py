@@ -125,6 +125,20 @@ def test_what_is_shown_first_does_not_decide_the_batch_size_of_a_run() -> None:
     assert max(sizes) >= 64
 
 
+def test_sizes_that_are_no_faster_are_not_tried_further() -> None:
+    sizes: list[int] = []
+
+    class Slow(nn.Module):  # as long for each image, however many there are
+        def forward(self, x: Any) -> Any:
+            sizes.append(len(x))
+            time.sleep(0.0005 * len(x))
+            return x[:, :, 0, 0]
+
+    TorchNetwork(Slow())(np.zeros((512, 4, 5, 3), np.float32))
+    assert max(sizes) <= 64
+    assert sum(sizes) < 512 + 2 * (8 + 16 + 32 + 64) + 10
+
+
 @pytest.mark.parametrize("mean", [None, 0.2])
 def test_a_module_that_changes_its_images_is_asked_about_each_once(mean: float | None) -> None:
     class Normalising(nn.Module):

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
-from wna_jax import maps, responses, statistics, templates
+from wna_jax import maps, responses, statistics
 from wna_jax import noise as noises
 from wna_jax.analysis.value import Analysis
 from wna_jax.correlation import Moments, Parts, Sampling, fields, reverse_correlate, reverse_correlate_in_parts
@@ -151,10 +151,8 @@ def analyse(
         roi=roi,
         tests={"permutations": permutations, "seed": int(seed)},
     )
-    feedback = {}
-    if respond.outputs != "value":  # which call nothing anything
-        feedback = {name: templates.feed_back(respond, own.images, noise=stimulus) for name, own in found.maps.items()}
-    return replace(found, feedback=feedback, convergence=_convergence(found, parts, gradients))
+    found = replace(found, convergence=_convergence(found, parts, gradients))
+    return found if respond.outputs == "value" else found.with_feedback(respond)  # a regression calls nothing anything
 
 
 def _response_of(

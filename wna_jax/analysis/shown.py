@@ -82,6 +82,8 @@ def summary(of: "Analysis") -> Iterator[str]:
     for name, half in of.reliability.items():
         good = int((half.reliability.filled(0) >= figures.RELIABLE).sum())
         yield f"reliable maps   {good} of {len(names)} {name} maps (split half >= {figures.RELIABLE})"
+    if not of.feedback and not {"value", "choice"} & set(of.first):
+        yield "feed-back       not known (a sum of runs has none): found.with_feedback(network) asks the network"
 
 
 def chosen(of: "Analysis", response: str) -> tuple[dict[int, int], str]:

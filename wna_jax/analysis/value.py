@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wna_jax import statistics
+from wna_jax import statistics, templates
 from wna_jax.analysis import archive, shown
 from wna_jax.correlation.fields import Overlap
 from wna_jax.correlation.moments import Moments
@@ -42,7 +42,7 @@ class Analysis:
         name: what the network is called in titles.
         classes: the numbers of the classes that the maps are of; by default all, 0 to K - 1.
         all_class_names: of all classes that the network decides among; by default those of the maps.
-        feedback: what the network calls its own maps, by response; a sum of two analyses has none.
+        feedback: what the network calls its own maps, by response; `with_feedback` gives a sum its own.
         convergence: how maps converge as samples are added: by title, a response and its curves; a sum has none.
         class_means: mean training images of the maps' classes, [K, H, W, C] in [0, 1], for pictures.
         roi: the region of interest, bool [H, W] or [H, W, C], that tests and reliability are about.
@@ -131,12 +131,18 @@ class Analysis:
         return self if isinstance(other, int) and other == 0 else NotImplemented
 
     def __add__(self, other: "Analysis") -> "Analysis":
-        """Of the samples of both, with the settings that both have.
+        """Of the samples of both, with the settings that both have, and the options of tests of the first.
+
+        What the network calls the maps of the sum is not known without the network: `with_feedback` asks it.
 
         Raises:
-            InputError: other classes, responses, noise or network, or samples that both have.
+            InputError: other classes, responses, noise, network or region of interest, or samples that both have.
         """
         self.check_alike(other)
+        region, others = (np.zeros(0) if each.roi is None else each.roi for each in (self, other))
+        if not np.array_equal(region, others):
+            way_out = "give both one, as in dataclasses.replace(run, roi=other.roi)"
+            raise InputError(f"the two runs have different regions of interest (roi): {way_out}")
         if set(self.first) != set(other.first):
             mine, theirs = (", ".join(each.first) for each in (self, other))
             raise InputError(f"one run has the responses {mine}, the other {theirs}: they do not add up")
@@ -146,6 +152,13 @@ class Analysis:
         )
         settings = {name: value for name, value in self.settings.items() if other.settings.get(name) == value}
         return replace(self, first=first, second=second, settings=settings, feedback={}, convergence={})
+
+    def with_feedback(self, network: Any) -> "Analysis":
+        """The same, with what a network (any that `responses.of_network` takes) calls its maps: for a sum of runs."""
+        feedback = {
+            name: templates.feed_back(network, maps.images, noise=self.noise) for name, maps in self.maps.items()
+        }
+        return replace(self, feedback=feedback)
 
     def check_alike(self, other: "Analysis") -> None:
         """Raises an InputError if two analyses are not of the same classes, and of the same noise."""

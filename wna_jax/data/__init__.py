@@ -13,13 +13,13 @@ from PIL import Image
 
 from wna_jax.data.arrays import read_arrays
 from wna_jax.data.dataset import Dataset, Source, Split, assemble, check_classes, of_splits, printable, reason
-from wna_jax.data.folder import read_folder, read_image
+from wna_jax.data.folder import image_files, read_folder, read_image
 from wna_jax.data.prepared import find_prepared, how_to_prepare, read_prepared
 from wna_jax.data.published import CLASS_NAMES, read_published
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report, silent
 
-__all__ = ["Dataset", "Split", "check_classes", "load", "read_image"]
+__all__ = ["Dataset", "Split", "check_classes", "image_files", "load", "read_image"]
 
 
 def load(

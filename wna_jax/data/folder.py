@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from wna_jax.data.dataset import MIN_IMAGES, SPLITS, Source, Split, printable, reason
-from wna_jax.data.images import SUFFIXES, decode, resize
+from wna_jax.data.images import SUFFIXES, decode, middle, resize
 from wna_jax.runs.errors import InputError
 
 _LAYOUTS = "IMAGE, CLASS/IMAGE, or train/CLASS/IMAGE and test/CLASS/IMAGE"
@@ -59,7 +59,7 @@ def _parts(folder: Path) -> dict[str, Path]:
     """The folder of each split, "train" first; the folder itself as "train" where it is not made of splits."""
     subfolders = _subfolders(folder)
     splits = [SPLITS.get(path.name.lower(), "") for path in subfolders]
-    if "" in splits or "train" not in splits or len(splits) < 2 or _images_in(folder):
+    if "" in splits or "train" not in splits or len(splits) < 2 or image_files(folder):
         return {"train": folder}
     if len(set(splits)) < len(splits):
         names = ", ".join(path.name for path in subfolders)
@@ -70,13 +70,13 @@ def _parts(folder: Path) -> dict[str, Path]:
 
 def _classes_in(folder: Path) -> dict[str, list[Path]]:
     """The images of each class, which may be none."""
-    loose, subfolders = _images_in(folder), _subfolders(folder)
-    classes = {path.name: images for path in subfolders if (images := _images_in(path))}
+    loose, subfolders = image_files(folder), _subfolders(folder)
+    classes = {path.name: images for path in subfolders if (images := image_files(path))}
     if loose and classes:
         where = printable(folder)
         raise InputError(f"{where} holds both images and subfolders with images; keep only one of the two")
     for path in subfolders:
-        if deep := next((below for below in _subfolders(path) if _images_in(below)), None):
+        if deep := next((below for below in _subfolders(path) if image_files(below)), None):
             raise InputError(f"{printable(deep)} holds images too far down: expected {_LAYOUTS}; move them")
     return classes or {"image": loose}
 
@@ -85,18 +85,27 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _images_in(folder: Path) -> list[Path]:
-    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.is_dir())
-    return sorted(path for path in files if not path.name.startswith("."))
+def read_image(path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
+    """One image file as a network takes it, uint8 [H, W, C], and in words what was done for that ("" for nothing).
 
-
-def read_image(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """One image file as a network takes it, uint8 [H, W, C]: grey if C is 1, and resized (Lanczos, perhaps stretched).
+    It is grey if C is 1. Of an image that is wider or higher than the network's the middle is taken, so that nothing is
+    stretched, and brought to the size (Lanczos).
 
     Raises:
         InputError: it is not there, or not an image.
     """
-    return resize(_read(path, grey=shape[2] == 1), shape[:2])
+    image = _read(path, grey=shape[2] == 1)
+    part = middle(image, *shape[:2])
+    (wide, high), (whole_wide, whole_high) = part.shape[1::-1], image.shape[1::-1]
+    done = [f"the middle {wide}x{high} of {whole_wide}x{whole_high} pixels"] * (part.shape != image.shape)
+    done += [f"resized from {wide}x{high} to {shape[1]}x{shape[0]}"] * ((high, wide) != shape[:2])
+    return resize(part, shape[:2]), ", ".join(done)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a folder, in the order of their names; hidden files and subfolders are skipped."""
+    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    return sorted(path for path in files if not path.name.startswith("."))
 
 
 def _read(path: Path, grey: bool | None = None) -> np.ndarray:

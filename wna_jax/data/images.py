@@ -40,6 +40,14 @@ def resize(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     return np.asarray(shown.resize((width, height), Image.Resampling.LANCZOS)).reshape(height, width, -1)
 
 
+def middle(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The largest part of an image [H, W, C], about its centre, that has the shape of height x width pixels."""
+    scale = min(image.shape[0] / height, image.shape[1] / width)
+    sides = [max(1, round(scale * side)) for side in (height, width)]
+    top, left = ((whole - side) // 2 for whole, side in zip(image.shape[:2], sides, strict=True))
+    return image[top : top + sides[0], left : left + sides[1]]
+
+
 def _pixels(image: Image.Image, grey: bool | None) -> np.ndarray:
     if grey is None:
         grey = image.mode in _GREY_MODES or _has_16_bits(image)

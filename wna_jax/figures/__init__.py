@@ -14,9 +14,10 @@ from wna_jax.figures.maps import (
     significance,
 )
 from wna_jax.figures.observers import observers
-from wna_jax.figures.parts import percent, save
+from wna_jax.figures.parts import limit_of, percent, save
 from wna_jax.figures.pictures import Panel, colour_mapped, gallery, panels
 from wna_jax.figures.templates import confusions, tables, template_accuracies
+from wna_jax.figures.tiles import tint
 from wna_jax.figures.training import learning_curves, regimes, seed_means, surest_answers
 
 __all__ = ["activation_bars", "activation_maps", "walk"]
@@ -26,7 +27,7 @@ __all__ += ["Curve", "curves", "families", "spectra"]
 __all__ += ["MOST_CLASSES", "RELIABLE", "across_networks", "classification_images", "comparison", "convergence"]
 __all__ += ["significance"]
 __all__ += ["observers"]
-__all__ += ["percent", "save"]
+__all__ += ["limit_of", "percent", "save", "tint"]
 __all__ += ["Panel", "colour_mapped", "gallery", "panels"]
 __all__ += ["confusions", "tables", "template_accuracies"]
 __all__ += ["learning_curves", "regimes", "seed_means", "surest_answers"]

@@ -201,6 +201,11 @@ def colour_parts(z_hwc: np.ndarray, limit: float) -> list[np.ndarray]:
     return [np.clip(0.5 + part / (2 * limit), 0, 1) for part in parts]
 
 
+def tint(z_hwc: np.ma.MaskedArray, limit: float) -> np.ma.MaskedArray:
+    """The colours of a map of red, green and blue without its brightness, as a picture: grey is 0, full the limit."""
+    return np.ma.clip(0.5 + (z_hwc - z_hwc.mean(axis=-1, keepdims=True)) / (2 * limit), 0, 1)
+
+
 def edges(inside_hw: np.ndarray) -> np.ndarray:
     """The edges between pixels inside and outside: lines [n, 2, 2] from (x, y) to (x, y); pixels are unit squares."""
     padded = np.pad(inside_hw, 1)

@@ -83,6 +83,12 @@ def is_named(model: str) -> bool:
     return ":" in model or model.endswith(".py")
 
 
+def title_of(model: str) -> str:
+    """What a model is called in titles: the function that returns it, or the file or module of one named "create"."""
+    where, _, function = model.rpartition(":")
+    return (Path(where).stem if where.endswith(".py") else where.split(".")[-1]) if function == "create" else function
+
+
 def load(model: str) -> Foreign:
     """The network that a function without arguments returns, by its name: "package.module:create", "file.py:create".
 

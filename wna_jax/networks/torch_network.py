@@ -5,6 +5,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,7 +18,8 @@ from wna_jax.runs.errors import InputError, unknown_name
 _SMALLEST_BATCH = 8
 _GAIN = 1.03
 """How much faster than the best a larger batch must be to be taken."""
-_SECONDS_OF_TRIALS = 2.0
+_SECONDS_OF_TRIALS = 0.5
+"""Without what the first call of a size takes, which on a GPU may be long."""
 _BATCH_OF_GRADIENTS = 16  # all that a module computes on the way stays in memory until the last pass back
 
 
@@ -97,8 +99,8 @@ class TorchNetwork(compilation.OnHost):
         return np.concatenate(parts, axis=1)
 
     @functools.cached_property  # found out, no part of what the network is
-    def _found(self) -> dict[str, int]:
-        return {}
+    def _found(self) -> "_Found":
+        return _Found()
 
     def _prepared(self, torch: Any, tensor: Any) -> Any:
         """Images [n, H, W, C] as the module takes them: [n, C, H, W], normalised, in its type, on its device."""
@@ -117,37 +119,31 @@ class TorchNetwork(compilation.OnHost):
 
     def _writes_into(self, torch: Any, image: Any) -> bool:
         """Whether the module changes its images, as a ReLU in place does that comes first."""
-        if "writes" not in self._found:
+        if self._found.writes is None:
             with torch.inference_mode(False):  # inference tensors count no writes
                 trial = torch.zeros_like(image)
             self.module(trial)
-            self._found["writes"] = trial._version
-        return self._found["writes"] > 0
+            self._found.writes = trial._version > 0
+        return self._found.writes
 
     def _fastest_batch_size(self, torch: Any, shown: Any) -> int:
-        """That which was found; it is looked for again when a batch is twice as large as that it was found in.
+        """The batch at which the module answers the most images per second, of those that fit into the largest so far.
 
-        Else the few images that a network is shown before a run would decide for all of it.
+        Sizes are doubled until two in a row are no faster, or the time for trials is spent. What is known remains: a
+        larger batch than any before only has larger sizes tried, as the few images before a run do not decide for it.
         """
-        if len(shown) >= 2 * self._found.get("tried_in", 0):
-            self._found["batch_size"] = self._find_batch_size(torch, shown)
-            self._found["tried_in"] = len(shown)
-        return self._found["batch_size"]
-
-    def _find_batch_size(self, torch: Any, shown: Any) -> int:
-        """The batch at which the module answers the most images per second, of those that fit into this one."""
-        best, rate, size, started = len(shown), 0.0, _SMALLEST_BATCH, time.perf_counter()
-        while size <= len(shown) and time.perf_counter() - started < _SECONDS_OF_TRIALS:
-            seconds = []
+        found = self._found
+        while (size := found.next) <= len(shown) and found.no_faster < 2 and found.seconds < _SECONDS_OF_TRIALS:
+            taken = []
             for _ in range(2):  # the first call of a size prepares the others
                 images = shown[:size].clone()  # a module may change them, and they are still to be answered
                 before = time.perf_counter()
                 self._answer(torch, images).cpu()  # waits for the device
-                seconds.append(time.perf_counter() - before)
-            if size / min(seconds) > _GAIN * rate:
-                best, rate = size, size / min(seconds)
-            size *= 2
-        return best
+                taken.append(time.perf_counter() - before)
+            found.next, found.seconds, found.no_faster = 2 * size, found.seconds + 2 * min(taken), found.no_faster + 1
+            if size / min(taken) > _GAIN * found.rate:
+                found.best, found.rate, found.no_faster = size, size / min(taken), 0
+        return found.best or len(shown)
 
     def _answer(self, torch: Any, images_nchw: Any) -> Any:
         answers = self.module(images_nchw)
@@ -158,6 +154,18 @@ class TorchNetwork(compilation.OnHost):
                 "that returns the logits alone"
             )
         return answers.float()
+
+
+@dataclass
+class _Found:
+    """What calls of a module have shown: whether it writes into its images, and how fast it answers batches."""
+
+    writes: bool | None = None
+    best: int = 0
+    rate: float = 0.0
+    next: int = _SMALLEST_BATCH
+    no_faster: int = 0
+    seconds: float = 0.0
 
 
 class TorchLayer(TorchNetwork):

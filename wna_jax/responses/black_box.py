@@ -123,6 +123,7 @@ class Asked(compilation.OnHost):
     def __init__(self, box: BlackBox) -> None:
         """See `of_black_box`."""
         self.box = box
+        self.vjp = box.pull_back if box.vjp else None
 
     def __call__(self, images: Any) -> jax.Array:
         """Asks the black box."""

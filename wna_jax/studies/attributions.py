@@ -20,7 +20,7 @@ Common mistakes: comparing maps of slopes (SmoothGrad, classification images) wi
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,8 @@ Respond = Callable[[jax.Array], jax.Array]
 """Images [n, H, W, C] -> weights [n, K]."""
 Image = Float[np.ndarray, "H W C"]
 PASSES_PER_GRADIENT = 3
-REFERENCES = ("median", "blur")
+REFERENCES = {"median": "the median training pixel", "blur": "those of the picture behind a blur"}
+"""What stands in the place of removed pixels, by name and in words."""
 _BLUR = 1 / 8
 """Deviation of the blur in lengths of the longer side."""
 _BATCH = 256
@@ -68,25 +69,26 @@ def reference(name: str, image: Image, dataset: Dataset) -> Image:
         median = np.array([np.searchsorted(below, below[-1] / 2) for below in levels])
         return np.broadcast_to(median / np.float32(255), image.shape).astype(np.float32)
     if name != "blur":
-        raise unknown_name("reference", name, REFERENCES)
+        raise unknown_name("reference", name, tuple(REFERENCES))
     deviation = _BLUR * max(image.shape[:2])
     return ndimage.gaussian_filter(np.asarray(image, np.float32), (deviation, deviation, 0), mode="nearest")
 
 
 def occlusion(
-    respond: Respond, image: Image, reference: Image, size: int = 5, num_passes: int | None = None
+    respond: Respond, image: Image, reference: Image, size: int | None = None, num_passes: int | None = None
 ) -> Float[np.ndarray, "K H W"]:
     """How much the response falls where a patch is replaced (Zeiler & Fergus 2014, ECCV, section 4.2).
 
     The map at a pixel is the mean of f(x) - f(x with the patch replaced by the reference) over all size x size patches
     that cover the pixel; patches reach over the edge, so that every pixel is covered equally often. At a stride of one
     pixel that takes (H + size - 1) (W + size - 1) passes; with fewer `num_passes` the stride grows until the patches
-    suffice, and with more nothing is gained.
+    suffice, and with more nothing is gained. The default `size` is a seventh of the longer side, and at least 5 pixels.
 
     Raises:
         InputError: fewer passes than the coarsest stride, `size`, takes.
     """
     height, width, _ = image.shape
+    size = size or _patch_size((height, width))
     corners = patches((height, width), size, num_passes)
     answers = map_over(Partial(_occluded, respond, image, reference, np.int32(size)), (corners,), _BATCH)
     fall = np.asarray(compilation.call(respond, image[None]), np.float64) - answers  # [patches, K]
@@ -98,8 +100,15 @@ def occlusion(
     return total / count
 
 
-def patches(image_size: tuple[int, int], size: int = 5, num_passes: int | None = None) -> Int[np.ndarray, "n 2"]:
+def _patch_size(image_size: tuple[int, int]) -> int:
+    return max(5, round(max(image_size) / 7))
+
+
+def patches(
+    image_size: tuple[int, int], size: int | None = None, num_passes: int | None = None
+) -> Int[np.ndarray, "n 2"]:
     """The corners (top, left) of the patches of `occlusion`; an InputError if the passes do not suffice."""
+    size = size or _patch_size(image_size)
     for stride in range(1, size + 1):
         ends = [np.arange(1 - size, side, stride) for side in image_size]
         corners = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -227,6 +236,11 @@ def _on_line(image: jax.Array, reference: jax.Array, steps: jax.Array, index: ja
     return share * image + (1 - share) * reference
 
 
+def knows_gradients(respond: Any) -> bool:
+    """Whether gradients of a response are known: those of JAX, and those on the host that say `vjp`, as PyTorch's."""
+    return all(getattr(leaf, "vjp", None) for leaf in jax.tree.leaves(respond) if compilation.is_on_host(leaf))
+
+
 def _mean_gradient(respond: Respond, image_at: Callable[[jax.Array], jax.Array], num_passes: int) -> np.ndarray:
     """The mean gradient [K, H, W, C] at the images of indices 0, 1, ...: as many as the passes allow, at least one."""
     indices = np.arange(max(num_passes // PASSES_PER_GRADIENT, 1), dtype=np.int32)
@@ -235,9 +249,25 @@ def _mean_gradient(respond: Respond, image_at: Callable[[jax.Array], jax.Array],
 
 @compilation.jit
 def _sum_of_gradients(respond: Respond, image_at: Callable[[jax.Array], jax.Array], indices: jax.Array) -> jax.Array:
-    weights, pull_back = jax.vjp(respond, jax.vmap(image_at)(indices))
-    each = jnp.broadcast_to(jnp.eye(weights.shape[1], dtype=weights.dtype)[:, None], (weights.shape[1], *weights.shape))
-    return jax.vmap(lambda own: pull_back(own)[0].sum(axis=0))(each)  # an image's weights depend on itself alone
+    images = jax.vmap(image_at)(indices)
+    leaves, structure = jax.tree.flatten(respond)
+    on_host = [i for i, leaf in enumerate(leaves) if compilation.is_on_host(leaf)]
+    if not on_host:
+        weights, pull_back = jax.vjp(respond, images)
+        return jax.vmap(lambda own: pull_back(own)[0].sum(axis=0))(_one_by_one(weights))
+    (place,) = on_host  # JAX differentiates what is made of the answers, and the network itself the rest
+
+    def of_answers(answers: jax.Array) -> jax.Array:
+        return jax.tree.unflatten(structure, [*leaves[:place], lambda _: answers, *leaves[place + 1 :]])(images)
+
+    weights, pull_back = jax.vjp(of_answers, leaves[place](images))
+    slopes = jax.vmap(lambda own: pull_back(own)[0])(_one_by_one(weights))
+    return jnp.asarray(leaves[place].vjp(np.asarray(images), np.asarray(slopes))).sum(axis=1)
+
+
+def _one_by_one(weights: jax.Array) -> jax.Array:
+    """Cotangents [K, n, K] of each of K weights of all images at once: an image's weights depend on itself alone."""
+    return jnp.broadcast_to(jnp.eye(weights.shape[1], dtype=weights.dtype)[:, None], (weights.shape[1], *weights.shape))
 
 
 def removal_effect(slopes: np.ndarray, image: Image, reference: Image) -> np.ndarray:

@@ -7,6 +7,7 @@ answer. Weak noise never changes an answer and leaves nothing to average; in str
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,31 +65,49 @@ def threshold_contrast(
     low, high = (float(end) for end in wilson_interval(share * num_draws, num_draws))
     if low * num_draws < 1:
         raise InputError(f"num_draws is {num_draws}: too few to tell a share of {share:g} from none")
+    hits_at = _hits_at(network, image, unit, num_draws, seed)
+    if (at := _crossing(hits_at, share * num_draws, at_most)) is None:
+        return None
+    rarer = _crossing(hits_at, low * num_draws, at_most)
+    return Threshold(at, _crossing(hits_at, high * num_draws, at_most) or at, at_most if rarer is None else rarer)
+
+
+def usual_contrast(
+    network: NetworkFunction,
+    images: Float[np.ndarray, "n H W C"],
+    unit: Noise,
+    share: float = 0.75,
+    *,
+    num_draws: int = 200,
+    seed: int = 0,
+) -> float:
+    """The median of the threshold contrasts of some images; one that noise never changes counts as `MOST_CONTRAST`."""
+    each = (_hits_at(network, image, unit, num_draws, seed) for image in images)
+    found = [_crossing(hits_at, share * num_draws, MOST_CONTRAST) for hits_at in each]
+    return float(np.median([MOST_CONTRAST if at is None else at for at in found]))
+
+
+def _hits_at(
+    network: NetworkFunction, image: Float[np.ndarray, "H W C"], unit: Noise, num_draws: int, seed: int
+) -> Callable[[float], int]:
+    """How many of the presentations at a contrast get the network's answer to the image; each is asked about once."""
     own = int(answers(network, np.asarray(image, np.float32)[None])[0])
     draws, wanted = np.asarray(draw_samples(unit, num_draws, seed=seed)), np.full(num_draws, own, np.int32)
     change = Partial(_in_noise, jnp.asarray(image, jnp.float32))
+    return functools.cache(lambda contrast: int(interventions.hits(network, change, [contrast], draws, wanted)[0]))
 
-    def crossing(level: float) -> float | None:
-        """The contrast at which the answer is as rare as that."""
 
-        def is_common(contrast: float) -> bool:
-            hits = interventions.hits(network, change, [contrast], draws, wanted)
-            return bool(hits[0] >= level * num_draws)
-
-        above, below = 0.0, _FIRST
-        while is_common(below):
-            if below >= at_most:
-                return None
-            above, below = below, min(2 * below, at_most)
-        for _ in range(_HALVINGS):
-            middle = (above + below) / 2
-            above, below = (middle, below) if is_common(middle) else (above, middle)
-        return (above + below) / 2
-
-    if (at := crossing(share)) is None:
-        return None
-    rarer = crossing(low)
-    return Threshold(at, crossing(high) or at, at_most if rarer is None else rarer)
+def _crossing(hits_at: Callable[[float], int], level: float, at_most: float) -> float | None:
+    """The contrast at which the hits fall below a number; None if they do not."""
+    above, below = 0.0, _FIRST
+    while hits_at(below) >= level:
+        if below >= at_most:
+            return None
+        above, below = below, min(2 * below, at_most)
+    for _ in range(_HALVINGS):
+        middle = (above + below) / 2
+        above, below = (middle, below) if hits_at(middle) >= level else (above, middle)
+    return (above + below) / 2
 
 
 def _in_noise(image: jax.Array, draws: jax.Array, contrast: jax.Array) -> jax.Array:
@@ -151,7 +170,7 @@ def contributions(
     three classification images, which are slopes like SmoothGrad's maps: of each the `attributions.removal_effect` is
     taken. Noise in squares of `factor` pixels (`noise.coarse`) gives each pixel of a square its mean slope. Occlusion
     stops where all places of its patch are tried. A classification image is masked where no noise changed the answer.
-    A network that JAX cannot differentiate (`responses.as_logits` of one of PyTorch) goes without the last two methods.
+    A black box that does not know its gradients goes without the last two methods.
     """
     attributions.patches(image.shape[:2], num_passes=num_passes)  # or it says how many it takes, before any work
     respond = Partial(_of_class, network, np.int32(k))
@@ -173,7 +192,7 @@ def contributions(
             axis=-1
         ),
     }
-    names = [name for name in peers if name not in _OF_GRADIENTS or not compilation.is_on_host(network)]
+    names = [name for name in peers if name not in _OF_GRADIENTS or attributions.knows_gradients(network)]
     for i, name in enumerate(names, start=1):
         of_probability, of_logit = peers[name]()
         found[f"{name}, probability"] = np.ma.masked_array(of_probability)
