@@ -2,8 +2,9 @@
 
   python examples/own_flax_network.py [FOLDER]
 
-Trains a small convolutional network on scikit-learn's digits, shows it 100,000 noise images, and writes the picture of
-its classification images, the numbers, and `maps.npz` to a folder (by default runs/own_flax_network).
+A network tells handwritten digits apart. Which pixels does it go by? It is shown 100,000 images of noise, and those
+that it calls a 3 are averaged: the average, less that of all noise, is its template of a 3. The picture of all maps,
+the numbers and `maps.npz` are written to a folder (by default runs/own_flax_network).
 """
 
 import sys
@@ -16,11 +17,9 @@ import optax
 
 import wna_jax
 
-FOLDER = sys.argv[1] if len(sys.argv) > 1 else "runs/own_flax_network"
-EPOCHS, BATCH = 6, 64
+FOLDER, EPOCHS, BATCH = sys.argv[1] if len(sys.argv) > 1 else "runs/own_flax_network", 6, 64
 
-
-# 1. A network: anything that takes images [n, H, W, C] in [0, 1] to logits [n, classes].
+# 1. A network. Anything will do that takes images [n, H, W, C], from black at 0 to white at 1, to logits [n, classes].
 
 
 class MyNetwork(nn.Module):
@@ -34,7 +33,7 @@ class MyNetwork(nn.Module):
         return nn.Dense(10)(x.reshape(len(x), -1))
 
 
-# 2. Its training, as usual in Flax and optax. Nothing of wna_jax is needed here but the images.
+# 2. Its training. As usual in Flax and optax; nothing of wna_jax is needed here but the images, scikit-learn's digits.
 
 digits = wna_jax.data.load("digits")
 module, optimizer = MyNetwork(), optax.adam(2e-3)
@@ -56,24 +55,26 @@ def step(variables, state, images, labels):
 images, labels = digits.train.images / np.float32(255), digits.train.labels
 for epoch in range(EPOCHS):
     order = np.random.default_rng(epoch).permutation(len(images))
-    for start in range(0, len(order) - BATCH + 1, BATCH):
-        batch = order[start : start + BATCH]
+    for batch in np.split(order, range(BATCH, len(order), BATCH))[:-1]:
         variables, state = step(variables, state, images[batch], labels[batch])
 right = module.apply(variables, digits.test_images).argmax(axis=-1) == digits.test.labels
 print(f"test accuracy   {right.mean():.1%}")
 
-# 3. What does it see in noise? Noise is drawn like the training pixels (their mean and deviation), classified, and
-#    averaged by its class. The data set gives names and mean images of the classes; both can be left out, with
-#    noise=wna_jax.noise.uniform((28, 28, 1)).
+# 3. What it sees in noise. Noise is drawn like the training pixels (their mean and deviation). The data set gives names
+# and mean images of the classes; without one, say noise=wna_jax.noise.uniform((28, 28, 1)).
 
-found = wna_jax.analyse(
-    lambda images: module.apply(variables, images), dataset=digits, num_samples=100_000, name="MyNetwork"
-)
+network = wna_jax.networks.of_linen(module, variables)
+found = wna_jax.analyse(network, dataset=digits, num_samples=100_000, name="MyNetwork")
 print(found.summary())
 found.save(FOLDER)
-print(f"look at         {FOLDER}/classification_images.png")
-
-# 4. The numbers, by response: maps with their standard errors, z-maps, reliability, and all tests.
-
 maps, tests = found.maps["probability"], found.findings("probability")
 print(f"the map of a 3  {maps.images[3].shape}, {tests.significant['pixels'][3].sum()} significant pixels")
+
+# How to read it. Red: the network takes brightness there as evidence for the class; blue: as evidence against it.
+# Outlined pixels are significant, over all maps of their row. The decision map of a 3 is of what was called a 3; the
+# probability map of all noise, weighted by the probability of a 3, so classes that are hardly ever called have one too.
+#
+# ![Classification images of MyNetwork](classification_images.png)
+
+# A common mistake. To read a pale map of a few samples: it is noise. Look at the reliability above it first. If that is
+# in red, take the probability map, or as many samples as stand there.

@@ -357,16 +357,6 @@ def test_importing_the_package_does_not_import_matplotlib() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.slow
-def test_the_example_of_an_own_network_runs(tmp_path: Path) -> None:
-    script = Path(__file__).parent.parent / "examples" / "own_flax_network.py"
-    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True)
-    assert "probability maps 10 of 10 classes" in done.stdout
-    assert float(re.findall(r"test accuracy +([\d.]+)%", done.stdout)[0]) > 90
-    assert load(tmp_path).reliability["probability"].reliability.min() > 0.5
-    assert (tmp_path / "classification_images.png").exists()
-
-
 def test_where_none_of_some_classes_was_called_none_is_named() -> None:
     never = wna_jax.analyse(
         lambda x: x.reshape(len(x), -1)[:, :3] - np.array([[9, 9, 0]], np.float32), WHITE, 600, classes=[0, 1]

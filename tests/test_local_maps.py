@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +106,3 @@ def test_the_median_reference_is_the_most_ordinary_pixel(digits: data.Dataset) -
     assert abs(blurred.mean() - image.mean()) < 0.05
     with pytest.raises(InputError, match="unknown reference 'black'"):
         attributions.reference("black", image, digits)
-
-
-@pytest.mark.slow
-def test_the_example_of_a_picture_runs(tmp_path: Path) -> None:
-    script = Path(__file__).parent.parent / "examples" / "around_a_picture.py"
-    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True)
-    assert "classification image, logit" in done.stdout
-    assert wna_jax.load(tmp_path).reliability["probability"].reliability.min() > 0.5
-    assert (tmp_path / "classification_images.png").exists()
-    assert (tmp_path / "methods.png").exists()

@@ -1,8 +1,5 @@
 """Each recipe of docs/networks.md, on one and the same linear network; those whose packages are missing are skipped."""
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +47,6 @@ def test_five_lines_lead_from_a_network_to_the_picture(
         np.testing.assert_allclose(counts, labels, atol=2)
     else:
         np.testing.assert_allclose(counts, expected, atol=2)  # ties of rounding
-
-
-@pytest.mark.slow
-def test_a_torch_network_is_trained_and_analysed(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    script = Path(__file__).parent.parent / "examples" / "own_torch_network.py"
-    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True)
-    assert "probability maps 10 of 10 classes" in done.stdout
-    assert float(re.findall(r"test accuracy +([\d.]+)%", done.stdout)[0]) > 90
-    assert wna_jax.load(tmp_path).reliability["probability"].reliability.min() > 0.5
-    assert (tmp_path / "classification_images.png").exists()
 
 
 def test_layers_of_a_network_on_the_page_have_averages() -> None:
