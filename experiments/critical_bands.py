@@ -123,7 +123,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         for measure, gain in of_measures.items():
             if gain:
                 label = f"{name} less {names[0]}: {measure}"
-                summary.append(f"{label:38s}{gain['mean']:+.2f} octaves ({gain['low']:+.2f} to {gain['high']:+.2f})")
+                summary.append(f"{label:42s}{gain['mean']:+.2f} octaves ({gain['low']:+.2f} to {gain['high']:+.2f})")
     metrics = {
         "regimes": list(names),
         "train_seeds": seeds,

@@ -38,7 +38,7 @@ def channels(of: Mapping[str, Sequence[Channel]], title: str, person_octaves: fl
     bands = next(iter(of.values()))[0].bands
     curves.set_xscale("log", base=2)
     curves.set_xticks(bands.centres, [f"{centre:.3g}" for centre in bands.centres])
-    curves.set_ylim(bottom=0)
+    curves.set_ylim(0, 1.3 * curves.get_ylim()[1])  # room for the legend
     curves.set_xlabel("spatial frequency, in cycles per image height", fontsize=8)
     curves.set_ylabel("sensitivity, 1 / pixel intensity", fontsize=8)
     head(curves, "Channels", 9, 8)
