@@ -25,11 +25,12 @@ import numpy as np
 from experiments import launch, shared
 from experiments.settings import LoopSettings, choice, setting
 from wna_jax import correlation, data, figures, maps, noise, responses
+from wna_jax.posterior import posterior_maps, why_none
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import in_parts
 from wna_jax.studies import interventions
 
-_PATTERNS = ("decision", "probability", "mean", "authors_png")
+_PATTERNS = ("decision", "probability", "prior", "mean", "authors_png")
 _STRENGTHS = [i / 10 for i in range(11)]
 _FORMULAS = {"blend": "(1 − g) A + g P", "add": "A + g P", "multiply": "A (1 + g P)"}
 _PUBLISHED = {  # arXiv 1912.12106's notebooks, MNIST, blend
@@ -49,7 +50,12 @@ class Settings(LoopSettings):
 
     TAKES_OWN_NETWORKS = True
 
-    pattern: tuple[str, ...] = choice(_PATTERNS, f"What is mixed in: {', '.join(_PATTERNS)}.", choices=_PATTERNS)
+    pattern: tuple[str, ...] = choice(
+        ("decision", "probability", "mean", "authors_png"),
+        "What is mixed in: decision or probability maps, prior (probability maps with a smoothness prior, which need "
+        "fewer samples), mean (training images), authors_png (the colours of a figure).",
+        choices=_PATTERNS,
+    )
     mix: str = choice(
         "blend",
         "How it is mixed in: blend (1-g)A+gP, add A+gP or multiply A(1+gP). The last two are clipped to [0, 1].",
@@ -151,6 +157,8 @@ def patterns(
     """The patterns [H, W, C] of each kind by target class; a class without a map has none."""
     images = {kind: maps.classification_images(moments[kind], stimulus).images for kind in ("decision", "probability")}
     found = {kind: _stretched(of_kind, stimulus) for kind, of_kind in images.items()}
+    plain = maps.classification_images(moments["probability"], stimulus)
+    found["prior"] = {} if why_none(plain) else _stretched(posterior_maps(plain).images, stimulus)
     found["mean"] = _stretched(np.ma.masked_array(dataset.class_means))
     squeezed = {k: figures.colour_mapped(image).astype(np.float32) for k, image in found["probability"].items()}
     return found | {"authors_png": squeezed}

@@ -70,6 +70,11 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
             },
             "info_val": None if findings.info_val is None else or_none(findings.info_val),
         }
+        posteriors = [each.posterior(name) for each in (one, two)]
+        with_prior = None
+        if posteriors[0] and posteriors[1]:
+            with_prior = or_none(statistics.map_correlation(*(own.images for own in posteriors if own)))
+        metrics[name]["correlation_with_smoothness_prior"] = with_prior
         arrays |= named(f"{name}_difference", contrast.difference)
         arrays |= named(f"{name}_standard_error", contrast.standard_error) | named(f"{name}_z", contrast.z)
         arrays |= {f"{name}_significant_{test}": of for test, of in findings.significant.items() if of is not None}

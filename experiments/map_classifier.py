@@ -21,6 +21,7 @@ import numpy as np
 from experiments import launch, shared
 from experiments.settings import NetworkSettings, choice, setting
 from wna_jax import figures, maps, noise, responses, reverse_correlate, templates
+from wna_jax.posterior import posterior_maps
 from wna_jax.runs.files import as_file_name
 from wna_jax.runs.progress import in_parts
 from wna_jax.studies.local import over_squares
@@ -64,7 +65,11 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         moments = reverse_correlate(stimulus, respond, sampling="independent", **options)
         covariance = None if stimulus.white else noise.covariance(stimulus)  # maps of white noise are white already
         for response in settings.response:
-            for variant, images in maps.variants(moments[response], stimulus, covariance).items():
+            variants = maps.variants(moments[response], stimulus, covariance)
+            if stimulus.white:
+                plain = maps.classification_images(moments[response], stimulus)
+                variants["smoothness prior"] = posterior_maps(plain).images
+            for variant, images in variants.items():
                 factor = dataset.image_shape[0] // stimulus.shape[0]  # noise in squares has maps of squares
                 kinds[name, response, variant] = over_squares(images, factor)
         counts[name] = {response: moments[response].count.tolist() for response in settings.response}

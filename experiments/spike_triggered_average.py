@@ -114,14 +114,21 @@ def _draw(settings: Settings, file: str, what: str, layer: spike_triggered.Layer
         return [figures.Panel(images[u], name and f"{name} {u}", True) for u in some]
 
     (height, width), outlined, rows = layer.field.size, np.any(layer.significant, axis=-1), {}
+    posterior, place = layer.posterior(by_rate[:_SHOWN]), 0
     for label, some in _lines(by_rate[:_SHOWN]):
         row = [figures.Panel(z[u], heading(u), True, outlined[u], reliability(u)) for u in some]
         rows[f"{label} by\nfiring rate"] = row
+        if posterior is not None:
+            smooth = posterior.images[place : place + len(some)] / layer.averages.standard_error[some]
+            rows[f"{label}, with\na prior"] = [figures.Panel(image, "", True) for image in smooth]
+            place += len(some)
     title = f"Spike-triggered averages of {what}: {settings.num_samples:,} samples of {settings.noise} noise, "
     title += f"receptive field {height}x{width}"
     note = f"{len(z)} units, of which {len(layer.dead)} never fire. Above each: unit and the share of samples at "
     note += "which it fires; below: reliability (split half). Red: brightness there drives the unit. Outlined: p < .05 "
     note += "over all units."
+    if posterior is not None:
+        note += " With a prior: the most probable averages if they are as smooth and local as these data say."
     yield f"{file}_average.png", figures.panels(rows, title, note)
     if layer.weights is not None:
         rows, averages = {}, layer.averages.images

@@ -53,6 +53,18 @@ class ClassificationImages:
         """
         return self.images / self.standard_error
 
+    def of_responses(self, rows: np.ndarray) -> "ClassificationImages":
+        """The maps of some of the responses."""
+        degrees = self.degrees_of_freedom
+        return replace(
+            self,
+            images=self.images[rows],
+            standard_error=self.standard_error[rows],
+            count=self.count[rows],
+            share=self.share[rows],
+            degrees_of_freedom=degrees if degrees is None else degrees[rows],
+        )
+
 
 def mean_images(moments: Moments) -> np.ma.MaskedArray:
     """The weighted mean of the noise, b_k = sum w_k x / sum w_k, [K, H, W, C]; masked where sum w_k = 0.

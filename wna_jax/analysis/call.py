@@ -19,6 +19,7 @@ from wna_jax.correlation.examination import examine
 from wna_jax.data import Dataset
 from wna_jax.networks import Foreign
 from wna_jax.noise import Noise
+from wna_jax.posterior import posterior_maps, why_none
 from wna_jax.responses import BlackBox, Classifier, Gradient, OneResponse
 from wna_jax.runs import progress
 from wna_jax.runs.errors import InputError
@@ -27,6 +28,8 @@ from wna_jax.statistics.checks import as_roi
 
 Shape = tuple[int, int, int]
 _FEWEST_PERMUTATIONS = 19
+_POSTERIORS = 4
+"""Numbers of samples for which posterior maps are shown as they converge."""
 
 
 def analyse(
@@ -259,4 +262,24 @@ def _convergence(
         for what, (reference, known) in references.items():
             curve = statistics.convergence(cumulative, found.noise, reference, n0, known, found.roi)
             curves[f"{name} maps against {what}"] = name, curve
+        if references and name == ("probability" if "probability" in found.first else next(iter(found.first))):
+            reference, known = references.popitem()[1]
+            few = [own for own in cumulative[:: -max(1, len(cumulative) // _POSTERIORS)] if own.num_samples][::-1]
+            if smooth := _of_posteriors(few, found, name, reference, known):
+                curves[f"{name} maps with a smoothness prior, against the same"] = name, smooth
     return curves
+
+
+def _of_posteriors(
+    few: Sequence[Moments], found: Analysis, name: str, reference: maps.ClassificationImages, known: Any
+) -> statistics.Convergence | None:
+    """How posterior maps converge to a reference, beside the prediction for plain maps; None where there are none."""
+    given = [maps.classification_images(own, found.noise) for own in few]
+    overlap, n0 = found.overlaps.get(name), found.reliability[name].n0
+    if any(why_none(own, overlap) for own in given):
+        return None
+    posteriors = [posterior_maps(own, overlap).images for own in given]
+    correlation = np.ma.stack([statistics.map_correlation(own, reference.images, found.roi) for own in posteriors])
+    counts = np.array([own.num_samples for own in few])
+    predicted = statistics.predicted_correlation(counts[:, None], n0)
+    return statistics.Convergence(counts, statistics.disattenuate(correlation, known), predicted)

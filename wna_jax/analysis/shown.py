@@ -6,13 +6,14 @@ matplotlib is imported when a picture is drawn, not before.
 import base64
 import html as markup
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from wna_jax import templates
 from wna_jax.maps import share_standard_error
+from wna_jax.posterior import PosteriorMaps
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.files import or_none
 
@@ -52,6 +53,27 @@ def metrics(of: "Analysis") -> dict[str, Any]:
         "info_val": {
             name: None if findings.info_val is None else or_none(findings.info_val) for name, findings in found.items()
         },
+        "smoothness_prior": {name: _of_prior(own) for name, own in _posteriors(of, of.first).items()},
+    }
+
+
+def _posteriors(of: "Analysis", names: Iterable[str]) -> dict[str, PosteriorMaps]:
+    """Those that there are, of as many classes as figures show: of a thousand they would take minutes."""
+    from wna_jax import figures
+
+    few = len(of.classes) <= figures.MOST_CLASSES
+    return {name: own for name in names if few and (own := of.posterior(name))}
+
+
+def _of_prior(own: PosteriorMaps) -> dict[str, Any]:
+    lengths = [None if prior is None or prior.length is None else prior.length.value.tolist() for prior in own.priors]
+    return {
+        "prior": [prior and prior.kind for prior in own.priors],
+        "length": lengths,
+        "expected_correlation": or_none(own.expected_correlation),
+        "expected_correlation_of_plain_map": or_none(own.plain_correlation),
+        "samples_gained": or_none(own.gain),
+        "p_value": or_none(own.p_value),
     }
 
 
@@ -127,6 +149,7 @@ def figure(of: "Analysis", kind: Kind, responses: Sequence[str] | None) -> "Figu
             f"Classification images of {of.name}: {dose}",
             of.roi,
             few,
+            _posteriors(of, names),
         )
     if kind == "significance":
         title = f"Significance in the maps of {of.name}: {dose}"

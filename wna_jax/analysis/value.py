@@ -15,6 +15,7 @@ from wna_jax.correlation.moments import Moments
 from wna_jax.correlation.origin import Origin
 from wna_jax.maps import ClassificationImages, choice_images, classification_images, regression_images
 from wna_jax.noise import Noise
+from wna_jax.posterior import PosteriorMaps, posterior_maps, why_none
 from wna_jax.runs import files
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.templates import Feedback
@@ -116,8 +117,7 @@ class Analysis:
         Raises:
             InputError: no such response, or as `statistics.findings`.
         """
-        if response not in self.first:
-            raise unknown_name("response of this analysis", response, tuple(self.first))
+        self._check(response)
         if options or response not in self._found:
             wanted = {"roi": self.roi, **self.tests, **options}
             found = statistics.findings(self.maps[response], overlap=self.overlaps.get(response), **wanted)
@@ -125,6 +125,28 @@ class Analysis:
                 return found
             self._found[response] = found
         return self._found[response]
+
+    def posterior(self, response: str) -> PosteriorMaps | None:
+        """The maps of one response under a prior that they are smooth, `posterior.posterior_maps`.
+
+        None where there is none: in noise whose pixels depend on each other (`posterior.why_none`).
+
+        Raises:
+            InputError: no such response.
+        """
+        self._check(response)
+        if response not in self._posteriors:
+            maps, overlap = self.maps[response], self.overlaps.get(response)
+            self._posteriors[response] = None if why_none(maps, overlap) else posterior_maps(maps, overlap)
+        return self._posteriors[response]
+
+    @functools.cached_property
+    def _posteriors(self) -> dict[str, PosteriorMaps | None]:
+        return {}
+
+    def _check(self, response: str) -> None:
+        if response not in self.first:
+            raise unknown_name("response of this analysis", response, tuple(self.first))
 
     def __radd__(self, other: Any) -> "Analysis":
         """Has `sum` add up analyses."""

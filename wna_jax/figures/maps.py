@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from wna_jax.figures.parts import BAD, COLOURS, GOOD, QUIET, all_of, head, limit_of, panel_sheet, percent
 from wna_jax.figures.tiles import IN_COLOUR, Row, Tiles
 from wna_jax.maps import ClassificationImages
+from wna_jax.posterior import PosteriorMaps
 from wna_jax.statistics import Contrast, Convergence, Findings, SplitHalf
 from wna_jax.statistics.findings import CLUSTER_THRESHOLD, SMOOTHING
 from wna_jax.studies.ensembles import Agreement
@@ -21,6 +23,10 @@ _MARKERS = "os^Dv<>pPX*hd"  # with ten colours, so that 130 classes look differe
 _NAME: dict[str, Any] = {"fontsize": 9, "fontweight": "bold"}
 _HEADED, _NAMED, _CAPTIONED = 0.28, 0.17, 0.19  # inches above a map with two lines, for a name, and below a map
 _ABOUT_REGION = " Pale, beyond the yellow line: outside of the region that tests, infoVal and reliability are about."
+_WITH_PRIOR = (
+    " Smoothness prior: the most probable map if maps are as smooth and local as these data say; r: its expected "
+    "correlation with the map of infinitely many samples, and the samples that a plain map would need for that."
+)
 RELIABLE = 0.9
 """The split-half reliability below which a map is marked."""
 MOST_CLASSES = 30
@@ -37,6 +43,7 @@ def classification_images(
     title: str,
     roi: np.ndarray | None = None,
     shown: Mapping[int, int] | None = None,
+    posteriors: Mapping[str, PosteriorMaps] = MappingProxyType({}),
 ) -> Figure:
     """The maps of every class, one row per response, under its mean training image on the [0, 1] scale if there is one.
 
@@ -46,7 +53,8 @@ def classification_images(
     of samples that would bring it there. Below the map is what the network calls it, with the confidence. Outside of a
     region of interest, bool [H, W] or [H, W, C], maps are pale. `shown` are the maps to be drawn, by their numbers, and
     the class of each; by default map k is of class k. Mean images are those of the maps' classes, and the answers of
-    the feed-back, where there are some, too.
+    the feed-back, where there are some, too. Below the maps of a response are its `posteriors`, where there are some,
+    in standard errors of the plain maps.
     """
     of_class = all_of(class_names) if shown is None else shown
     blocks = math.ceil(len(of_class) / _COLUMNS)
@@ -61,9 +69,14 @@ def classification_images(
     legend += " Below: what the network calls the map itself, and its confidence." if feedback else ""
     if significant:
         legend += " Outlined: p < .05 over all maps of the row."
+    legend += _WITH_PRIOR if posteriors else ""
     legend += _ABOUT_REGION if roi is not None else ""
     below = _CAPTIONED if feedback else 0.05
-    block = [Row(f"{response}\nmap", _HEADED, below) for response in maps]
+    block = []
+    for response in maps:
+        block.append(Row(f"{response}\nmap", _HEADED, below))
+        if response in posteriors:
+            block.append(Row("smoothness\nprior", 0.18))
     if class_means is None:
         block[0] = block[0]._replace(above=_HEADED + _NAMED)
     else:
@@ -75,9 +88,13 @@ def classification_images(
         if class_means is not None:
             tiles.image(row, column, class_means[k])
         tiles.above(row, column, class_names[own], 0 if first else 2, **_NAME)
-    for i, (response, images) in enumerate(maps.items(), start=first):
+    i = first
+    for response, images in maps.items():
         z_khwc = images.in_standard_errors
         limit = limit_of(z_khwc[list(of_class)])
+        posterior = posteriors.get(response)
+        smooth_khwc = None if posterior is None else posterior.images / images.standard_error
+        smooth_limit = 0.0 if smooth_khwc is None else limit_of(smooth_khwc[list(of_class)])
         for place, k in enumerate(of_class):
             row, column = place // columns * len(block) + i, place % columns
             tiles.map(row, column, z_khwc[k], limit, _why_empty(images, k))
@@ -91,8 +108,15 @@ def classification_images(
             if response in feedback and (answer := feedback[response][k]):
                 color = GOOD if answer.predicted == of_class[k] else BAD
                 tiles.below(row, column, answer.caption(of_class[k], class_names), fontsize=7.5, color=color)
+            if posterior is not None and smooth_khwc is not None:
+                tiles.map(row + 1, column, smooth_khwc[k], smooth_limit, "no map")
+                text, good = _with_prior(posterior, k)
+                tiles.above(row + 1, column, text, fontsize=6.5, color=QUIET if good else BAD)
         for start in range(i, blocks * len(block), len(block)):
             tiles.scale([start], columns, limit, channels)
+            if smooth_khwc is not None:
+                tiles.scale([start + 1], columns, smooth_limit, channels)
+        i += 1 + (posterior is not None)
     return tiles.figure
 
 
@@ -258,7 +282,8 @@ def convergence(
     """
     of_class = all_of(class_names) if shown is None else shown
     legend = (
-        "Points: measured, corrected for the noise of the reference. Lines: 1/sqrt(1 + N0/N), N0 from split halves."
+        "Points: measured, corrected for the noise of the reference. Lines: plain maps, 1/sqrt(1 + N0/N), N0 from "
+        "split halves."
     )
     shared, lists = {"sharex": True, "sharey": True}, math.ceil(len(of_class) / 15)
     columns = 2 if len(curves) in (2, 4) else min(3, len(curves))
@@ -301,6 +326,20 @@ def _reliability(halves: SplitHalf, k: int) -> tuple[str, bool]:
         # Spearman-Brown: reliability N / (N + N0) reaches R at N = N0 R / (1 - R).
         text += f", .9 at {_short(halves.n0[k] * RELIABLE / (1 - RELIABLE))}"
     return text, bool(reliability >= RELIABLE)
+
+
+def _with_prior(posterior: PosteriorMaps, k: int) -> tuple[str, bool]:
+    """What is said of a posterior map, and whether there is anything to be seen in it."""
+    if posterior.priors[k] is None:
+        return "", True
+    if posterior.p_value[k] >= 0.05:
+        return f"no structure (p {posterior.p_value[k]:.2f})", False
+    return f"r {posterior.expected_correlation[k]:.2f}, {_times(posterior.gain[k])}", True
+
+
+def _times(gain: float) -> str:
+    """How many times as many samples a plain map would need."""
+    return "no gain" if gain < 1.05 else f"as of {gain:.{0 if gain >= 10 else 1}f}× samples"
 
 
 def _fade(tiles: Tiles, row: int, column: int, map_hwc: np.ma.MaskedArray, roi: np.ndarray | None) -> None:

@@ -17,12 +17,14 @@ from jaxtyping import Float
 from scipy import linalg, stats
 
 from wna_jax import maps, statistics
-from wna_jax.correlation import Moments, reverse_correlate, reverse_correlate_in_parts
+from wna_jax.correlation import Moments, fields, reverse_correlate, reverse_correlate_in_parts
+from wna_jax.correlation.fields import Overlap
 from wna_jax.correlation.loop import Response
 from wna_jax.data import Dataset
 from wna_jax.maps import ClassificationImages
 from wna_jax.networks import Network, units
 from wna_jax.noise import Noise, covariance, natural
+from wna_jax.posterior import PosteriorMaps, posterior_maps, why_none
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report, Stopwatch, renamed, silent
 from wna_jax.studies.receptive_fields import ReceptiveField, View, units_of
@@ -41,7 +43,7 @@ class Layer(NamedTuple):
     `averages` is masked for a unit that never fires, `rates` is each unit's share of samples with an activation above
     0, and `sampling` is "independent" or "field". `weights` are the learned kernels of a first layer that is a
     convolution. `natural` holds averages of natural images, blurred by the images' covariance, which is taken out in
-    `whitened`.
+    `whitened`. `overlap` is how the errors of averages over windows depend on each other.
     """
 
     field: ReceptiveField
@@ -53,6 +55,17 @@ class Layer(NamedTuple):
     weights: Float[np.ndarray, "units h w C"] | None
     natural: ClassificationImages | None
     whitened: ClassificationImages | None
+    overlap: Overlap | None = None
+
+    def posterior(self, some: Sequence[int] | np.ndarray) -> PosteriorMaps | None:
+        """The averages of some units under a prior that they are smooth, local, or of one frequency.
+
+        None in noise whose pixels depend on each other.
+        """
+        rows = np.asarray(some, int)
+        averages, overlap = self.averages.of_responses(rows), self.overlap
+        overlap = overlap and overlap._replace(correlation=overlap.correlation[rows])
+        return None if why_none(averages, overlap) else posterior_maps(averages, overlap)
 
     @property
     def significant(self) -> np.ndarray:
@@ -118,7 +131,8 @@ def look_at(
         of_images = view.crop(maps.classification_images(of_windows, windows))
         whitened = view.crop(maps.whitened_images(of_windows, windows, covariance(windows), ridge))
     weights = units.first_kernels(network, layer, image_shape)
-    return Layer(view.field, averages, reliability, rates, sampling, watch.rate, weights, of_images, whitened)
+    overlap = fields.overlap(shown, view.respond) if moments.field_sums else None
+    return Layer(view.field, averages, reliability, rates, sampling, watch.rate, weights, of_images, whitened, overlap)
 
 
 def with_products(respond: Response, noise: Noise) -> Response:
