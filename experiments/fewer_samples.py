@@ -5,7 +5,7 @@ smoothness prior a map is the most probable one if maps are as smooth and local 
 (`wna_jax.posterior`); nothing but the map itself is used.
 
   python -m experiments.fewer_samples --dataset=mnist
-  python -m experiments.fewer_samples --dataset=cifar10 --epochs=1 --num_reference=400000
+  python -m experiments.fewer_samples --dataset=cifar10 --epochs=1 --num_samples=400000
 
 Writes to --out_dir: fewer_samples.png, fewer_samples_maps.png, metrics.json, config.json, log.jsonl and state/ (of the
 map of very many samples, to go on from).
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import launch, shared
-from experiments.settings import NoiseSettings, choice, setting
+from experiments.settings import LoopSettings, choice, setting
 from wna_jax import figures, responses, reverse_correlate, statistics
 from wna_jax.analysis import Analysis, analyse
 from wna_jax.figures import Curve
@@ -35,19 +35,16 @@ _APART = 2**31
 """Between the seeds of the reference and of the few samples."""
 
 
-class Settings(NoiseSettings):
+class Settings(LoopSettings):
     """The settings of one run."""
 
-    num_samples: tuple[int, ...] = choice(
-        (1000, 4000, 16000, 64000), "Of how many samples maps are made.", at_least=100
+    num_samples: int = setting(3_000_000, "Samples of the map that maps of few samples are compared with.", at_least=1)
+    counts: tuple[int, ...] = choice(
+        (1000, 4000, 16000, 64000), "Of how many samples maps are made, at most half of --num_samples.", at_least=20
     )
-    num_reference: int = setting(3_000_000, "Samples of the map that they are compared with.", at_least=1000)
     num_seeds: int = setting(5, "How many times, with noise seeds from --seed on.", at_least=2)
     response: tuple[str, ...] = choice(
         ("probability", "decision"), "What is averaged: probability or probability:SHARPNESS, decision, confidence."
-    )
-    batch_size: int | None = setting(
-        None, "Noise samples per network pass. By default what suits the device.", at_least=1
     )
 
 
@@ -64,15 +61,15 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     """Few samples to maps, plain and with the prior; beside them a map of many."""
     names = tuple(dict.fromkeys(settings.response))
     responses.check_names(names)  # before any training
-    counts = sorted(set(settings.num_samples))
-    if max(counts) * 10 > settings.num_reference:
-        given = f"num_reference is {settings.num_reference:,} for maps of up to {max(counts):,} samples"
-        raise InputError(f"{given}: expected at least ten times as many")
+    counts = sorted(set(settings.counts))
+    if max(counts) * 2 > settings.num_samples:
+        given = f"num_samples is {settings.num_samples:,} and counts go up to {max(counts):,}"
+        raise InputError(f"{given}: maps are compared with one of at least twice as many samples, better of hundreds")
     dataset, stimulus, trained = shared.set_up(settings, report, _check_white)
     reference = analyse(
         trained.network,
         stimulus,
-        settings.num_reference,
+        settings.num_samples,
         dataset=dataset,
         outputs=trained.outputs,
         response=names,
@@ -100,7 +97,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     found = {name: [_summed_up(count, own) for count, own in by_count.items()] for name, by_count in trials.items()}
     metrics = {
         "test_accuracy": trained.test_accuracy,
-        "num_reference": settings.num_reference,
+        "num_samples": settings.num_samples,
         "reliability_of_reference": {name: or_none(reference.reliability[name].reliability) for name in names},
         "seeds": list(seeds),
         "classes": list(dataset.class_names),
@@ -175,11 +172,11 @@ def _draw(
             for label, of in (("with a smoothness prior", "prior"), ("plain", "plain"))
         }
     about = f"Maps of few samples: {title}; mean of {len(class_names)} classes, {settings.num_seeds} noise seeds"
-    label = f"correlation with a map of {settings.num_reference:,}"
+    label = f"correlation with a map of {settings.num_samples:,}"
     yield "fewer_samples.png", figures.curves(panels, "samples N", label, about, x_scale="log")
-    name, counts = settings.response[0], sorted(set(settings.num_samples))
+    name, counts = settings.response[0], sorted(set(settings.counts))
     shown = {f"{count:,} samples": examples[name, count] for count in counts}
-    heading = f"{name} maps of few samples, and of {settings.num_reference:,}: {title}"
+    heading = f"{name} maps of few samples, and of {settings.num_samples:,}: {title}"
     yield (
         "fewer_samples_maps.png",
         figures.with_and_without_prior(shown, reference.maps[name], class_names, heading),

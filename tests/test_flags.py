@@ -51,6 +51,7 @@ SMALL: dict[str, Any] = {
     "code_size": 3,
     "real_images": 16,
     "regimes": ("plain", "noise:0.3"),
+    "counts": (50, 100),
 }
 """What makes an experiment short."""
 OF_LAYERS: dict[str, Any] = {"model": "paper_cnn", "layer": "conv1", "layers": ("conv1",), "units": (0, 1)}
