@@ -113,6 +113,11 @@ def test_each_regime_has_a_checkpoint_of_its_own_and_adds_to_what_is_usual(digit
     assert training.in_regime("adversarial:0.03", "cifar10:cat,dog") == "flip_shift_adversarial:0.03"
 
 
+def test_what_needs_the_network_is_no_augmentation_of_an_image() -> None:
+    with pytest.raises(InputError, match=r"unknown augmentation 'adversarial': choose one of flip, .*noise:DEVIATION$"):
+        augmenter("adversarial:0.1")
+
+
 @pytest.mark.parametrize(
     ("regime", "said"),
     [

@@ -33,9 +33,10 @@ Transform = Callable[[jax.Array, jax.Array], jax.Array]
 Real = jax.Array | float
 
 NAMES = ("flip", "shift", "rotation", "zoom", "shear", "brightness", "blur")
-_DRAWN = (*NAMES, "noise")
-KNOWN = (*NAMES, "noise:DEVIATION", "adversarial:EPSILON")
-"""What a message lists: all that a training takes, as in `regimes`."""
+ALL = (*NAMES, "noise")
+"""With that which needs a number."""
+LISTED = (*NAMES, "blur:PIXELS", "noise:DEVIATION")
+"""As messages list them."""
 _LARGEST_BLUR = 10.0
 _AFFINE = {"rotation": ("angle", -15.0, 15.0), "zoom": ("scale", 0.75, 1.25), "shear": ("shear", -0.2, 0.2)}
 """The argument of `affine`, its smallest and its largest value."""
@@ -49,15 +50,15 @@ def augmenter(text: str) -> Transform:
     """
     chosen = {part.partition(":")[0]: part for part in text.split("_")}
     for name, part in chosen.items():
-        if name not in _DRAWN:
-            raise unknown_name("augmentation", name, KNOWN)
+        if name not in ALL:
+            raise unknown_name("augmentation", name, LISTED)
         if ":" in part and name not in ("blur", "noise"):
             raise InputError(f"augmentation {part!r}: {name} takes no number, write {name}")
     noise = strength(chosen["noise"], 1.0) if "noise" in chosen else None
     blur = strength(chosen["blur"], _LARGEST_BLUR) if ":" in chosen.get("blur", "") else None
 
     def augment(key: jax.Array, image: jax.Array) -> jax.Array:
-        keys = dict(zip(_DRAWN, jax.random.split(key, len(_DRAWN)), strict=True))
+        keys = dict(zip(ALL, jax.random.split(key, len(ALL)), strict=True))
 
         def drawn(name: str, least: float, greatest: float) -> jax.Array:
             return jax.random.uniform(keys[name], (), jnp.float32, least, greatest)

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from wna_jax.networks import augmentation
 from wna_jax.networks.augmentation import Transform, augmenter, strength
-from wna_jax.runs.errors import InputError
+from wna_jax.runs.errors import InputError, unknown_name
 
 LogitsFunction = Callable[[jax.Array], jax.Array]
 """Images [n, H, W, C] -> logits [n, K]."""
@@ -45,6 +46,9 @@ def of_text(text: str | None) -> Regime:
     parts = text.split("_")
     steps = [part for part in parts if part.partition(":")[0] == "adversarial"]
     others = [part for part in parts if part not in steps]
+    for name in (part.partition(":")[0] for part in others):
+        if name not in augmentation.ALL:
+            raise unknown_name("augmentation", name, (*augmentation.LISTED, "adversarial:EPSILON"))
     if len(steps) > 1:
         raise InputError(f"training with {text!r}: expected one adversarial step, such as adversarial:0.1")
     return Regime(augmenter("_".join(others)) if others else None, strength(steps[0], 1.0) if steps else None)
