@@ -108,17 +108,18 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     def draw() -> launch.Drawn:
         what = f"{count} networks per regime ({settings.model} on {dataset.title}, epochs: {metrics['epochs']})"
         how = f"{settings.num_samples:,} images of {settings.noise} noise for each"
-        title = f"Agreement of probability maps with the classes, by the regime of training: {what}, {how}"
+        title = f"Agreement of maps with the classes, by the regime of training: {what}, {how}"
         shown = slice(min(settings.shown_classes, dataset.num_classes))
         rows = {"class mean −\ngrand mean": np.ma.masked_array(differences[shown])}
         rows |= {regime: of.mean[shown] for regime, of in found["probability"].items()}
         note = (
-            "Maps: mean over seeds, each on its own scale. Agreement: correlation of a map with the class's mean "
-            "training image less that of all classes, corrected for the noise in the map, mean over classes; beside "
+            "Maps: probability maps, mean over seeds, each on its own scale. Agreement: correlation of a map with the "
+            "class's mean training image less that of all classes, corrected for the noise in the map, mean over the "
+            "classes of which all networks have a reliable map (decisions call some classes too rarely); beside "
             f"it p of the difference from {regimes[0]} (paired t test over seeds, Holm-adjusted)."
         )
         said = {label: {name: f"{mean.mean:.3f}" for name, mean in of.items()} for label, of in columns.items()}
-        said |= {_label(name): _beside(of) for name, of in compared.items() if of}
+        said |= {_label(name, of): _beside(of) for name, of in compared.items() if of}
         yield "training_templates.png", figures.regimes(rows, dataset.class_names[shown], columns, said, title, note)
         for name, by_regime in found.items():
             panels = {"class mean −\ngrand mean": _panels(differences, dataset.class_names)}
@@ -161,8 +162,8 @@ def _panels(images: np.ndarray, headings: Sequence[str]) -> list[figures.Panel]:
     return [figures.Panel(image, heading, is_map=True) for image, heading in zip(images, headings, strict=True)]
 
 
-def _label(response: str) -> str:
-    return f"agreement,\n{response} maps"
+def _label(response: str, found: class_templates.Comparison) -> str:
+    return f"agreement of {response}\nmaps, {found.classes.sum()} of {len(found.classes)} classes"
 
 
 def _columns(
@@ -170,7 +171,7 @@ def _columns(
 ) -> dict[str, dict[str, statistics.SeedMean]]:
     """What was measured, by measure and regime."""
     columns = {
-        _label(name): {regime: statistics.seed_mean(of.tolist()) for regime, of in found.values.items()}
+        _label(name, found): {regime: statistics.seed_mean(of.tolist()) for regime, of in found.values.items()}
         for name, found in compared.items()
         if found
     }
