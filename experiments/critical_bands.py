@@ -87,7 +87,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     octaves = {name: _octaves(each) for name, each in channels.items()}
     means = {name: _over_seeds(of_seeds) for name, of_seeds in octaves.items()}
     gains = {name: _over_seeds(octaves[name] - octaves[names[0]]) for name in names[1:]}
-    what = f"{settings.model} on {dataset.title}"
+    what = shared.title_of(settings, dataset)
     how = f"{n:,} {settings.split} images of contrast {settings.contrast:g}, {len(seeds)} training seeds"
 
     def draw() -> launch.Drawn:

@@ -72,7 +72,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         shared.of_own(settings, foreign, dataset) if foreign else shared.trained_network(settings, dataset, report)
     )
     network = trained.network
-    contrast = settings.contrast or usual_contrast(network, dataset, pictures, settings.seed, settings.coarseness)
+    contrast = settings.contrast or usual_contrast(settings, network, dataset, pictures, report)
     of_pictures = {"pictures": "of one's own"} if settings.image else {}
     found = local.compare(
         network,
@@ -181,13 +181,15 @@ def _pictures(settings: Settings, dataset: data.Dataset) -> tuple[np.ndarray, li
     return np.stack([picture for picture, _ in read]), names
 
 
-def usual_contrast(network: Any, dataset: data.Dataset, pictures: np.ndarray, seed: int, factor: int = 1) -> float:
+def usual_contrast(
+    settings: Settings, network: Any, dataset: data.Dataset, pictures: np.ndarray, report: launch.Report = launch.silent
+) -> float:
     """The median threshold contrast of some validation images, or of the pictures where there are none."""
-    unit = local.in_squares(noise.gaussian(dataset.image_shape, 0, 1), factor)
+    unit = local.in_squares(noise.gaussian(dataset.image_shape, 0, 1), settings.coarseness)
     known, num_draws = dataset.validation.images[:_FOR_CONTRAST] / np.float32(255), 200
     if not len(known):
         known, num_draws = pictures, 50  # networks for large pictures are slow
-    return local.usual_contrast(network, known, unit, num_draws=num_draws, seed=seed)
+    return local.usual_contrast(network, known, unit, num_draws=num_draws, seed=settings.seed, report=report)
 
 
 def _ends(values: np.ndarray) -> list[float]:

@@ -106,7 +106,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
             arrays |= maps.named(f"{name}_{as_file_name(regime)}_mean_map", of.mean)
 
     def draw() -> launch.Drawn:
-        what = f"{count} networks per regime ({settings.model} on {dataset.title}, epochs: {metrics['epochs']})"
+        what = f"{count} networks per regime ({shared.title_of(settings, dataset)}, epochs: {metrics['epochs']})"
         how = f"{settings.num_samples:,} images of {settings.noise} noise for each"
         title = f"Agreement of maps with the classes, by the regime of training: {what}, {how}"
         shown = slice(min(settings.shown_classes, dataset.num_classes))

@@ -40,7 +40,7 @@ def test_methods_beat_a_random_order_and_more_images_go_on_from_the_state(settin
 def test_the_usual_contrast_is_a_median_threshold(settings: Settings) -> None:
     dataset = shared.load_classes(settings, launch.silent)
     network = shared.trained_network(settings, dataset, launch.silent).network
-    contrast = insertion_deletion.usual_contrast(network, dataset, dataset.test_images[:2], 0)
+    contrast = insertion_deletion.usual_contrast(settings, network, dataset, dataset.test_images[:2])
     unit, shown = noise.gaussian(dataset.image_shape, 0, 1), dataset.validation.images[:20] / np.float32(255)
     each = [local.threshold_contrast(network, picture, unit, num_draws=200) for picture in shown]
     assert contrast == np.median([of.at if of else local.MOST_CONTRAST for of in each])

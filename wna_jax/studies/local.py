@@ -80,11 +80,15 @@ def usual_contrast(
     *,
     num_draws: int = 200,
     seed: int = 0,
+    report: Report = silent,
 ) -> float:
     """The median of the threshold contrasts of some images; one that noise never changes counts as `MOST_CONTRAST`."""
-    each = (_hits_at(network, image, unit, num_draws, seed) for image in images)
-    found = [_crossing(hits_at, share * num_draws, MOST_CONTRAST) for hits_at in each]
-    return float(np.median([MOST_CONTRAST if at is None else at for at in found]))
+    found = []
+    for i, image in enumerate(images, start=1):
+        at = _crossing(_hits_at(network, image, unit, num_draws, seed), share * num_draws, MOST_CONTRAST)
+        found.append(MOST_CONTRAST if at is None else at)
+        report(Progress("contrast", i, len(images), "images"))
+    return float(np.median(found))
 
 
 def _hits_at(
