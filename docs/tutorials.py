@@ -79,7 +79,7 @@ def text(comment: str) -> str:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds the pages with their pictures, and the pictures of results/ on the page about reading maps, to mkdocs."""
+    """Adds the pages and their pictures to those of mkdocs."""
     from mkdocs.structure.files import File
 
     for name in NAMES:
@@ -90,8 +90,6 @@ def on_files(files: Any, config: Any) -> Any:
             files.append(File.generated(config, f"tutorials/{name}/{picture}", content=data))
         linked = PICTURE.sub(rf"[\1({name}/\2)]({name}/\2)\n\n", content)  # to its full size
         files.append(File.generated(config, f"tutorials/{name}.md", content=f"---\nhide: [toc]\n---\n\n{linked}"))
-    for picture in re.findall(r"\]\((results/\w+\.png)\)", (ROOT / "docs" / "reading.md").read_text()):
-        files.append(File.generated(config, picture, abs_src_path=str(ROOT / picture)))
     return files
 
 
