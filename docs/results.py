@@ -99,13 +99,18 @@ def section(rows: list[Row]) -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """One line per row: what was published, and ours."""
-    lines = ["| id | what | published | ours | n | pictures |", "| --- | --- | --- | --- | --- | --- |"]
-    for row in rows:
-        pictures = ", ".join(f"[{shows}]({file})" for file, shows in row.pictures.items())
-        ours = "<br>".join(map(measured, row.ours))
-        lines.append(f"| {', '.join(row.ids)} | {row.what} | {row.published} | {ours} | {row.n} | {pictures} |")
-    return "\n".join(lines) + "\n"
+    """One line per row: what was published, and ours. A column that would be empty is left out."""
+    columns = {
+        "id": [", ".join(row.ids) for row in rows],
+        "what": [row.what for row in rows],
+        "published": [row.published for row in rows],
+        "ours": ["<br>".join(map(measured, row.ours)) for row in rows],
+        "n": [row.n for row in rows],
+        "pictures": [", ".join(f"[{shows}]({file})" for file, shows in row.pictures.items()) for row in rows],
+    }
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    lines = [list(shown), ["---"] * len(shown), *zip(*shown.values(), strict=True)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def measured(item: str | dict[str, Any]) -> str:
