@@ -7,13 +7,14 @@ import functools
 import importlib.metadata
 import os
 import platform
+import shlex
 import signal
 import sys
 import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from matplotlib.figure import Figure
 import wna_jax
 from experiments.settings import Settings, as_text, rules_of, types_of
 from wna_jax import figures
+from wna_jax.analysis import report
 from wna_jax.runs import files, processes
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report as Report
@@ -43,9 +45,10 @@ class Result:
 
     Attributes:
         metrics: numbers as JSON values, for the `metrics_file`.
-        summary: the last lines on the terminal, before that which names the first figure.
+        summary: the last lines on the terminal, before that which names the report.
         draw: draws the figures.
         arrays: by file name, such as "maps.npz": arrays by name.
+        analysis: whose maps report.html shows pixel by pixel, if there are any.
     """
 
     metrics: Mapping[str, Any]
@@ -53,11 +56,13 @@ class Result:
     draw: Callable[[], Drawn] = lambda: iter(())
     arrays: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     metrics_file: str = "metrics.json"
+    analysis: wna_jax.Analysis | None = None
 
     def write(self, directory: Path, settings: Settings) -> list[str]:
         """Writes all files, figures in each format that is asked for, and returns the names of the figures.
 
-        They are drawn last, and each is by itself: nothing else is lost to one that cannot be drawn or written.
+        They are drawn last, and each is by itself: nothing else is lost to one that cannot be drawn or written. What
+        there is stands in report.html, too.
 
         Raises:
             InputError: some could not be drawn or written; all else is.
@@ -67,7 +72,7 @@ class Result:
         for name, arrays in self.arrays.items():
             files.write_arrays(directory / name, **arrays)
         files.write_json(directory / "config.json", asdict(settings) | {"environment": environment()})
-        names: list[str] = []
+        pictures: list[report.Picture] = []
         failed: dict[str, str] = {}
         drawn = self.draw()
         while True:
@@ -77,16 +82,46 @@ class Result:
                     drawing = next(drawn, None)
                 if drawing is None:
                     break
+                paths = []
                 for kind in dict.fromkeys(settings.figures):
                     name = str(Path(drawing[0]).with_suffix(f".{kind}"))
                     with _noted(name, failed):
                         with files.replacing(directory / name) as temporary:
                             figures.save(drawing[1], temporary)
-                        names.append(name)
+                        paths.append(directory / name)
+                if paths:
+                    pictures.append(report.Picture(paths, str(drawing[1].get_label())))
+        self._report(directory, settings, pictures)
         if failed:
             which = "; ".join(f"{name} ({why})" for name, why in failed.items())
             raise InputError(f"not drawn: {which}. The numbers and all other figures are in {directory}")
-        return names
+        return [path.name for picture in pictures for path in picture.paths]
+
+    def _report(self, directory: Path, settings: Settings, pictures: Sequence[report.Picture]) -> None:
+        module = sys.modules[type(settings).__module__]
+        values = {name: as_text(value) for name, value in asdict(settings).items() if value is not None}
+        report.write(
+            directory,
+            (module.__doc__ or directory.name).strip().splitlines()[0],
+            summary=self.summary,
+            command=command_of(settings),
+            settings=values | environment(),
+            metrics=self.metrics,
+            pictures=pictures,
+            analysis=self.analysis,
+        )
+
+
+def command_of(settings: Settings) -> str:
+    """The command that makes a run again, with the flags that differ from their defaults."""
+    experiment = Path(sys.modules[type(settings).__module__].__file__ or "experiment").stem
+    values = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    given = {each.name: values[each.name] for each in fields(settings) if values[each.name] != each.default}
+    if settings == replace(settings, out_dir=None).placed(experiment, tuple(given)):
+        del given["out_dir"]
+    flag = {name: f"--{name}={as_text(value)}" for name, value in given.items()}
+    flag |= {name: f"--{'' if value else 'no'}{name}" for name, value in given.items() if isinstance(value, bool)}
+    return shlex.join(["python", "-m", f"experiments.{experiment}", *flag.values()])
 
 
 @contextlib.contextmanager
@@ -162,11 +197,11 @@ def execute(run: Callable[[Any, Report], Result], settings: Settings) -> Result:
         with alone as is_alone:
             if not is_alone:
                 raise InputError(f"another job is writing to {settings.folder}: wait for it, or give another --out_dir")
-            with processes.reporting(settings.folder / "log.jsonl") as report:
-                result = run(settings, report)
+            with processes.reporting(settings.folder / "log.jsonl") as progress:
+                result = run(settings, progress)
             if processes.is_first():
-                names = result.write(settings.folder, settings)
-                for line in (*result.summary, *(f"look at         {settings.folder / name}" for name in names[:1])):
+                result.write(settings.folder, settings)
+                for line in (*result.summary, f"look at         {settings.folder / report.FILE}"):
                     print(line)
     return result
 
@@ -291,7 +326,7 @@ def help_text(settings_type: type[Settings], docstring: str) -> str:
     texts = {}
     for each in sorted(fields(settings_type), key=lambda each: each.name in Settings.__dataclass_fields__):
         texts[each.name] = rules_of(each).help + ("" if each.default is None else f" [{as_text(each.default)}]")
-    lines = [docstring.strip(), "", "Flags:"]
+    lines = [docstring.strip(), "", f"{report.FILE} in the output folder has all of it on one page.", "", "Flags:"]
     for name, text in (texts | _PROCESS_FLAGS).items():
         lines += textwrap.wrap(text, 100, initial_indent=f"  --{name}".ljust(22), subsequent_indent=" " * 22)
     return "\n".join(lines)

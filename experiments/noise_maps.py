@@ -7,8 +7,9 @@ image (bias map) of each class, with its count, its standard error, and what the
   python -m experiments.noise_maps --dataset=mnist --noise=uniform    the paper's main experiment (arXiv 1912.12106)
   python -m experiments.noise_maps --model=my_file.py:create --dataset=none --noise=uniform    a network of your own
 
-Writes to --out_dir: classification_images.png, significance.png, convergence.png, noise_histogram.png,
-noise_examples.png, class_gallery.png, maps.npz, metrics.json, config.json, log.jsonl and state/ (to go on from).
+Writes to --out_dir: report.html (all on one page), classification_images.png, significance.png, convergence.png,
+noise_histogram.png, noise_examples.png, class_gallery.png, maps.npz, metrics.json, config.json, log.jsonl and state/
+(to go on from).
 """
 
 import dataclasses
@@ -101,7 +102,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     speed = f"{rate:,.0f} per second" if rate else "all from an earlier run"
     summary = [f"test accuracy   {accuracy}", f"{drawn}, {speed}", *found]
     draw = partial(_draw, settings, dataset, stimulus, trained.network, analysis)
-    return launch.Result(metrics, summary, draw, {FILE: analysis.arrays()})
+    return launch.Result(metrics, summary, draw, {FILE: analysis.arrays()}, analysis=analysis)
 
 
 def _region(settings: Settings, stimulus: noise.Noise) -> np.ndarray | None:

@@ -454,7 +454,7 @@ def test_a_figure_that_fails_takes_nothing_with_it(tmp_path: Path) -> None:
     ):
         result.write(tmp_path, Toy())
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"count": 3}
-    written = ["config.json", "maps.npz", "metrics.json", "whole.png"]
+    written = ["config.json", "maps.npz", "metrics.json", "report.html", "whole.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == written
 
 
@@ -467,7 +467,8 @@ def test_a_figure_in_whose_place_is_a_folder_takes_nothing_with_it(tmp_path: Pat
     ):
         result.write(tmp_path, Toy(figures=("png", "svg", "pdf")))
     files_there = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
-    assert files_there == ["config.json", "first.svg", "metrics.json", "second.pdf", "second.png", "second.svg"]
+    figures_there = ["first.svg", "second.pdf", "second.png", "second.svg"]
+    assert files_there == sorted(["config.json", "metrics.json", "report.html", *figures_there])
     (tmp_path / "maps.npz").mkdir()
     with pytest.raises(IsADirectoryError) as other:
         replace(result, arrays={"maps.npz": {}}).write(tmp_path, Toy())

@@ -53,11 +53,11 @@ def metrics(of: "Analysis") -> dict[str, Any]:
         "info_val": {
             name: None if findings.info_val is None else or_none(findings.info_val) for name, findings in found.items()
         },
-        "smoothness_prior": {name: _of_prior(own) for name, own in _posteriors(of, of.first).items()},
+        "smoothness_prior": {name: _of_prior(own) for name, own in posteriors(of, of.first).items()},
     }
 
 
-def _posteriors(of: "Analysis", names: Iterable[str]) -> dict[str, PosteriorMaps]:
+def posteriors(of: "Analysis", names: Iterable[str]) -> dict[str, PosteriorMaps]:
     """Those that there are, of as many classes as figures show: of a thousand they would take minutes."""
     from wna_jax import figures
 
@@ -108,18 +108,26 @@ def summary(of: "Analysis") -> Iterator[str]:
         yield "feed-back       not known (a sum of runs has none): found.with_feedback(network) asks the network"
 
 
-def chosen(of: "Analysis", response: str) -> tuple[dict[int, int], str]:
-    """`Analysis.chosen`."""
+def chosen(of: "Analysis", response: str, most: int | None = None) -> tuple[dict[int, int], str]:
+    """`Analysis.chosen`, or at most so many."""
     from wna_jax import figures
 
-    if len(of.classes) <= figures.MOST_CLASSES:
+    most = figures.MOST_CLASSES if most is None else most
+    if len(of.classes) <= most:
         return dict(enumerate(of.classes)), ""
     known, counts = of.reliability[response].reliability.filled(-1), of.moments[response].weight_sum
     if "decision" in of.moments:
         counts = of.moments["decision"].count
-    rows = np.sort(np.lexsort((-counts, -known))[: figures.MOST_CLASSES])
+    rows = np.sort(np.lexsort((-counts, -known))[:most])
     text = f"; the {len(rows)} of {len(of.classes)} classes with the most reliable {response} maps"
     return {int(row): of.classes[row] for row in rows}, text
+
+
+def shown_noise(of: "Analysis") -> str:
+    """How many samples of which noise were shown."""
+    some = next(iter(of.moments.values()))
+    shape = "images" if some.field_sums is None else "overlapping windows"
+    return f"{some.num_samples:,} {shape} of {of.noise.name} noise"
 
 
 def figure(of: "Analysis", kind: Kind, responses: Sequence[str] | None) -> "Figure":
@@ -134,8 +142,7 @@ def figure(of: "Analysis", kind: Kind, responses: Sequence[str] | None) -> "Figu
             raise unknown_name("response of this analysis", name, tuple(of.first))
     few, how = chosen(of, names[0])
     some = of.moments[names[0]]
-    shape = "images" if some.field_sums is None else "overlapping windows"
-    dose = f"{some.num_samples:,} {shape} of {of.noise.name} noise{how}"
+    dose = f"{shown_noise(of)}{how}"
     all_names = of.all_class_names
     if kind == "maps":
         inside = {name: of.findings(name).significant["pixels"] for name in names}
@@ -149,7 +156,7 @@ def figure(of: "Analysis", kind: Kind, responses: Sequence[str] | None) -> "Figu
             f"Classification images of {of.name}: {dose}",
             of.roi,
             few,
-            _posteriors(of, names),
+            posteriors(of, names),
         )
     if kind == "significance":
         title = f"Significance in the maps of {of.name}: {dose}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wna_jax import statistics, templates
-from wna_jax.analysis import archive, shown
+from wna_jax.analysis import archive, report, shown
 from wna_jax.correlation.fields import Overlap
 from wna_jax.correlation.moments import Moments
 from wna_jax.correlation.origin import Origin
@@ -247,7 +247,9 @@ class Analysis:
         return shown.html(self)
 
     def save(self, path: str | Path) -> None:
-        """Writes to a folder `maps.npz` (all of it, for `load`), `metrics.json` and `classification_images.png`.
+        """Writes to a folder `maps.npz` (all of it, for `load`), `metrics.json`, a picture, and all on one page.
+
+        These are `classification_images.png` and `report.html`, in which each pixel of a map tells its numbers.
 
         A path that ends in .npz gets that file alone. Each file is written whole or not at all, the sums first.
 
@@ -260,9 +262,19 @@ class Analysis:
             return
         files.check_writable("output", place, "give another folder")
         files.write_arrays(place / archive.FILE, **self.arrays())
-        files.write_json(place / "metrics.json", self.metrics())
-        with files.replacing(place / "classification_images.png") as temporary:
-            temporary.write_bytes(shown.png(self.figure()))
+        metrics, drawn, picture = self.metrics(), self.figure(), place / "classification_images.png"
+        files.write_json(place / "metrics.json", metrics)
+        with files.replacing(picture) as temporary:
+            temporary.write_bytes(shown.png(drawn))
+        report.write(
+            place,
+            f"What {self.name} sees in noise",
+            summary=self.summary().splitlines(),
+            settings=self.settings,
+            metrics=metrics,
+            pictures=[report.Picture([picture], drawn.get_label())],
+            analysis=self,
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays by name, as they stand in `maps.npz` (`analysis.archive.arrays_of`)."""

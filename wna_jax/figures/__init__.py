@@ -2,11 +2,11 @@
 
 from wna_jax.figures.activations import activation_bars, activation_maps, walk
 from wna_jax.figures.bars import dots, point_ranges, shares, speeds
+from wna_jax.figures.captions import RELIABLE
 from wna_jax.figures.channels import channels
 from wna_jax.figures.curves import Curve, curves, families, spectra
 from wna_jax.figures.maps import (
     MOST_CLASSES,
-    RELIABLE,
     across_networks,
     classification_images,
     comparison,

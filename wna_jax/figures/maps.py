@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from wna_jax.figures.parts import BAD, COLOURS, GOOD, QUIET, all_of, head, limit_of, panel_sheet, percent
+from wna_jax.figures.captions import amount, prior_said, reliability_said, short, why_empty
+from wna_jax.figures.parts import BAD, COLOURS, GOOD, QUIET, all_of, head, limit_of, panel_sheet
 from wna_jax.figures.tiles import IN_COLOUR, Row, Tiles
 from wna_jax.maps import ClassificationImages
 from wna_jax.posterior import PosteriorMaps
@@ -27,8 +28,6 @@ _WITH_PRIOR = (
     " Smoothness prior: the most probable map if maps are as smooth and local as these data say; r: its expected "
     "correlation with the map of infinitely many samples, and the samples that a plain map would need for that."
 )
-RELIABLE = 0.9
-"""The split-half reliability below which a map is marked."""
 MOST_CLASSES = 30
 """That a figure has room for; of more, some are `shown`."""
 
@@ -97,20 +96,20 @@ def classification_images(
         smooth_limit = 0.0 if smooth_khwc is None else limit_of(smooth_khwc[list(of_class)])
         for place, k in enumerate(of_class):
             row, column = place // columns * len(block) + i, place % columns
-            tiles.map(row, column, z_khwc[k], limit, _why_empty(images, k))
+            tiles.map(row, column, z_khwc[k], limit, why_empty(images, k))
             _fade(tiles, row, column, z_khwc[k], roi)
             if response in significant:
                 tiles.outline(row, column, significant[response][k].any(axis=-1), channels)
-            tiles.above(row, column, _amount(response, images, k))
+            tiles.above(row, column, amount(response, images, k))
             if images.images[k].count():
-                text, good = _reliability(reliability[response], k)
+                text, good = reliability_said(reliability[response], k)
                 tiles.above(row, column, text, 1, fontsize=6.5, color=QUIET if good else BAD)
             if response in feedback and (answer := feedback[response][k]):
                 color = GOOD if answer.predicted == of_class[k] else BAD
                 tiles.below(row, column, answer.caption(of_class[k], class_names), fontsize=7.5, color=color)
             if posterior is not None and smooth_khwc is not None:
                 tiles.map(row + 1, column, smooth_khwc[k], smooth_limit, "no map")
-                text, good = _with_prior(posterior, k)
+                text, good = prior_said(posterior, k)
                 tiles.above(row + 1, column, text, fontsize=6.5, color=QUIET if good else BAD)
         for start in range(i, blocks * len(block), len(block)):
             tiles.scale([start], columns, limit, channels)
@@ -161,7 +160,7 @@ def comparison(
             tiles.above(top, column, name, 1, **_NAME)
             tiles.above(top, column, "r unknown" if r is None else f"r {r:.2f}")
             for row, (z_khwc, limit) in enumerate(zip(shown, limits, strict=True)):
-                why = _why_empty(both[row], k) if row < 2 else "one map\nis missing"
+                why = why_empty(both[row], k) if row < 2 else "one map\nis missing"
                 tiles.map(top + row, column, z_khwc[k], limit, why)
             if shown[2][k].count():
                 tiles.outline(top + 2, column, inside[k].any(axis=-1), channels)
@@ -202,8 +201,8 @@ def across_networks(
         tiles.image(0, k, class_means[k])
         tiles.above(0, k, class_names[k], **_NAME)
         for i, (own, z_khwc) in enumerate(zip(agreed.maps, z_skhwc, strict=True), start=1):
-            tiles.map(i, k, z_khwc[k], limit, _why_empty(own, k))
-            tiles.above(i, k, _amount(response, own, k))
+            tiles.map(i, k, z_khwc[k], limit, why_empty(own, k))
+            tiles.above(i, k, amount(response, own, k))
         tiles.map(last - 1, k, mean[k], mean_limit, "fewer than\ntwo maps")
         tiles.above(last - 1, k, "r unknown" if r is np.ma.masked else f"r {r:.2f}")
         tiles.matrix(last, k, agreed.corrected[k], 1.2)
@@ -297,7 +296,7 @@ def convergence(
                 continue  # it has no map
             if half is not np.ma.masked:
                 ax.plot(fine, 1 / np.sqrt(1 + half / fine), color=color, linewidth=0.8, alpha=0.6)
-                label += f" (N₀ {_short(half)})"
+                label += f" (N₀ {short(half)})"
             ax.plot(curve.num_samples, curve.correlation[:, k], marker, color=color, markersize=3.5, label=label)
         if curve.correlation.count():
             ax.legend(fontsize=6, frameon=False, ncols=lists, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -316,56 +315,6 @@ def convergence(
     return figure
 
 
-def _reliability(halves: SplitHalf, k: int) -> tuple[str, bool]:
-    """What is said of a map's reliability, and whether it is enough."""
-    reliability = halves.reliability[k]
-    if reliability is np.ma.masked:
-        return "reliability unknown", False
-    text = f"reliability {reliability:.2f}"
-    if reliability < RELIABLE and halves.n0[k] is not np.ma.masked:
-        # Spearman-Brown: reliability N / (N + N0) reaches R at N = N0 R / (1 - R).
-        text += f", .9 at {_short(halves.n0[k] * RELIABLE / (1 - RELIABLE))}"
-    return text, bool(reliability >= RELIABLE)
-
-
-def _with_prior(posterior: PosteriorMaps, k: int) -> tuple[str, bool]:
-    """What is said of a posterior map, and whether there is anything to be seen in it."""
-    if posterior.priors[k] is None:
-        return "", True
-    if posterior.p_value[k] >= 0.05:
-        return f"no structure (p {posterior.p_value[k]:.2f})", False
-    return f"r {posterior.expected_correlation[k]:.2f}, {_times(posterior.gain[k])}", True
-
-
-def _times(gain: float) -> str:
-    """How many times as many samples a plain map would need."""
-    return "no gain" if gain < 1.05 else f"as of {gain:.{0 if gain >= 10 else 1}f}× samples"
-
-
 def _fade(tiles: Tiles, row: int, column: int, map_hwc: np.ma.MaskedArray, roi: np.ndarray | None) -> None:
     if roi is not None and map_hwc.count():
         tiles.fade(row, column, roi.reshape(*roi.shape[:2], -1).max(axis=-1), map_hwc.shape[-1])
-
-
-def _short(number: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.{0 if number >= 10 * size else 1}f}{unit}"
-    return f"{number:.0f}"
-
-
-def _why_empty(images: ClassificationImages, k: int) -> str:
-    if images.count[k] == 0:
-        return "empty:\nno sample"
-    if images.images[k].count():
-        return "too few\nsamples for\nan error"
-    return "no map:\nall weights\nare equal"
-
-
-def _amount(response: str, images: ClassificationImages, k: int) -> str:
-    share = images.share[k]
-    if response != "decision":
-        return f"mean {share:.2g}"
-    if not images.count[k]:
-        return "0"
-    return f"{images.count[k]:,} ({percent(share)})"

@@ -22,8 +22,11 @@ GOOD, BAD, QUIET = "#1a7f37", "#b3261e", "#6b6b6b"
 
 
 def sheet(width: float, height: float, title: str, note: str = "") -> Figure:
-    """An empty figure, in inches, with a title, and how to read it in small print below; both wrapped to its width."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """An empty figure, in inches, with a title, and how to read it in small print below; both wrapped to its width.
+
+    Both are its label, too: what is said of it where it cannot be seen.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained", label=f"{title}. {note}".strip())
     figure.suptitle(textwrap.fill(title, int(11.5 * width)), x=0.01, ha="left", fontsize=10, parse_math=False)
     if note:
         figure.supxlabel(textwrap.fill(note, int(15 * width)), x=0.01, ha="left", fontsize=8, color=QUIET)

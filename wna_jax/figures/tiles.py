@@ -67,7 +67,7 @@ class Tiles:
             self._tops.append(self._tops[-1] + self._height + before.below + row.above)
         bottom = self._tops[-1] + self._height + rows[-1].below
         down = bottom + _MARGIN + (0.14 * (small.count("\n") + 1) + 0.05 if note else 0)
-        self.figure = Figure(figsize=(across, down))
+        self.figure = Figure(figsize=(across, down), label=f"{title}. {note}".strip())  # said where it is not seen
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, across), ylim=(down, 0), autoscale_on=False)
         self.axes.set_axis_off()
         self.text(_MARGIN, _MARGIN, heading, fontsize=10, va="top", parse_math=False)
