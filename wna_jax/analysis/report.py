@@ -222,7 +222,7 @@ def _data(of: "Analysis") -> dict[str, Any] | None:
         "dose": f"{shown.shown_noise(of)}{how}.",
         "reading": _READING,
         "colours": _encoded(colours),
-        "outside": None if of.roi is None else _encoded(~of.roi.reshape(height, width, -1).any(axis=-1)),
+        "outside": None if of.roi is None else _encoded(np.logical_not(of.roi).reshape(height, width, -1).all(axis=-1)),
         "responses": [],
     }
     for name, maps in of.maps.items():
@@ -297,5 +297,5 @@ def _numbers(values: np.ma.MaskedArray) -> str:
     return _encoded(np.ma.filled(values.astype("<f4"), np.nan))
 
 
-def _encoded(array: np.ndarray) -> str:
+def _encoded(array: Any) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()

@@ -272,7 +272,7 @@ class Analysis:
             summary=self.summary().splitlines(),
             settings=self.settings,
             metrics=metrics,
-            pictures=[report.Picture([picture], drawn.get_label())],
+            pictures=[report.Picture([picture], str(drawn.get_label()))],
             analysis=self,
         )
 
