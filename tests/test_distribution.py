@@ -17,7 +17,11 @@ import wna_jax
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BUILD = "from setuptools import build_meta; build_meta.build_sdist('dist'); build_meta.build_wheel('dist')"
-MODULES = {str(path.relative_to(ROOT)) for path in (ROOT / "wna_jax").rglob("*.py")} | {"wna_jax/py.typed"}
+FILES = {
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "wna_jax").rglob("*")
+    if path.is_file() and path.parent.name != "__pycache__"
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
         names = set(archive.namelist())
         described = {Path(name).name: name for name in names if ".dist-info/" in name}
         metadata = Parser().parsestr(archive.read(described["METADATA"]).decode())
-    assert names - set(described.values()) == MODULES
+    assert names - set(described.values()) == FILES
     assert "LICENSE" in described
     assert metadata["Version"] == wna_jax.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
@@ -53,7 +57,7 @@ def test_the_source_distribution_can_be_built_again(dist: Path) -> None:
     (sources,) = dist.glob("*.tar.gz")
     with tarfile.open(sources) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert MODULES | {"pyproject.toml", "README.md", "LICENSE"} <= names
+    assert FILES | {"pyproject.toml", "README.md", "LICENSE"} <= names
     assert not [name for name in names if name.startswith(("experiments", "docs"))]
 
 
