@@ -13,6 +13,7 @@ import gc
 import math
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -161,3 +162,11 @@ def small_digits(shared_folder: Path, digits: data.Dataset) -> str:
                     (folder / str(label)).mkdir(parents=True, exist_ok=True)
                     Image.fromarray(image[..., 0]).save(folder / str(label) / f"{part}_{i}.png")
     return f"folder:{folder}"
+
+
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises, also in a process that was started to ignore it, as a shell starts those in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

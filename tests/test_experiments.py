@@ -316,6 +316,7 @@ def test_a_platform_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_signal_waits_for_the_figure_that_is_drawn(tmp_path: Path) -> None:
     def draw() -> Any:
         signal.raise_signal(signal.SIGINT)

@@ -217,6 +217,7 @@ def test_a_full_disk_is_one_line_and_the_state_before_it_is_kept(
     assert reports[0].done == 700
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_signal_waits_for_the_end_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = []
     with Store(tmp_path / "state", {}) as store:
