@@ -110,7 +110,7 @@ def test_an_empty_class_is_masked_not_zero_and_not_nan() -> None:
 def test_a_class_that_got_every_sample_has_no_contrast_and_so_no_map() -> None:
     samples = np.random.default_rng(0).normal(size=(5, 2, 2, 1))
     moments = moments_of(np.eye(2)[[1] * 5], samples)
-    maps = classification_images(moments, noise.uniform((2, 2, 1)))
+    maps = classification_images(moments, noise.gaussian((2, 2, 1), 0, 1))
     assert np.ma.getmaskarray(maps.images).all()
     np.testing.assert_allclose(mean_images(moments)[1], samples.mean(axis=0))
 
@@ -259,3 +259,12 @@ def test_a_class_without_a_map_has_no_name() -> None:
     arrays = named("decision_map", maps)
     assert set(arrays) == {"decision_map_0", "decision_map_2"}
     np.testing.assert_array_equal(arrays["decision_map_2"].ravel(), [8, 9, 10, 11])
+
+
+def test_a_noise_of_another_deviation_than_the_samples_is_refused() -> None:
+    shape = (4, 4, 1)
+    narrow, wide = (noise.gaussian(shape, 0.5, deviation) for deviation in (0.1, 0.2))
+    moments = reverse_correlate(narrow, lambda x: x[:, 0, 0] > 0.5, 50_000, sampling="independent")
+    classification_images(moments, narrow)
+    with pytest.raises(InputError, match=r"deviation of 0\.1.*, those of the noise given one of 0\.2"):
+        classification_images(moments, wide)

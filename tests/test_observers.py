@@ -383,3 +383,14 @@ def test_files_that_are_no_images_of_one_size_or_hold_the_same_image_are_refused
     ):
         with pytest.raises(InputError, match=said):
             moments_from_trials([tmp_path / f"{name}.png" for name in names], [1, 0, 1])
+
+
+def test_two_stimuli_with_the_noise_of_one_are_refused() -> None:
+    of_one = noise.gaussian((5, 5, 1), 0.5, 0.1)
+    first, second = (observers.Drawn(of_one, np.arange(200) + start, 0) for start in (0, 200))
+    answers = np.resize([1, -1], 200)
+    given = {"A": observers.Trials(first, answers, second)}
+    with pytest.raises(InputError, match="of their difference"):
+        observers.analyse_group(given, of_one, permutations=19)
+    of_both = observers.noise_of(first, second)
+    assert observers.analyse_group(given, of_both, permutations=19).map.images.count() == 25

@@ -11,6 +11,8 @@ from wna_jax.correlation.origin import Origin
 from wna_jax.noise import Noise
 from wna_jax.runs.errors import InputError
 
+_SURE = 6
+"""Standard errors of a variance by which samples are not of a noise."""
 _ALIKE = 1e-12
 """Relative variance of weights below which they are equal, as far as the float32 numbers of a network can tell."""
 
@@ -91,8 +93,13 @@ def classification_images(moments: Moments, noise: Noise) -> ClassificationImage
     or that gave every sample the same weight (nothing to compare with), is masked.
 
     Raises:
-        InputError: weights that add up to less than 0.
+        InputError: weights that add up to less than 0, or samples of another noise.
     """
+    check_deviation(moments, noise)
+    return _classification_images(moments, noise)
+
+
+def _classification_images(moments: Moments, noise: Noise) -> ClassificationImages:
     _check_noise(moments, noise)
     n, weight_sum = moments.num_samples, moments.weight_sum
     if (weight_sum < 0).any():
@@ -144,7 +151,7 @@ def whitened_images(
         raise InputError(f"ridge is {ridge}: expected a number of at least 0, such as 0.01")
     if moments.field_sums is not None:
         raise InputError("whitened maps need independent samples: use sampling='independent'")
-    raw = classification_images(moments, replace(noise, mean=np.zeros(1), deviation=np.ones(1)))
+    raw = _classification_images(moments, replace(noise, mean=np.zeros(1), deviation=np.ones(1)))
     try:
         factor = linalg.cho_factor(covariance + ridge * np.trace(covariance) / pixels * np.eye(pixels), lower=True)
         pivots = np.diag(factor[0])
@@ -284,6 +291,20 @@ def _check_noise(moments: Moments, noise: Noise) -> None:
         raise InputError(
             f"moments of {shown} noise, {images} pixels, with {noise.name} noise of shape {noise.shape}: give "
             "the noise of the samples"
+        )
+
+
+def check_deviation(moments: Moments, noise: Noise) -> None:
+    """Raises an InputError if the samples vary much more, or less, than the noise does."""
+    n = moments.num_samples
+    declared = float(np.mean(np.broadcast_to(noise.deviation, noise.shape) ** 2))
+    seen = float(np.mean(moments.total_square_sum / max(n, 1) - (moments.total_sum / max(n, 1)) ** 2))
+    slack = 1.1 + _SURE * np.sqrt(2 / max(moments.num_draws, 1))
+    if min(seen, declared) > 0 and not 1 / slack < seen / declared < slack:
+        raise InputError(
+            f"pixels of the samples have a deviation of {np.sqrt(seen):.3g}, those of the noise given one of "
+            f"{np.sqrt(declared):.3g}: give the noise of the samples; of two stimuli in a trial it is that of their "
+            "difference, observers.noise_of"
         )
 
 

@@ -19,7 +19,8 @@ def observers(group: Group, title: str, picture: np.ndarray | None = None, answe
     """The group's map in standard errors with what each test finds, as a picture, and the map of everyone.
 
     In the first row: the map with significant pixels, clusters and TFCE; the smoothed map, in its own scale; the map as
-    a picture, or the picture [H, W, C] given, such as the map on a base image (`observers.on_base`). Below, if there
+    a picture, or the picture [H, W, C] given, such as the map on a base image (`observers.on_base`); of one person in
+    white noise also the map with a smoothness prior (`Analysis.posterior`). Below, if there
     are several people, the map of each in its own standard errors, all on one scale, with trials and the share of the
     `answer` ("yes", or "first" of two), reliability, infoVal, and how it agrees with the others. ICCs stand behind the
     title.
@@ -27,7 +28,8 @@ def observers(group: Group, title: str, picture: np.ndarray | None = None, answe
     z, found = group.findings.in_standard_errors[0], group.findings
     names = list(group.analyses) if len(group.analyses) > 1 else []
     blocks = math.ceil(len(names) / _COLUMNS)
-    columns = max(3, math.ceil(len(names) / max(blocks, 1)))
+    alone = None if names else next(iter(group.analyses.values())).posterior("choice")
+    columns = max(3 + (alone is not None), math.ceil(len(names) / max(blocks, 1)))
     channels, icc = z.shape[-1], group.agreement.icc
     title += f"; ICC(2,k) {icc.average:.2f}, ICC(2,1) {icc.single:.2f}" if icc else ""
     for_ = "the choice" if answer == "first" else f"“{answer}”"
@@ -43,7 +45,6 @@ def observers(group: Group, title: str, picture: np.ndarray | None = None, answe
         legend += (
             "the others, of the other half of the stimuli; in brackets without the noise of both, where that is known. "
         )
-    legend += IN_COLOUR * (channels == 3)
     legend += IN_COLOUR * (channels == 3)
     headings = _headings(group)
     rows = [Row("group" if names else "map", 0.1 + _LINE * max(text.count("\n") + 1 for text in headings), 0.5)]
@@ -71,6 +72,12 @@ def observers(group: Group, title: str, picture: np.ndarray | None = None, answe
     )
     for column, heading in enumerate((headings[0], smoothed, shown_as)):
         tiles.above(0, column, heading)
+    if alone is not None and alone.priors[0]:
+        smooth = (alone.images / next(iter(group.analyses.values())).maps["choice"].standard_error)[0]
+        tiles.map(0, 3, smooth, limits[0], _EMPTY)
+        heading = "with a smoothness prior" if alone.p_value[0] < 0.05 else f"no structure (p {alone.p_value[0]:.2f})"
+        tiles.above(0, 3, f"{heading}\nexpected r {alone.expected_correlation[0]:.2f}")
+        tiles.below(0, 3, f"plain {alone.plain_correlation[0]:.2f}: as of\n{alone.gain[0]:.1f} times the trials")
     tiles.scale([0], columns, limits[0], channels)
     shown = {who: group.analyses[who].maps["choice"].in_standard_errors[0] for who in names}
     limit = limit_of(np.ma.stack(list(shown.values()))) if shown else 0.0

@@ -21,6 +21,7 @@ from scipy import sparse
 
 from wna_jax.analysis import Analysis
 from wna_jax.correlation import Moments
+from wna_jax.maps import check_deviation
 from wna_jax.noise import Noise
 from wna_jax.observers.stimuli import Drawn, Source, Stimuli, half_of, noise_of, size_of, source_of
 from wna_jax.runs.errors import InputError
@@ -97,10 +98,15 @@ def analyse_trials(
     The arguments are those of `moments_from_trials`. The noise is that of `noise_of`, unless it is given: of files that
     show a known noise, say so, and tests need no estimates.
 
+    Raises:
+        InputError: as `moments_from_trials`; or stimuli of another noise, such as that of one stimulus for two.
+
     Common mistakes: a contrast with a network's map of the same seed, whose noise is the same: its error is not known.
     """
     known = noise_of(stimuli, second, classes, report) if noise is None else noise
     halves = moments_in_halves(stimuli, responses, second=second, classes=classes, report=report)
+    if classes is None:  # what differs between kinds of trial, such as a signal, varies too
+        check_deviation(halves.first + halves.second, known)
     return Analysis({"choice": halves.first}, {"choice": halves.second}, known, ("choice",), name="an observer")
 
 
