@@ -3,6 +3,8 @@
   pip install -e '.[imagenet]'
   python -m experiments.noise_maps --model=examples/imagenet.py:create --dataset=none --noise=gaussian:0.45,0.1/56 \
     --response=probability,logit --classes=goldfish,ladybug,strawberry,lakeside --num_samples=4096 --gradient_samples=0
+  OMP_NUM_THREADS=1 python -m experiments.insertion_deletion --model=examples/imagenet.py:create --dataset=none \
+    --image=photographs --coarseness=16 --num_passes=300 --steps=10
 
 The packages bring code and weights (Tan & Le 2019, arXiv 1905.11946; Apache 2.0). The network calls nearly all white
 noise by one of a handful of classes, and a fine pattern is lost in the many others: take coarse noise (56 pixels a

@@ -131,14 +131,14 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         ours = [method for method in rows if method.startswith("classification image")]
         yield (
             "scores.png",
-            figures.point_ranges(panels, ours, f"{what}, {squares}noise of deviation {contrast:.2f}", note),
+            figures.point_ranges(panels, ours, f"{what}, {squares}noise of deviation {contrast:.3g}", note),
         )
         curves: dict[str, dict[str, figures.Curve]] = {}
         for name, heading in _HEADINGS.items():
             index = {method: found.methods.index(method) for method in _DRAWN if method in found.methods}
             drawn = {method: getattr(found, name)[:, i] for method, i in index.items()}
             curves[heading] = {
-                method: figures.Curve(found.share.tolist(), of.mean(axis=0), statistics.bootstrap_interval(of))
+                method: figures.Curve(found.share.tolist(), of.mean(axis=0), _interval(of))
                 for method, of in drawn.items()
             }
         axes = "share of the pixels, most important first", "probability of the answer"
@@ -193,11 +193,14 @@ def usual_contrast(
 
 
 def _ends(values: np.ndarray) -> list[float]:
-    """The 95% interval of a mean over images: of few of them the bootstrap's is too narrow."""
-    if len(values) < _FEW:
-        of = statistics.seed_mean(values.tolist())
-        return [of.low, of.high]
-    return [float(end) for end in statistics.bootstrap_interval(values)]
+    return [float(end) for end in _interval(values)]
+
+
+def _interval(values: np.ndarray) -> statistics.Interval:
+    """The 95% interval of means over images [n, ...]: of few of them the bootstrap's is too narrow."""
+    if len(values) >= _FEW:
+        return statistics.bootstrap_interval(values)
+    return statistics.Interval(*np.apply_along_axis(lambda of: statistics.seed_mean(of.tolist())[2:], 0, values))
 
 
 if __name__ == "__main__":
