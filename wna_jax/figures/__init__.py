@@ -17,6 +17,7 @@ from wna_jax.figures.observers import observers
 from wna_jax.figures.parts import limit_of, percent, save
 from wna_jax.figures.pictures import Panel, colour_mapped, gallery, panels
 from wna_jax.figures.posterior import with_and_without_prior
+from wna_jax.figures.subunits import subunits
 from wna_jax.figures.templates import confusions, tables, template_accuracies
 from wna_jax.figures.tiles import tint
 from wna_jax.figures.training import learning_curves, regimes, seed_means, surest_answers
@@ -31,5 +32,6 @@ __all__ += ["observers"]
 __all__ += ["limit_of", "percent", "save", "tint"]
 __all__ += ["Panel", "colour_mapped", "gallery", "panels"]
 __all__ += ["with_and_without_prior"]
+__all__ += ["subunits"]
 __all__ += ["confusions", "tables", "template_accuracies"]
 __all__ += ["learning_curves", "regimes", "seed_means", "surest_answers"]

@@ -165,7 +165,8 @@ class Tiles:
     def panel(self, rows: tuple[int, int], left: float, width: float) -> Axes:
         """Axes beside the pictures, `left` inches behind column 0, as high as the rows from one to another."""
         across, down = self.figure.get_size_inches()
-        gap = (self._tops[rows[1]] - self._tops[rows[0]]) / max(rows[1] - rows[0], 1) - self._height
+        steps = rows[1] - rows[0]
+        gap = (self._tops[rows[1]] - self._tops[rows[0]]) / steps - self._height if steps else 0
         top, bottom = self._tops[rows[0]] - gap / 2, self._tops[rows[1]] + self._height + gap / 2
         place = (self._left + left) / across, 1 - bottom / down, width / across, (bottom - top) / down
         return self.figure.add_axes(place)

@@ -146,13 +146,18 @@ def with_products(respond: Response, noise: Noise) -> Response:
         InputError: noise that is not Gaussian and white. In other noise directions depend on each other, and a unit
             that only adds seems to have further features.
     """
+    check_gaussian(noise, "a spike-triggered covariance needs")
+    return Partial(_with_products, respond, *(pixels.astype(np.float32) for pixels in mean_and_deviation(noise)))
+
+
+def check_gaussian(noise: Noise, who_needs: str) -> None:
+    """Raises an InputError for noise that is not Gaussian and white."""
     if not (noise.white and noise.gaussian) or noise.present is not None:
-        needed = "a spike-triggered covariance needs Gaussian noise of independent pixels: take matched"
-        raise InputError(f"{noise.name} noise: {needed}")
-    return Partial(_with_products, respond, *(pixels.astype(np.float32) for pixels in _mean_and_deviation(noise)))
+        raise InputError(f"{noise.name} noise: {who_needs} Gaussian noise of independent pixels: take matched")
 
 
-def _mean_and_deviation(noise: Noise) -> list[np.ndarray]:
+def mean_and_deviation(noise: Noise) -> list[np.ndarray]:
+    """Mean and standard deviation of each pixel, [H, W, C] each."""
     return [np.broadcast_to(value, noise.shape) for value in (noise.mean, noise.deviation)]
 
 
@@ -213,7 +218,7 @@ def spike_triggered_covariance(
         way_out = f"take {math.ceil(_FEWEST_SAMPLES * size / effective)} times as many samples"
         expected = f"expected at least {_FEWEST_SAMPLES} per pixel, {way_out}"
         raise InputError(f"unit {unit} has {effective:,.0f} effective samples of {size} pixels: {expected}")
-    mean, deviation = map(np.ravel, _mean_and_deviation(noise))
+    mean, deviation = map(np.ravel, mean_and_deviation(noise))
     own = slice(unit * size, (unit + 1) * size)
     raw = products.sum[own].reshape(size, size) - np.outer(products.weight_sum[own], mean)
     matrix = raw / deviation / weight
@@ -229,6 +234,23 @@ def spike_triggered_covariance(
     low, high = float(np.quantile(smallest, alpha / 2)), float(np.quantile(largest, 1 - alpha / 2))
     excitatory, suppressive = np.flatnonzero(eigenvalues > high)[::-1], np.flatnonzero(eigenvalues < low)
     return Covariance(eigenvalues, features, low, high, excitatory, suppressive, effective)
+
+
+def chosen_units(
+    view: View, shown: Noise, chosen: Sequence[int] | None, by_default: int = _BY_DEFAULT, *, seed: int = 0
+) -> list[int]:
+    """The chosen units, without repetitions; by default those that fire most, of 20,000 samples of the noise.
+
+    Raises:
+        InputError: units that do not exist.
+    """
+    fired = reverse_correlate(shown, view.respond, _LOOK, seed=seed, sampling="independent").count
+    if chosen is None:
+        return np.argsort(-fired, kind="stable")[:by_default].tolist()
+    if not all(0 <= unit < len(fired) for unit in chosen):
+        known = f"expected numbers from 0 to {len(fired) - 1}, such as 0,3"
+        raise InputError(f"units is {','.join(map(str, chosen))}: {known}")
+    return list(dict.fromkeys(chosen))
 
 
 class Features(NamedTuple):
@@ -272,13 +294,7 @@ def look_for_features(
         raise InputError(f"{problem}: expected at most {_MOST_PIXELS} pixels, as in a layer further down")
     shown = view.fitted(noise)
     how: dict[str, Any] = {"seed": seed, "sampling": "independent"}
-    fired = reverse_correlate(shown, view.respond, _LOOK, **how).count
-    if chosen is None:
-        chosen = np.argsort(-fired, kind="stable")[:_BY_DEFAULT].tolist()
-    elif not all(0 <= unit < len(fired) for unit in chosen):
-        known = f"expected numbers from 0 to {len(fired) - 1}, such as 0,3"
-        raise InputError(f"units is {','.join(map(str, chosen))}: {known}")
-    chosen = list(dict.fromkeys(chosen))
+    chosen = chosen_units(view, shown, chosen, seed=seed)
     respond = with_products(units.only(view.respond, chosen), shown)
     identity = {**(identity or {}), "units": chosen}
     moments = reverse_correlate(shown, respond, num_samples, identity=identity, **how, **options)

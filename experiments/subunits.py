@@ -1,0 +1,116 @@
+"""Which rectified features drive a unit together? The subunits of the units of a layer.
+
+A unit's response to Gaussian noise is fitted by a sum of a few rectified features, its subunits, within its receptive
+field. Their number is decided on samples that the fit has not seen. Above the first layer each subunit is compared with
+the learned filters of the first: the share of it that 4 of them, placed anywhere, explain, beside that of the same
+filters mirrored, which are as smooth but not the network's.
+
+  python -m experiments.subunits --dataset=mnist --layer=conv2
+
+Writes to --out_dir: subunits.png, subunits.npz, metrics.json, config.json and log.jsonl.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from experiments import launch, shared
+from experiments.settings import NoiseSettings, choice, setting
+from wna_jax import figures
+from wna_jax.networks import units
+from wna_jax.studies import subunits
+
+_FILTERS = 4
+_MIRRORS = ((1,), (2,), (1, 2))
+
+
+class Settings(NoiseSettings):
+    """The settings of one run."""
+
+    layer: str = choice("conv2", "The layer whose units to look at.")
+    units: tuple[int, ...] | None = choice(
+        None, "The numbers of the units, comma-separated. By default the 6 that fire most."
+    )
+    num_samples: int = setting(50_000, "How many noise samples to draw; all are held in memory.", at_least=500)
+    most: int = choice(5, "The largest number of subunits to try.", at_least=1, at_most=20)
+    least_gain: float = choice(
+        0.01, "The least share of held-out variance that more subunits have to explain.", at_least=0, at_most=0.5
+    )
+
+
+def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
+    """The subunits of the chosen units of a layer."""
+    dataset, stimulus, trained = shared.set_up(settings, report)
+    network, shape = trained.network, dataset.image_shape
+    (layer,) = shared.chosen_layers([settings.layer], network)
+    limits: dict[str, Any] = {"most": settings.most, "least_gain": settings.least_gain, "seed": settings.seed}
+    found = subunits.look_for(
+        network, layer, stimulus, settings.num_samples, chosen=settings.units, report=report, **limits
+    )
+    first = units.layer_names(network, shape)[0]
+    filters = None if layer == first else units.first_kernels(network, first)
+    compared = {} if filters is None else {unit: _compared(found, unit, filters) for unit in found.subunits}
+    metrics = {
+        "test_accuracy": trained.test_accuracy,
+        "receptive_field": found.view.field._asdict(),
+        "num_samples": settings.num_samples,
+        "not_fitted": found.not_fitted,
+        "units": {
+            str(unit): {
+                "firing_rate": found.rates[unit],
+                "subunits": len(of.kernels),
+                "weights": of.weights.tolist(),
+                "offsets": of.offsets.tolist(),
+                "baseline": of.baseline,
+                "explained": of.explained.tolist(),
+                "errors": of.errors.tolist(),
+                **({"explained_by_first_filters": compared[unit]} if compared else {}),
+            }
+            for unit, of in found.subunits.items()
+        },
+    }
+    arrays: dict[str, np.ndarray] = {}
+    for unit, of in found.subunits.items():
+        arrays |= {f"average_{unit}": found.averages[unit], f"kernels_{unit}": of.kernels}
+        arrays |= {f"{name}_{unit}": getattr(of, name) for name in ("offsets", "explained", "errors")}
+    what = f"{layer} of {shared.title_of(settings, dataset)}: {settings.num_samples:,} images of {settings.noise} noise"
+
+    def draw() -> launch.Drawn:
+        if found.subunits:
+            yield "subunits.png", figures.subunits(found, f"Subunits of units of {what}")
+
+    summary = []
+    for unit, of in found.subunits.items():
+        m, explained = len(of.kernels), of.explained
+        gain = f"{explained[m]:.3f} of held-out variance" + (f", one {explained[1]:.3f} ± {of.errors[1]:.3f}" * (m > 1))
+        weights = f" (weights {', '.join(f'{w:.2f}' for w in of.weights)})" if m else ""
+        summary.append(f"unit {unit:<10d} {m or 'no'} subunit{'s' * (m != 1)}{weights}: {gain}")
+    summary += [f"unit {unit:<10d} {why}" for unit, why in found.not_fitted.items()]
+    if of_subunits := [share for of in compared.values() for share in of["subunits"]]:
+        mirrored = [share for of in compared.values() for share in of["subunits_mirrored"]]
+        mean, control = np.mean(of_subunits), np.mean(mirrored)
+        summary.append(f"{_FILTERS} filters of {first} explain {mean:.2f} of a subunit, mirrored ones {control:.2f}")
+    return launch.Result(metrics, summary, draw, {"subunits.npz": arrays})
+
+
+def _compared(found: subunits.Found, unit: int, filters: np.ndarray) -> dict[str, Any]:
+    """What a few filters, and the mean over mirrored ones, explain of each subunit of a unit and of its average."""
+
+    def explained(kernel: np.ndarray) -> tuple[float, float]:
+        sets = [filters, *(np.flip(filters, axes) for axes in _MIRRORS)]
+        own, *mirrored = (float(subunits.explained_by_filters(kernel, some, _FILTERS)[-1]) for some in sets)
+        return own, float(np.mean(mirrored))
+
+    pairs = [explained(kernel) for kernel in found.subunits[unit].kernels]
+    average = explained(found.averages[unit])
+    return {
+        "filters": _FILTERS,
+        "subunits": [own for own, _ in pairs],
+        "subunits_mirrored": [mirrored for _, mirrored in pairs],
+        "average": average[0],
+        "average_mirrored": average[1],
+    }
+
+
+if __name__ == "__main__":
+    launch.main(run, Settings)
