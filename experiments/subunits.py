@@ -86,10 +86,13 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         weights = f" (weights {', '.join(f'{w:.2f}' for w in of.weights)})" if m else ""
         summary.append(f"unit {unit:<10d} {m or 'no'} subunit{'s' * (m != 1)}{weights}: {gain}")
     summary += [f"unit {unit:<10d} {why}" for unit, why in found.not_fitted.items()]
-    if of_subunits := [share for of in compared.values() for share in of["subunits"]]:
-        mirrored = [share for of in compared.values() for share in of["subunits_mirrored"]]
-        mean, control = np.mean(of_subunits), np.mean(mirrored)
-        summary.append(f"{_FILTERS} filters of {first} explain {mean:.2f} of a subunit, mirrored ones {control:.2f}")
+    pairs = [(np.mean(of["subunits"]), np.mean(of["subunits_mirrored"])) for of in compared.values() if of["subunits"]]
+    if len(pairs) > 1:
+        (mean, control), gains = np.mean(pairs, axis=0), np.subtract(*np.transpose(pairs))
+        error, more = gains.std(ddof=1) / np.sqrt(len(pairs)), f"{gains.mean():.3f}"
+        metrics["explained_by_first_filters"] = {"own": mean, "mirrored": control, "difference_error": error}
+        explained = f"{_FILTERS} filters of {first} explain {mean:.2f} of a subunit, mirrored ones {control:.2f}"
+        summary.append(f"{explained} (difference {more} ± {error:.3f}, standard error over {len(pairs)} units)")
     return launch.Result(metrics, summary, draw, {"subunits.npz": arrays})
 
 

@@ -23,6 +23,7 @@ def subunits(found: Found, title: str, captions: Mapping[int, str] | None = None
     columns = 1 + max(1, *(len(of.kernels) for of in fitted.values()))
     shape = next(iter(found.averages.values()))[seen].shape
     rows = [Row(f"unit {unit}\nfires {found.rates[unit]:.0%}", 0.2, 0.2) for unit in fitted]
+    rows[-1] = rows[-1]._replace(below=0.35)
     read = "Left: spike-triggered average, in standard errors, from -largest to largest. Subunits: one scale per unit; "
     read += "w is the deviation of the subunit's drive, in deviations of the unit's response. Curve: share of the "
     read += "variance of held-out responses explained, the number that was chosen in red, differences from it ± 2 s.e. "
