@@ -91,8 +91,8 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         (mean, control), gains = np.mean(pairs, axis=0), np.subtract(*np.transpose(pairs))
         error, more = gains.std(ddof=1) / np.sqrt(len(pairs)), f"{gains.mean():.3f}"
         metrics["explained_by_first_filters"] = {"own": mean, "mirrored": control, "difference_error": error}
-        explained = f"{_FILTERS} filters of {first} explain {mean:.2f} of a subunit, mirrored ones {control:.2f}"
-        summary.append(f"{explained} (difference {more} ± {error:.3f}, standard error over {len(pairs)} units)")
+        both = f"{_FILTERS} filters of {first} explain {mean:.2f} of a subunit, mirrored ones {control:.2f}"
+        summary.append(f"{both} (difference {more} ± {error:.3f}, standard error over {len(pairs)} units)")
     return launch.Result(metrics, summary, draw, {"subunits.npz": arrays})
 
 
