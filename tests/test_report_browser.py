@@ -193,7 +193,7 @@ def test_maps_in_colour_tell_each_channel(opened: tuple[Opened, Analysis]) -> No
     assert page.overflow <= 0
     page.point(1, 2.5 / 6, 1.5 / 4)
     assert told_numbers(page, "value") == pytest.approx(maps.images[1, 2, 1].data, rel=6e-4)
-    assert page.told()[""][:2] == [NAMES[1], "red"]
+    assert page.told()["channel"] == ["red", "green", "blue"]
     whole = page.picture(1)
     assert {*np.unique(whole[1:5, :, 3]), *np.unique(whole[[0, 5], :, 3])} == {255, 90}  # the region, and around it
     page.page.locator("#channel").select_option("blue")

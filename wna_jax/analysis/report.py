@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 FILE = "report.html"
 LARGEST = 5_000_000
 """Bytes that a page is kept below."""
-_FOR_MAPS, _FOR_A_TABLE = 2_500_000, 200_000
+_FOR_MAPS, _FOR_TABLES = 2_500_000, 500_000
 _MOST_ROWS = 100
 _TYPES = {".png": "png", ".svg": "svg+xml"}
 _NO_MARKUP = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})  # no text ends the script that it is in
 _TOO_LARGE = "Maps of so many pixels are too large for this page: wna_jax.load reads them from maps.npz."
 _READING = {
-    "plain": "Red: brighter noise there is evidence for the class; blue: darker. Significant: p < .05 over all pixels "
-    "of all maps of the response.",
+    "plain": "Significant: p < .05 over all pixels of all maps of the response.",
     "prior": "The most probable map if maps are as smooth and local as these data say. Colours and the threshold are "
     "in standard errors of the plain map. Do not test these maps pixel by pixel: test the plain ones.",
 }
@@ -80,10 +79,10 @@ def write(
     parts = {
         "title": _text(title),
         "about": "\n".join(about),
-        "summary": _preformatted("\n".join(summary)),
+        "summary": f"<pre>{_text(chr(10).join(summary))}</pre>" if summary else "",
         "data": json.dumps(data, allow_nan=False).translate(_NO_MARKUP),
         "metrics": _section("Numbers", _metrics(metrics or {})),
-        "command": _section("Command", _preformatted(command)),
+        "command": _section("Command", f'<pre class="command">{_text(command)}</pre>' if command else ""),
         "settings": _section("Settings", f'<div class="words">{_rows(settings)}</div>' if settings else ""),
         "footer": f"Beside this page: {_text(', '.join(beside))}." if beside else "",
     }
@@ -96,10 +95,6 @@ def write(
 
 def _section(heading: str, content: str) -> str:
     return f"<section>\n<h2>{heading}</h2>\n{content}\n</section>" if content else ""
-
-
-def _preformatted(text: str) -> str:
-    return f"<pre>{_text(text)}</pre>" if text else ""
 
 
 def _figures(pictures: Sequence[Picture], room: int) -> str:
@@ -122,15 +117,18 @@ def _figures(pictures: Sequence[Picture], room: int) -> str:
 
 
 def _metrics(metrics: Mapping[str, Any]) -> str:
-    """Single numbers in one table, and a table to be unfolded for each of the others."""
-    names, nested = metrics.get("classes"), {name: value for name, value in metrics.items() if _is_nested(value)}
-    written = [_rows({name: value for name, value in metrics.items() if name not in nested})]
-    for name, value in nested.items():
-        if len(value):
-            table = _table(value, names if isinstance(names, list | tuple) else ())
-            if len(table) > _FOR_A_TABLE:
-                table = "<p>Too long for this page: it is in the file of numbers beside it.</p>"
-            written.append(_folded(name, table))
+    """Single numbers in one table, and a table to be unfolded for each of the others, while there is room."""
+    classes, room = metrics.get("classes"), _FOR_TABLES
+    names = classes if isinstance(classes, list | tuple) else ()
+    written = [_rows({name: value for name, value in metrics.items() if not _is_nested(value)})]
+    for name, value in metrics.items():
+        if not _is_nested(value) or not len(value):
+            continue
+        table = f"<p>{_text(', '.join(map(str, names)))}</p>" if value is names else _table(value, names)
+        if len(table) > room:
+            table = "<p>Too long for this page: it is in the file of numbers beside it.</p>"
+        room -= len(table)
+        written.append(_folded(name, table))
     return "\n".join(written)
 
 
