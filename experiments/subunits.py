@@ -3,7 +3,8 @@
 A unit's response to Gaussian noise is fitted by a sum of a few rectified features, its subunits, within its receptive
 field. Their number is decided on samples that the fit has not seen. Above the first layer each subunit is compared with
 the learned filters of the first: the share of it that 4 of them, placed anywhere, explain, beside that of the same
-filters mirrored, which are as smooth but not the network's.
+filters mirrored, which are as smooth but not the network's. Where the layer weighs the first one's (pooled) maps, the
+places at which the filters match a subunit are correlated with the weights of its unit there, and of all other units.
 
   python -m experiments.subunits --dataset=mnist --layer=conv2
 
@@ -49,7 +50,8 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     )
     first = units.layer_names(network, shape)[0]
     filters = None if layer == first else units.first_kernels(network, first)
-    compared = {} if filters is None else {unit: _compared(found, unit, filters) for unit in found.subunits}
+    weights = network.parameters[layer].get("kernel") if filters is not None else None
+    compared = {} if filters is None else {unit: _compared(found, unit, filters, weights) for unit in found.subunits}
     metrics = {
         "test_accuracy": trained.test_accuracy,
         "receptive_field": found.view.field._asdict(),
@@ -93,11 +95,20 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         metrics["explained_by_first_filters"] = {"own": mean, "mirrored": control, "difference_error": error}
         both = f"{_FILTERS} filters of {first} explain {mean:.2f} of a subunit, mirrored ones {control:.2f}"
         summary.append(f"{both} (difference {more} ± {error:.3f}, standard error over {len(pairs)} units)")
+    if of_weights := [pair for of in compared.values() for pair in of.get("weights", [])]:
+        best, (low, high) = sum(rank == 1 for _, rank in of_weights), (f(r for r, _ in of_weights) for f in (min, max))
+        summary.append(
+            f"r of a subunit's matches to filters of {first} with its unit's weights {low:.2f} to {high:.2f}, with no "
+            f"other unit's weights larger for {best} of {len(of_weights)}"
+        )
     return launch.Result(metrics, summary, draw, {"subunits.npz": arrays})
 
 
-def _compared(found: subunits.Found, unit: int, filters: np.ndarray) -> dict[str, Any]:
-    """What a few filters, and the mean over mirrored ones, explain of each subunit of a unit and of its average."""
+def _compared(found: subunits.Found, unit: int, filters: np.ndarray, weights: Any) -> dict[str, Any]:
+    """What a few filters, and the mean over mirrored ones, explain of each subunit of a unit and of its average.
+
+    And "weights": per subunit the correlation of matches with the unit's weights, and its rank among all units'.
+    """
 
     def explained(kernel: np.ndarray) -> tuple[float, float]:
         sets = [filters, *(np.flip(filters, axes) for axes in _MIRRORS)]
@@ -106,12 +117,17 @@ def _compared(found: subunits.Found, unit: int, filters: np.ndarray) -> dict[str
 
     pairs = [explained(kernel) for kernel in found.subunits[unit].kernels]
     average = explained(found.averages[unit])
+    ranks: list[tuple[float, int]] = []
+    for kernel in found.subunits[unit].kernels:
+        r = None if np.ndim(weights) != 4 else subunits.weight_correlation(kernel, filters, np.asarray(weights))
+        ranks += [] if r is None else [(float(r[unit]), 1 + int(np.count_nonzero(r > r[unit])))]
     return {
         "filters": _FILTERS,
         "subunits": [own for own, _ in pairs],
         "subunits_mirrored": [mirrored for _, mirrored in pairs],
         "average": average[0],
         "average_mirrored": average[1],
+        **({"weights": ranks} if ranks else {}),
     }
 
 

@@ -102,6 +102,24 @@ def test_shifted_filters_explain_a_kernel_that_is_made_of_them() -> None:
         subunits.explained_by_filters(kernel[:2], filters)
 
 
+def test_a_subunit_matches_the_filters_where_the_weights_of_its_unit_are() -> None:
+    """Kernels built from the filters by one unit's weights, at one place of each 2x2 pool."""
+    random = np.random.default_rng(0)
+    filters, weights = random.standard_normal((3, 3, 3, 1)), random.standard_normal((2, 4, 3, 5))
+    kernel = np.zeros((6, 10, 1))
+    for i, j, k in np.ndindex(2, 4, 3):
+        kernel[2 * i : 2 * i + 3, 2 * j + 1 : 2 * j + 4] += weights[i, j, k, 4] * filters[k]
+    r = subunits.weight_correlation(kernel, filters, weights)
+    assert r is not None
+    assert r.argmax() == 4
+    match = np.empty((2, 4, 3))
+    for i, j, k in np.ndindex(2, 4, 3):
+        pool = [kernel[2 * i + a : 2 * i + a + 3, 2 * j + b : 2 * j + b + 3] for a, b in np.ndindex(2, 2)]
+        match[i, j, k] = max((window * filters[k]).sum() for window in pool)
+    np.testing.assert_allclose(r, [np.corrcoef(match.ravel(), of.ravel())[0, 1] for of in np.moveaxis(weights, -1, 0)])
+    assert subunits.weight_correlation(kernel[:5], filters, weights) is None
+
+
 @pytest.mark.parametrize(
     ("responses", "options", "said"),
     [

@@ -213,6 +213,28 @@ def explained_by_filters(
     return np.array(explained)
 
 
+def weight_correlation(
+    kernel_hwc: Float[np.ndarray, "H W C"],
+    filters_khwc: Float[np.ndarray, "k h w C"],
+    weights_hwku: Float[np.ndarray, "rows columns k units"],
+) -> Float[np.ndarray, " units"] | None:
+    """Pearson's r of the places at which filters match a kernel with the weights that units give them there.
+
+    For a convolution of `weights` over maxima, in squares of s x s places, of convolutions with the filters: the match
+    of filter c at (i, j) is the largest of its inner products with the kernel at these s x s places. None where such
+    layers do not see a window of the kernel's size, for any s.
+    """
+    size, (rows, columns) = filters_khwc.shape[1:], weights_hwku.shape[:2]
+    places = [length - side + 1 for length, side in zip(kernel_hwc.shape[:2], size[:2], strict=True)]
+    step = places[0] // rows
+    if weights_hwku.shape[2] != len(filters_khwc) or step < 1 or places != [step * rows, step * columns]:
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(kernel_hwc, size)[:, :, 0]
+    match = np.tensordot(windows, filters_khwc, ((2, 3, 4), (1, 2, 3)))
+    match = match.reshape(rows, step, columns, step, -1).max(axis=(1, 3))
+    return np.corrcoef(match.ravel(), weights_hwku.reshape(match.size, -1).T)[0, 1:]
+
+
 def _fitted(x: jax.Array, y: jax.Array, count: int, shape: tuple[int, ...], seed: int) -> Subunits:
     """Least squares from the clusters; subunits in the order of their weights."""
     size = x.shape[1]
