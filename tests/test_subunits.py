@@ -16,7 +16,7 @@ SIDE = 6
 
 
 def planted(number: int) -> np.ndarray:
-    """Overlapping blobs of length 1, [m, SIDE, SIDE, 1]; neighbours correlate by .43."""
+    """Overlapping blobs of length 1, [m, SIDE, SIDE, 1]; neighbours correlate by .44."""
     rows, columns = np.mgrid[:SIDE, :SIDE]
     centres = [(1.5, 1.5), (3.5, 3.5), (1.5, 3.5), (3.5, 1.5)][:number]
     blobs = np.stack([np.exp(-((rows - r) ** 2 + (columns - c) ** 2) / 2.4) for r, c in centres])

@@ -251,7 +251,7 @@ def _fitted(x: jax.Array, y: jax.Array, count: int, shape: tuple[int, ...], seed
         return float(value), np.asarray(gradient, np.float64)
 
     options = {"maxiter": _STEPS, "ftol": _TOLERANCE}
-    with threadpool_limits(1, "blas"):  # the optimiser's own products are tiny: threads wait 30 times as long on them
+    with threadpool_limits(1, "blas"):  # its products are tiny: threads would wait for each other
         found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
     kernels, offsets, baseline = found[: count * size].reshape(count, size), found[count * size : -1], found[-1]
     order = np.argsort(-np.linalg.norm(kernels, axis=1), kind="stable")
