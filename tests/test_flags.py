@@ -52,6 +52,9 @@ SMALL: dict[str, Any] = {
     "real_images": 16,
     "regimes": ("plain", "noise:0.3"),
     "counts": (50, 100),
+    "populations": 3,
+    "chains": 20,
+    "steps": 3,
 }
 """What makes an experiment short."""
 OF_LAYERS: dict[str, Any] = {"model": "paper_cnn", "layer": "conv1", "layers": ("conv1",), "units": (0, 1)}

@@ -14,7 +14,7 @@ RELIABLE = 0.9
 def amount(response: str, images: ClassificationImages, k: int) -> str:
     """How many samples a class got, and their share; for graded responses the mean weight."""
     share = images.share[k]
-    if response != "decision":
+    if not response.startswith("decision"):
         return f"mean {share:.2g}"
     if not images.count[k]:
         return "0"
