@@ -50,7 +50,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     )
     first = units.layer_names(network, shape)[0]
     filters = None if layer == first else units.first_kernels(network, first)
-    weights = network.parameters[layer].get("kernel") if filters is not None else None
+    weights = network.parameters.get(layer, {}).get("kernel") if filters is not None else None
     compared = {} if filters is None else {unit: _compared(found, unit, filters, weights) for unit in found.subunits}
     metrics = {
         "test_accuracy": trained.test_accuracy,
@@ -115,10 +115,10 @@ def _compared(found: subunits.Found, unit: int, filters: np.ndarray, weights: An
         own, *mirrored = (float(subunits.explained_by_filters(kernel, some, _FILTERS)[-1]) for some in sets)
         return own, float(np.mean(mirrored))
 
-    pairs = [explained(kernel) for kernel in found.subunits[unit].kernels]
-    average = explained(found.averages[unit])
+    kernels = [kernel[found.view.seen] for kernel in found.subunits[unit].kernels]
+    pairs, average = list(map(explained, kernels)), explained(found.averages[unit][found.view.seen])
     ranks: list[tuple[float, int]] = []
-    for kernel in found.subunits[unit].kernels:
+    for kernel in kernels:
         r = None if np.ndim(weights) != 4 else subunits.weight_correlation(kernel, filters, np.asarray(weights))
         ranks += [] if r is None else [(float(r[unit]), 1 + int(np.count_nonzero(r > r[unit])))]
     return {

@@ -196,21 +196,25 @@ def explained_by_filters(
     shape, size = kernel_hwc.shape, filters_khwc.shape[1:]
     if len(size) != 3 or size[0] > shape[0] or size[1] > shape[1] or size[2] != shape[2]:
         raise InputError(f"filters {size} in a kernel {shape}: expected smaller ones of as many channels")
-    placed = []
-    for row, column in np.ndindex(shape[0] - size[0] + 1, shape[1] - size[1] + 1):
-        canvas = np.zeros((len(filters_khwc), *shape))
-        canvas[:, row : row + size[0], column : column + size[1]] = filters_khwc
-        placed.append(canvas.reshape(len(filters_khwc), -1))
-    candidates = np.concatenate(placed)
-    candidates /= np.maximum(np.linalg.norm(candidates, axis=1, keepdims=True), 1e-12)
-    kernel = kernel_hwc.ravel() / np.linalg.norm(kernel_hwc)
-    left, taken, explained = kernel, [], []
+    filters = filters_khwc / np.maximum(np.sqrt(np.square(filters_khwc).sum(axis=(1, 2, 3), keepdims=True)), 1e-12)
+    kernel = left = kernel_hwc / np.linalg.norm(kernel_hwc)
+    taken, explained = np.zeros((0, kernel.size)), []
     for _ in range(most):
-        taken.append(int(np.abs(candidates @ left).argmax()))
-        basis = candidates[taken].T
-        left = kernel - basis @ np.linalg.lstsq(basis, kernel, rcond=None)[0]
-        explained.append(1 - left @ left)
+        match = np.abs(_matches(left, filters))
+        row, column, k = np.unravel_index(match.argmax(), match.shape)
+        placed = np.zeros(shape)
+        placed[row : row + size[0], column : column + size[1]] = filters[k]
+        taken = np.concatenate([taken, placed.reshape(1, -1)])
+        best = np.linalg.lstsq(taken.T, kernel.ravel(), rcond=None)[0] @ taken
+        left = kernel - best.reshape(shape)
+        explained.append(1 - np.square(left).sum())
     return np.array(explained)
+
+
+def _matches(kernel_hwc: np.ndarray, filters_khwc: np.ndarray) -> np.ndarray:
+    """Inner products of filters with a kernel at all places, [rows, columns, k]."""
+    windows = np.lib.stride_tricks.sliding_window_view(kernel_hwc, filters_khwc.shape[1:])[:, :, 0]
+    return np.tensordot(windows, filters_khwc, ((2, 3, 4), (1, 2, 3)))
 
 
 def weight_correlation(
@@ -229,9 +233,7 @@ def weight_correlation(
     step = places[0] // rows
     if weights_hwku.shape[2] != len(filters_khwc) or step < 1 or places != [step * rows, step * columns]:
         return None
-    windows = np.lib.stride_tricks.sliding_window_view(kernel_hwc, size)[:, :, 0]
-    match = np.tensordot(windows, filters_khwc, ((2, 3, 4), (1, 2, 3)))
-    match = match.reshape(rows, step, columns, step, -1).max(axis=(1, 3))
+    match = _matches(kernel_hwc, filters_khwc).reshape(rows, step, columns, step, -1).max(axis=(1, 3))
     return np.corrcoef(match.ravel(), weights_hwku.reshape(match.size, -1).T)[0, 1:]
 
 
