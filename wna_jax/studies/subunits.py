@@ -80,7 +80,8 @@ def find(
     `x` is the noise in standard deviations from its mean; the responses are activations or numbers of spikes. One
     sample of five is held out. The number of subunits is the smallest one from which no larger one improves the share
     of held-out variance by more than `least_gain` and more than two standard errors of the difference, paired by
-    samples. It is 0 for a unit that answers to nothing in the noise.
+    samples. It is 0 for a unit that answers to nothing in the noise. Of a unit with many inputs more samples tell more
+    subunits apart: the number says what these samples show.
 
     Raises:
         InputError: responses that are negative, not finite, constant, or of another number than the samples; fewer than
