@@ -2,7 +2,7 @@
 
 Of plain noise most classes may get no sample. Here images of noise walk towards such a class step by step, and remain
 samples of the noise (subset simulation, `wna_jax.studies.rare_classes`): decision maps with errors, and the share of
-plain noise that is called the class, down to one in 10^20 and beyond. Beside them the maps of plain noise.
+plain noise that is called the class, below one in 10^10 too. Beside them the maps of plain noise.
 
   python -m experiments.rare_classes --dataset=mnist --noise=uniform
   python -m experiments.rare_classes --dataset=mnist --noise=gaussian:0.5,0.289 --classes=2,7
@@ -125,7 +125,9 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         )
         yield (
             "rare_classes.png",
-            figures.classification_images(shown, {}, reliability, {}, dataset.class_names, means, title),
+            figures.classification_images(
+                shown, {}, reliability, {}, dataset.class_names, means, title, None, {k: k for k in sought} or None
+            ),
         )
 
     arrays = maps.named("rare_map", rare_maps.images) | maps.named("rare_standard_error", rare_maps.standard_error)
