@@ -130,7 +130,9 @@ def as_if_of(analysis: Analysis, other: Noise) -> Analysis:
 
     def told(moments: Moments) -> Moments:
         assert moments.origin
-        return replace(moments, origin=replace(moments.origin, noise=other.name))
+        n, varies = moments.num_samples, np.broadcast_to(other.deviation, other.shape) ** 2
+        squares = n * (varies + (moments.total_sum / n) ** 2)
+        return replace(moments, origin=replace(moments.origin, noise=other.name), total_square_sum=squares)
 
     first, second = ({name: told(sums) for name, sums in half.items()} for half in (analysis.first, analysis.second))
     return replace(analysis, noise=other, first=first, second=second)
@@ -154,9 +156,9 @@ def test_noise_of_the_package_can_be_drawn_again(first: Analysis, of: Noise, tmp
 
 def test_of_other_noise_the_moments_are_known(first: Analysis, tmp_path: Path) -> None:
     own = replace(noise.gaussian(SHAPE), name="uniform", mean=np.full(SHAPE, 0.4), deviation=np.full(SHAPE, 0.2))
-    again = saved(replace(first, noise=own), tmp_path)
+    again = saved(as_if_of(first, own), tmp_path)
     np.testing.assert_array_equal(again.noise.deviation, own.deviation)
-    same(again, replace(first, noise=own))
+    same(again, as_if_of(first, own))
     with pytest.raises(InputError, match="does not keep how uniform noise is drawn: make the noise anew"):
         draw_samples(again.noise, 2)
 

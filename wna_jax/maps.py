@@ -300,7 +300,7 @@ def check_deviation(moments: Moments, noise: Noise) -> None:
     declared = float(np.mean(np.broadcast_to(noise.deviation, noise.shape) ** 2))
     seen = float(np.mean(moments.total_square_sum / max(n, 1) - (moments.total_sum / max(n, 1)) ** 2))
     slack = 1.1 + _SURE * np.sqrt(2 / max(moments.num_draws, 1))
-    if min(seen, declared) > 0 and not 1 / slack < seen / declared < slack:
+    if n > 1 and min(seen, declared) > 0 and not 1 / slack < seen / declared < slack:
         raise InputError(
             f"pixels of the samples have a deviation of {np.sqrt(seen):.3g}, those of the noise given one of "
             f"{np.sqrt(declared):.3g}: give the noise of the samples; of two stimuli in a trial it is that of their "

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 
 from wna_jax import maps, responses, statistics
 from wna_jax import noise as noises
-from wna_jax.analysis.value import Analysis
+from wna_jax.analysis.value import Analysis, maps_of
 from wna_jax.correlation import Moments, Parts, Sampling, fields, reverse_correlate, reverse_correlate_in_parts
 from wna_jax.correlation.examination import examine
 from wna_jax.data import Dataset
@@ -274,7 +274,7 @@ def _of_posteriors(
     few: Sequence[Moments], found: Analysis, name: str, reference: maps.ClassificationImages, known: Any
 ) -> statistics.Convergence | None:
     """How posterior maps converge to a reference, beside the prediction for plain maps; None where there are none."""
-    given = [maps.classification_images(own, found.noise) for own in few]
+    given = [maps_of(name, own, found.noise) for own in few]
     overlap, n0 = found.overlaps.get(name), found.reliability[name].n0
     if any(why_none(own, overlap) for own in given):
         return None

@@ -82,9 +82,9 @@ class Analysis:
     @functools.cached_property
     def maps(self) -> dict[str, ClassificationImages]:
         """The maps, with their errors and masks, by the kind of response."""
-        found, kinds = {}, {"logit": regression_images, "value": regression_images, "choice": choice_images}
+        found = {}
         for name, moments in self.moments.items():
-            found[name] = kinds.get(name, classification_images)(moments, self.noise)
+            found[name] = maps_of(name, moments, self.noise)
             if archive.is_unknown(self.noise):  # tests that need draws of it cannot be made
                 found[name] = replace(found[name], noise=None)
         return found
@@ -279,6 +279,12 @@ class Analysis:
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays by name, as they stand in `maps.npz` (`analysis.archive.arrays_of`)."""
         return archive.arrays_of(self)
+
+
+def maps_of(response: str, moments: Moments, noise: Noise) -> ClassificationImages:
+    """The maps of a response, with errors, of the kind that is right for it."""
+    kinds = {"logit": regression_images, "value": regression_images, "choice": choice_images}
+    return kinds.get(response, classification_images)(moments, noise)
 
 
 def load(path: str | Path) -> Analysis:
