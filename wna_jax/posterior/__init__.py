@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import ndimage, special
+from threadpoolctl import threadpool_limits
 
 from wna_jax.correlation.fields import Overlap
 from wna_jax.maps import ClassificationImages
@@ -33,7 +34,7 @@ _ODDS = np.log(20)
 """Log odds that a prior with more numbers must have."""
 _LOWEST = 0.06
 """Cycles per pixel below which a peak of the spectrum is no sign of a grating."""
-_OUTSTANDING = 5
+_OUTSTANDING = 6
 """Deviations of a spectrum of mere noise above its mean that are hardly ever reached."""
 _SURE = 1.96
 
@@ -127,6 +128,11 @@ def posterior_maps(maps: ClassificationImages, overlap: Overlap | None = None) -
     Raises:
         InputError: maps of noise whose pixels depend on each other, or of windows without their overlap.
     """
+    with threadpool_limits(1):  # matrices are small: more threads of BLAS take three times as long
+        return _posterior_maps(maps, overlap)
+
+
+def _posterior_maps(maps: ClassificationImages, overlap: Overlap | None) -> PosteriorMaps:
     if reason := why_none(maps, overlap):
         raise InputError(f"no posterior of these maps: {reason}")
     if overlap and len(overlap.correlation) != len(maps.images):
