@@ -292,7 +292,7 @@ def _said_of_prior(posterior: PosteriorMaps, row: int) -> list[str]:
 
 
 def _numbers(values: np.ma.MaskedArray) -> str:
-    return _encoded(np.ma.filled(values.astype("<f4"), np.nan))
+    return _encoded(np.ma.filled(values, np.nan).astype("<f4"))
 
 
 def _encoded(array: Any) -> str:

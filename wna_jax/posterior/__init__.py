@@ -143,8 +143,8 @@ def _posterior_maps(maps: ClassificationImages, overlap: Overlap | None) -> Post
     fits = {k: _structured(problem) for k, (problem, _) in problems.items()}
     flat = {k: _independent_pixels(problem) for k, (problem, _) in problems.items()}
     odds = {k: fits[k][1].log_evidence - flat[k].log_evidence for k in problems}
-    images, deviations = (np.ma.masked_all(maps.images.shape) for _ in range(2))
-    numbers = np.ma.masked_all((4, len(images)))
+    images, deviations = (np.ma.masked_array(np.zeros(maps.images.shape), True) for _ in range(2))
+    numbers = np.ma.masked_array(np.zeros((4, len(images))), True)
     priors: list[Prior | None] = [None] * len(images)
     for k, (problem, error) in problems.items():
         others = sum(np.clip(own, -2 * _ODDS, 2 * _ODDS) for other, own in odds.items() if other != k)
