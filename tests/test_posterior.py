@@ -236,6 +236,32 @@ def test_blind_networks_are_rejected_at_the_level() -> None:
 
 
 @pytest.mark.slow
+def test_blind_networks_are_rejected_at_the_level_in_fields() -> None:
+    """Windows share half of their pixels and more, and so do their answers: each a sum of hashes of pixels' bits."""
+
+    def answers(images: jax.Array) -> jax.Array:
+        bits = jax.lax.bitcast_convert_type(images, jnp.uint32) * jnp.uint32(2654435761)
+        bits = (bits ^ (bits >> 15)) * jnp.uint32(2246822519)
+        bits = (bits ^ (bits >> 13)) * jnp.uint32(3266489917)
+        values = jnp.where(jnp.isfinite(images), (bits >> 8).astype(jnp.float32) / 2**24 - 0.5, jnp.nan)
+        layout = ("NHWC", "HWIO", "NHWC")
+        sums = jax.lax.conv_general_dilated(values, jnp.ones((8, 8, 1, 1)), (2, 2), "VALID", dimension_numbers=layout)
+        out = jnp.concatenate([sums - 2, 2 - sums], axis=-1)
+        return out[:, 0, 0] if out.shape[1:3] == (1, 1) else out
+
+    white, respond = noise.uniform((8, 8, 1)), responses.of_classifier(answers)
+    overlaps = fields.overlap(white, respond)
+    p: dict[str, list[float]] = {"decision": [], "probability": []}
+    for seed in range(400):
+        moments = reverse_correlate(white, respond, 20_480, seed=seed, sampling="field")
+        for name, own in p.items():
+            own.append(posterior_maps(classification_images(moments[name], white), overlaps[name]).p_value[0])
+    for name, own in p.items():
+        rejected = float((np.array(own) < 0.05).mean())
+        assert abs(rejected - 0.05) < 3.3 * np.sqrt(0.05 * 0.95 / 400), (name, rejected)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 def test_intervals_cover_what_they_say(channels: int) -> None:
     """Maps drawn from the priors themselves: of 200 maps each, all pixels."""
