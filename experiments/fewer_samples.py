@@ -22,8 +22,9 @@ from experiments import launch, shared
 from experiments.settings import LoopSettings, choice, setting
 from wna_jax import figures, responses, reverse_correlate, statistics
 from wna_jax.analysis import Analysis, analyse
+from wna_jax.analysis.value import maps_of
 from wna_jax.figures import Curve
-from wna_jax.maps import ClassificationImages, classification_images
+from wna_jax.maps import ClassificationImages
 from wna_jax.noise import Noise
 from wna_jax.posterior import PosteriorMaps, posterior_maps
 from wna_jax.runs.errors import InputError
@@ -89,7 +90,7 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
         of = {"seed": seed, "batch_size": settings.batch_size, "sampling": "independent", "report": tell}
         moments: Any = reverse_correlate(stimulus, respond, count, **of)
         for name in names:
-            maps = classification_images(moments[name], stimulus)
+            maps = maps_of(name, moments[name], stimulus)
             started = time.perf_counter()
             posterior = posterior_maps(maps)
             trials[name][count].append(_trial(maps, posterior, reference, name, time.perf_counter() - started))

@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from wna_jax import maps, responses, statistics
 from wna_jax import noise as noises
+from wna_jax.analysis.shown import MOST_NUMBERS
 from wna_jax.analysis.value import Analysis, maps_of
 from wna_jax.correlation import Moments, Parts, Sampling, fields, reverse_correlate, reverse_correlate_in_parts
 from wna_jax.correlation.examination import examine
@@ -264,8 +265,9 @@ def _convergence(
             curves[f"{name} maps against {what}"] = name, curve
         if references and name == ("probability" if "probability" in found.first else next(iter(found.first))):
             reference, known = references.popitem()[1]
+            small = found.first[name].sum.size <= MOST_NUMBERS
             few = [own for own in cumulative[:: -max(1, len(cumulative) // _POSTERIORS)] if own.num_samples][::-1]
-            if smooth := _of_posteriors(few, found, name, reference, known):
+            if small and (smooth := _of_posteriors(few, found, name, reference, known)):
                 curves[f"{name} maps with a smoothness prior, against the same"] = name, smooth
     return curves
 

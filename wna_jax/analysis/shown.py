@@ -6,6 +6,7 @@ matplotlib is imported when a picture is drawn, not before.
 import base64
 import html as markup
 import io
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from wna_jax.analysis.value import Analysis
 
+MOST_NUMBERS = 2**19
+"""In all maps of a response, of which posterior maps are made without being asked for."""
 Kind = Literal["maps", "significance", "convergence", "shares"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -58,10 +61,10 @@ def metrics(of: "Analysis") -> dict[str, Any]:
 
 
 def posteriors(of: "Analysis", names: Iterable[str]) -> dict[str, PosteriorMaps]:
-    """Those that there are, of as many classes as figures show: of a thousand they would take minutes."""
+    """Those that there are, of as many classes and pixels as take seconds; of others ask `Analysis.posterior`."""
     from wna_jax import figures
 
-    few = len(of.classes) <= figures.MOST_CLASSES
+    few = len(of.classes) <= figures.MOST_CLASSES and len(of.classes) * math.prod(of.noise.shape) <= MOST_NUMBERS
     return {name: own for name in names if few and (own := of.posterior(name))}
 
 
