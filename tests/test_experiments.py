@@ -388,7 +388,8 @@ def test_a_signal_after_the_last_line_changes_nothing(tmp_path: Path) -> None:
     ended = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the last line\nSIG_IGN\n", "")
+    said = f"the last line\nlook at         {tmp_path / 'out' / 'report.html'}\nSIG_IGN\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, said, "")
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def result(settings: map_classifier.Settings) -> Result:
 def test_every_noise_response_and_variant_is_reported_with_its_interval(result: Result, small_digits: str) -> None:
     rows = result.metrics["classifiers"]
     kinds = {(row["noise"], row["response"], row["variant"]) for row in rows}
-    assert len(kinds) == len(rows) == 2 + 2 * 4 + 2 * 7 + 2 * 4  # class means; white; whitened as well; in squares
+    assert len(kinds) == len(rows) == 2 + 2 * 5 + 2 * 7 + 2 * 5  # class means; white; whitened as well; in squares
     per_class = np.bincount(data.load(small_digits).test.labels, minlength=10)
     for row in rows:
         low, high = row["interval_95"]
