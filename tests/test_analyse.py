@@ -91,7 +91,7 @@ def test_noise_maps_is_the_call_to_the_bit(network_settings: dict[str, Any], tmp
     assert set(again) == set(theirs)
     for name in set(theirs) - {"analysis"}:
         np.testing.assert_array_equal(again[name], theirs[name])
-    assert len(ours.convergence) == 3
+    assert len(ours.convergence) == 4  # two against the other half, one against the gradient, one with the prior
     np.testing.assert_array_equal(ours.class_means, dataset.class_means)
     by_default = analyse(trained.network, dataset=dataset, num_samples=300)
     assert by_default.noise.name == "matched"
