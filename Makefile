@@ -1,6 +1,7 @@
 # make demo: install into .venv and run the main job on data that needs no download.
 # make test, make test-all, make check, make docs: the same set-up, then the tests (without or with the slow ones), the
 # checks, or the pages in site/.
+# make release: the wheel and the source distribution in dist/, each of them tried in an environment of its own.
 # Another Python: make demo PYTHON=python3.12
 # The tests on an accelerator: make test PLATFORM=gpu, after .venv/bin/python -m pip install -e '.[cuda]'
 # The code for accelerators, on the CPU: make test PLATFORM=imitated
@@ -11,7 +12,7 @@ export WNA_JAX_TEST_PLATFORM = $(PLATFORM)
 VENV = .venv/.installed
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: demo test test-all check docs clean
+.PHONY: demo test test-all check docs release clean
 
 demo: $(VENV)
 	.venv/bin/python -m experiments.noise_maps --dataset=digits --num_samples=300000 --out_dir=runs/demo
@@ -30,6 +31,20 @@ check: $(VENV)
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
+# Outside the checkout, so that what is imported is what was installed.
+release: $(VENV)
+	rm -rf dist
+	.venv/bin/python -m build
+	set -e; for given in dist/*.whl dist/*.tar.gz; do \
+		empty=$$(mktemp -d); \
+		$(PYTHON) -m venv $$empty/venv; \
+		$$empty/venv/bin/python -m pip install --quiet --disable-pip-version-check $$given; \
+		cp examples/own_flax_network.py $$empty; \
+		(cd $$empty; venv/bin/python own_flax_network.py demo; test -s demo/report.html); \
+		rm -rf $$empty; \
+		echo "$$given is installed and works in an empty environment"; \
+	done
+
 $(VENV): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
@@ -42,4 +57,4 @@ $(VENV): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv runs site
+	rm -rf .venv dist runs site

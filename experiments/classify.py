@@ -13,7 +13,7 @@ predictions.npz (logits and labels of the test images), metrics.json, config.jso
 """
 
 from experiments import launch, shared
-from experiments.settings import NetworkSettings, choice, setting
+from experiments.settings import AugmentationSettings, choice, setting
 from wna_jax import figures, statistics
 from wna_jax.networks import training
 from wna_jax.runs.errors import InputError
@@ -21,7 +21,7 @@ from wna_jax.runs.errors import InputError
 _NOISE_WEIGHT = 0.2
 
 
-class Settings(NetworkSettings):
+class Settings(AugmentationSettings):
     """The settings of one run."""
 
     noise: str | None = setting(

@@ -14,7 +14,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from experiments import launch, shared
-from experiments.settings import NetworkSettings, setting
+from experiments.settings import AugmentationSettings, setting
 from wna_jax import figures, maps
 from wna_jax.runs.progress import in_parts
 from wna_jax.studies import interventions
@@ -23,7 +23,7 @@ _PUBLISHED = {2.0: 0.0455}
 """Accuracy of the authors' network on the MNIST training images, by epsilon."""
 
 
-class Settings(NetworkSettings):
+class Settings(AugmentationSettings):
     """The settings of one run."""
 
     TAKES_OWN_NETWORKS = True

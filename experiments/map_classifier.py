@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import launch, shared
-from experiments.settings import NetworkSettings, choice, setting
+from experiments.settings import AugmentationSettings, choice, setting
 from wna_jax import figures, maps, noise, responses, reverse_correlate, templates
 from wna_jax.posterior import posterior_maps
 from wna_jax.runs.files import as_file_name
@@ -29,7 +29,7 @@ from wna_jax.studies.local import over_squares
 _REFERENCE = "class means"
 
 
-class Settings(NetworkSettings):
+class Settings(AugmentationSettings):
     """The settings of one run."""
 
     TAKES_OWN_NETWORKS = True

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from experiments import launch, shared
-from experiments.settings import SamplingSettings, choice, setting
+from experiments.settings import AugmentationSettings, SamplingSettings, choice, setting
 from wna_jax import analyse, data, figures, noise, responses, statistics
 from wna_jax.analysis import FILE, Analysis
 from wna_jax.runs import compilation
@@ -27,7 +27,7 @@ from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Stopwatch
 
 
-class Settings(SamplingSettings):
+class Settings(AugmentationSettings, SamplingSettings):
     """The settings of one run."""
 
     TAKES_OWN_NETWORKS = True

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self, dataclass_transform, get_arg
 
 from wna_jax import noise
 from wna_jax.correlation import SAMPLINGS
-from wna_jax.networks import PRECISIONS, models
+from wna_jax.networks import PRECISIONS, augmentation, foreign, models, regimes
 from wna_jax.runs.errors import InputError, unknown_name
 from wna_jax.runs.files import as_file_name
 from wna_jax.studies import attributions
@@ -136,6 +136,24 @@ class NetworkSettings(DataSettings):
     train_seed: int = setting(0, "Random seed of the training.", at_least=0, at_most=2**32 - 1)
     checkpoint_dir: str = setting("runs/checkpoints", "Where trained networks are kept, and found again.")
     retrain: bool = setting(False, "Train even if there is a checkpoint, and replace it.")
+
+
+class AugmentationSettings(NetworkSettings):
+    """The settings of an experiment on one network, whose training images may be changed."""
+
+    augmentation: str | None = choice(
+        None,
+        f"How the training images are changed: {', '.join(augmentation.NAMES)}, blur:PIXELS, noise:DEVIATION, "
+        "adversarial:STEP, several joined by _, or none. By default flip_shift on CIFAR-10, none on other data.",
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the augmentation before anything is loaded."""
+        super().__post_init__()
+        if self.augmentation is not None and foreign.is_named(self.model):
+            way_out = "leave it out, or take a network that is trained here"
+            raise InputError(f"augmentation is {self.augmentation!r}, and {self.model} is trained already: {way_out}")
+        regimes.of_text(None if self.augmentation == "none" else self.augmentation)
 
 
 class PictureSettings(NetworkSettings):

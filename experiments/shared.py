@@ -76,6 +76,7 @@ def trained_network(
     Of an augmentation of its own, "none" among them, or by default of that which suits the data set. A network of the
     user's own is loaded, and asked about the test images.
     """
+    asked = getattr(settings, "augmentation", None) if augmentation is None else augmentation
     if foreign.is_named(settings.model):
         return of_own(settings, load_own(settings), dataset)
     usual = training.default_augmentation(dataset.name)
@@ -85,7 +86,7 @@ def trained_network(
         model=settings.model,
         seed=settings.train_seed,
         epochs=epochs_for(settings, dataset),
-        augmentation={None: usual, "none": None}.get(augmentation, augmentation),
+        augmentation={None: usual, "none": None}.get(asked, asked),
     )
     module = models.create(spec.model, dataset.image_shape, dataset.num_classes)
     directory = Path(settings.checkpoint_dir).expanduser()
@@ -97,6 +98,8 @@ def trained_network(
 def title_of(settings: NetworkSettings, dataset: data.Dataset) -> str:
     """The network and its data in titles, such as "paper_cnn on mnist"; without data the network alone."""
     network = foreign.title_of(settings.model)
+    if asked := getattr(settings, "augmentation", None):
+        network += f" (augmentation: {asked})"
     return network if dataset.name == NO_DATA else f"{network} on {dataset.title}"
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from experiments import launch, shared
-from experiments.settings import SamplingSettings, choice, setting
+from experiments.settings import AugmentationSettings, SamplingSettings, choice, setting
 from wna_jax import figures
 from wna_jax.networks import units
 from wna_jax.runs.files import as_file_name
@@ -30,7 +30,7 @@ from wna_jax.studies import spike_triggered
 _COLUMNS, _SHOWN, _SHOWN_NATURAL = 10, 60, 20
 
 
-class Settings(SamplingSettings):
+class Settings(AugmentationSettings, SamplingSettings):
     """The settings of one run."""
 
     TAKES_OWN_NETWORKS = True

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 from jax.tree_util import Partial
 from scipy import ndimage
 
+from experiments import classify, noise_maps, shared
 from wna_jax.data import Dataset
 from wna_jax.networks import Network, checkpoints, models, regimes, training
 from wna_jax.networks.augmentation import augmenter
 from wna_jax.networks.training import Trained, TrainingSpec, fit
 from wna_jax.runs.errors import InputError
+from wna_jax.runs.progress import silent
 from wna_jax.runs.seeds import key_of
 from wna_jax.studies import interventions
 
@@ -135,3 +138,28 @@ def test_what_needs_the_network_is_no_augmentation_of_an_image() -> None:
 def test_wrong_regimes_are_named(regime: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         training.in_regime(regime, "mnist")
+
+
+def test_an_experiment_trains_in_the_regime_that_its_flag_names(tmp_path: Path, digits: Dataset) -> None:
+    """A checkpoint of its own; "none" is what digits have by default."""
+    of_all: dict = {"epochs": 1, "model": "logistic", "checkpoint_dir": str(tmp_path)}
+    settings = [classify.Settings(**of_all, augmentation=name) for name in (None, "none", "shift_noise:0.1")]
+    plain, none, shifted = (shared.trained_network(each, digits, silent) for each in settings)
+    assert (plain.was_loaded, none.was_loaded, shifted.was_loaded) == (False, True, False)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
+        "digits-logistic-seed0",
+        "digits-logistic-seed0-shift_noise_0.1",
+    }
+    expected = fit(replace(spec(digits, "shift_noise:0.1", 1), model="logistic"), digits).metrics["test_accuracy"]
+    assert shifted.test_accuracy == expected
+    assert shared.title_of(settings[2], digits) == "logistic (augmentation: shift_noise:0.1) on digits"
+    folders = [str(each.placed("classify", ["augmentation"]).folder) for each in settings[1:]]
+    assert folders[1].endswith("augmentation_shift_noise_0.1")
+    assert folders[0] != folders[1]
+
+
+def test_an_augmentation_is_checked_before_anything_is_loaded() -> None:
+    with pytest.raises(InputError, match="unknown augmentation 'turn'"):
+        classify.Settings(augmentation="turn")
+    with pytest.raises(InputError, match="is trained already: leave it out"):
+        noise_maps.Settings(model="my.module:create", augmentation="flip")
