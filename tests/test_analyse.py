@@ -98,6 +98,7 @@ def test_noise_maps_is_the_call_to_the_bit(network_settings: dict[str, Any], tmp
     assert by_default.class_names == dataset.class_names
 
 
+@pytest.mark.slow
 def test_five_lines_from_a_linen_network_to_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = nn.Sequential([nn.Conv(4, (3, 3)), nn.BatchNorm(use_running_average=True), lambda x: x.mean((1, 2))])
     variables = module.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))

@@ -304,6 +304,7 @@ def test_files_that_cannot_be_read_are_one_line(first: Analysis, tmp_path: Path)
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_damaged_byte_is_never_believed(first: Analysis, tmp_path: Path) -> None:
     file, generator = tmp_path / "maps.npz", np.random.default_rng(0)
     first.save(file)

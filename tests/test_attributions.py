@@ -190,6 +190,7 @@ def test_smooth_gradient_is_what_the_regression_map_of_a_response_around_an_imag
     assert abs(np.square(z).mean() - 1) < 6 * np.sqrt(2 / z.size)  # the gradient's own error is far smaller
 
 
+@pytest.mark.slow
 def test_gradients_of_a_black_box_that_knows_them_are_those_of_the_same_network_in_jax() -> None:
     shape, reference = (4, 5, 3), np.zeros((4, 5, 3), np.float32)
     weights = np.random.default_rng(1).standard_normal((60, 4)).astype(np.float32)

@@ -90,6 +90,7 @@ def settings(network_settings: dict[str, Any], tmp_path_factory: pytest.TempPath
     )
 
 
+@pytest.mark.slow
 def test_a_backdoor_works_and_shows_in_the_maps_of_a_linear_network(settings: Settings) -> None:
     metrics = launch.execute(run, settings).metrics
     assert min(metrics["clean_accuracy"]["poisoned"]) > 0.85

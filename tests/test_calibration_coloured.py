@@ -165,6 +165,7 @@ def test_in_1_over_f_noise_a_blind_network_has_no_template() -> None:
     assert as_if_white["clusters"].mean() > 0.2
 
 
+@pytest.mark.slow
 def test_a_planted_template_is_found_in_1_over_f_noise_by_every_test() -> None:
     moments = reverse_correlate(pink(), Partial(sees), SAMPLES, batch_size=SAMPLES)
     maps = classification_images(moments, pink())

@@ -151,6 +151,7 @@ def quick(network_settings: dict[str, Any], folder: Path, **changes: Any) -> Set
     return Settings(**(network_settings | {"out_dir": str(folder), "num_train_seeds": 1} | few | changes))
 
 
+@pytest.mark.slow
 def test_a_linear_network_is_as_sensitive_as_its_weights_are_strong(
     network_settings: dict[str, Any], digits: data.Dataset, tmp_path: Path
 ) -> None:
@@ -175,6 +176,7 @@ def test_a_network_without_a_peak_is_told_to_have_no_channel(network_settings: d
     assert any("cannot be told" in line for line in result.summary)
 
 
+@pytest.mark.slow
 def test_regimes_are_compared_by_seed_in_octaves(
     network_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

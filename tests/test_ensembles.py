@@ -61,6 +61,7 @@ def images() -> ClassificationImages:
     return replace(maps, origin=None)  # they stand for those of several networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown_otherwise", [False, True])
 def test_a_network_in_an_ensemble_gives_the_moments_that_it_gives_alone_with_its_noise(shown_otherwise: bool) -> None:
     white = noise.gaussian(SHAPE, np.array([0.4, 0.6]), 0.3)

@@ -22,6 +22,7 @@ def result(settings: fewer_samples.Settings) -> Result:
     return launch.execute(fewer_samples.run, settings)
 
 
+@pytest.mark.slow
 def test_maps_with_the_prior_are_nearer_to_those_of_many_samples(result: Result) -> None:
     few, more = result.metrics["correlations"]["probability"]
     assert few["prior"]["mean"] > few["plain"]["mean"] + 0.1

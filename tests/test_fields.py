@@ -203,6 +203,7 @@ def test_the_autocorrelation_of_a_wide_window_does_not_wrap_around() -> None:
     np.testing.assert_allclose(shared.correlation[0], expected, atol=0.06)
 
 
+@pytest.mark.slow
 def test_the_error_of_a_share_of_independent_samples_is_binomial(network: Callable) -> None:
     m = reverse_correlate(WHITE, responses.of_classifier(network), 2000, sampling="independent")["decision"]
     p = m.count / 2000

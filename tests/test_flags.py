@@ -75,6 +75,7 @@ ANOTHER: dict[str, Any] = {
     "image_shape": (16, 16, 1),  # that of the data: another one is refused
     "roi": (2, 3, 9, 8),
     "regimes": ("plain", "blur:1"),
+    "augmentation": "flip",
 }
 """Other values of settings that are free texts or have no value."""
 
@@ -160,6 +161,7 @@ def walk(name: str, dataset: str, folder: Path, monkeypatch: pytest.MonkeyPatch,
         assert same(second.arrays, expected.arrays), flag
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "some"),
     [("noise_maps", ["response", "noise", "num_samples"]), ("signal_in_noise", ["noise", "gammas", "seed"])],

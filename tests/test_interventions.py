@@ -36,6 +36,7 @@ def test_hits_count_the_wanted_answers_at_each_strength() -> None:
     np.testing.assert_array_equal(by_two, [0, 900])
 
 
+@pytest.mark.slow
 def test_a_signal_is_shown_in_the_noise_and_the_noise_alone_is_averaged_beside_it() -> None:
     signals = np.random.default_rng(0).uniform(size=(5, 6, 6, 1)).astype(np.float32)
     background = noise.gaussian((6, 6, 1), 0.4, 0.2)
@@ -100,6 +101,7 @@ def test_a_network_that_is_sure_of_its_answer_still_has_a_gradient() -> None:
     np.testing.assert_allclose(adversarial.ravel(), [0.75, 0.25])
 
 
+@pytest.mark.slow
 def test_fgsm_lowers_accuracy_more_than_random_steps_of_the_same_size(network: Network, digits: data.Dataset) -> None:
     images, labels = digits.test_images, digits.test.labels
     signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), images.shape)

@@ -137,6 +137,7 @@ def test_every_method_finds_what_the_pixels_of_a_linear_network_contribute() -> 
             assert np.corrcoef(np.ravel(own), effect.ravel())[0, 1] > 0.95, name
 
 
+@pytest.mark.slow
 def test_noise_in_squares_finds_the_mean_slope_of_a_square() -> None:
     picture, reference = np.full((6, 4, 1), 0.5, np.float32), np.zeros((6, 4, 1), np.float32)
     weights = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
@@ -170,6 +171,7 @@ def test_the_probability_of_a_class_is_one_response_for_all_classes() -> None:
         np.testing.assert_allclose(of_k(images)[:, 0], expected[:, k], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_scores_of_other_images_are_not_gone_on_from(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((3, 6, 6, 1)).astype(np.float32)
     weights = np.random.default_rng(1).normal(size=(36, 3)).astype(np.float32)

@@ -162,6 +162,7 @@ def draw_coloured(root: jax.Array, key: jax.Array) -> jax.Array:
     return (root @ jax.random.normal(key, (PIXELS,))).reshape(SHAPE)
 
 
+@pytest.mark.slow
 def test_a_sharp_template_in_smooth_noise_is_recovered_by_whitening_alone() -> None:
     """E[b_k] is proportional to C w: whitening gives w. Its correlation follows from its own standard error."""
     smooth, covariance = coloured()

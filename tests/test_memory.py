@@ -89,6 +89,7 @@ def test_without_a_course_the_sums_are_the_same() -> None:
     jax.tree.map(np.testing.assert_array_equal, usual[:2], small[:2])
 
 
+@pytest.mark.slow
 def test_maps_of_some_classes_are_those_of_a_run_of_all(
     network_settings: dict[str, Any], tmp_path: Path, digits: data.Dataset
 ) -> None:

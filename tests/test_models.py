@@ -1,6 +1,8 @@
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -26,6 +28,7 @@ COUNTS = {
     "rnn": 34_210 - 200,  # one bias a unit and gate, where PyTorch keeps two
     "lstm": 214_282 - 1_024,
 }
+CARD = Path(__file__).parent.parent / "docs" / "model_card.md"
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -51,6 +54,14 @@ def test_parameter_counts_are_those_published(
     network, logits = shapes_of(name, image_shape, num_classes)
     assert network.parameter_count == count
     assert logits.shape == (3, num_classes)
+
+
+def test_the_model_card_has_every_network_and_its_number_of_parameters() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \| (\d+)x(\d+)x(\d) \|", CARD.read_text(), re.MULTILINE)
+    assert {name for name, *_ in rows} == set(models.NAMES)
+    for name, count, *shape in rows:
+        network, _ = shapes_of(name, tuple(map(int, shape)), 2 if name == "pair_cnn" else 10)
+        assert f"{network.parameter_count:,}" == count, name
 
 
 def shapes_of(name: str, image_shape: tuple[int, int, int], num_classes: int) -> tuple[Network, jax.ShapeDtypeStruct]:

@@ -123,6 +123,7 @@ def test_a_run_asks_the_noise_first() -> None:
         reverse_correlate(own(normal, deviation=FIFTH / 10), lambda x: x[:, 0, :1, 0], 100)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_for_fields_is_asked_too() -> None:
     def of_any(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return normal(key, shape) if shape == SHAPE else 2 * normal(key, shape)
@@ -164,6 +165,7 @@ def test_noises_of_the_package_are_what_they_declare(shape: tuple[int, int, int]
         checks.check(right)
 
 
+@pytest.mark.slow
 def test_noises_of_data_are_what_they_declare(digits: Dataset) -> None:
     some = data.Split(digits.train.images[:300, 9:19, 9:19], digits.train.labels[:300])
     small = replace(digits, train=some)

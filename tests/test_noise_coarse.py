@@ -128,6 +128,7 @@ def test_a_map_is_fed_back_as_its_noise_is_shown() -> None:
     assert feed_back(linear_on_squares, maps, noise=FINE.resized((3, 2))) == answers
 
 
+@pytest.mark.slow
 def test_noise_maps_in_coarse_noise(network_settings: dict[str, Any], tmp_path: Path) -> None:
     small: dict[str, Any] = {"permutations": 19, "gradient_samples": 0, "roi": (1, 1, 5, 6), "noise": "matched/4"}
     result = noise_maps.run(noise_maps.Settings(**network_settings | small, out_dir=str(tmp_path), num_samples=2_000))

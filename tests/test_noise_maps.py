@@ -73,6 +73,7 @@ def test_it_leaves_metrics_that_agree_with_its_arrays(first: Path, digits: data.
     assert saved.settings["model"] == "logistic"
 
 
+@pytest.mark.slow
 def test_two_runs_add_up_and_are_compared(first: Path, settings: Settings, tmp_path: Path) -> None:
     """Two seeds of one network: its maps are the same, and their sum is more reliable than either."""
     second = replace(settings, seed=1, num_samples=4000, gradient_samples=0, out_dir=str(tmp_path / "second"))
@@ -125,6 +126,7 @@ def test_it_leaves_its_flags_a_log_and_figures(first: Path, settings: Settings) 
     assert not list(first.glob(".partial*"))
 
 
+@pytest.mark.slow
 def test_a_second_run_with_another_noise_seed_does_not_train(first: Path, settings: Settings, tmp_path: Path) -> None:
     jobs = set()
     result = noise_maps.run(replace(settings, seed=1, out_dir=str(tmp_path)), lambda progress: jobs.add(progress.job))
@@ -133,6 +135,7 @@ def test_a_second_run_with_another_noise_seed_does_not_train(first: Path, settin
     assert result.metrics["counts"] != read(first, "metrics.json")["counts"]
 
 
+@pytest.mark.slow
 def test_the_same_flags_give_the_same_arrays_to_the_bit(first: Path, settings: Settings, tmp_path: Path) -> None:
     here = noise_maps.run(replace(settings, out_dir=str(tmp_path))).arrays["maps.npz"]
     there = np.load(first / "maps.npz")
@@ -146,6 +149,7 @@ def test_one_response_is_enough(settings: Settings, first: Path, tmp_path: Path)
     assert sum(result.metrics["counts"]) == 500
 
 
+@pytest.mark.slow
 def test_colour_images_of_a_folder_are_analysed_like_any_other(settings: Settings, tmp_path: Path) -> None:
     images = tmp_path.joinpath(*["a long name"] * 12, "images")  # figures have room for titles all the same
     random = np.random.default_rng(0)
@@ -167,6 +171,7 @@ def test_a_folder_of_one_class_is_refused(settings: Settings, tmp_path: Path) ->
         noise_maps.run(replace(settings, dataset=f"folder:{tmp_path}", out_dir=str(tmp_path / "out")))
 
 
+@pytest.mark.slow
 def test_a_region_of_interest_changes_the_tests_and_not_the_sums(
     first: Path, settings: Settings, tmp_path: Path
 ) -> None:
@@ -195,6 +200,7 @@ def test_any_number_of_samples_gives_maps(settings: Settings, tmp_path: Path) ->
     assert (tmp_path / "classification_images.png").exists()
 
 
+@pytest.mark.slow
 def test_of_many_classes_figures_show_the_most_reliable_and_say_so(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +216,7 @@ def test_of_many_classes_figures_show_the_most_reliable_and_say_so(
             assert any("the 4 of 10 classes with the most reliable probability maps" in text for text in texts), name
 
 
+@pytest.mark.slow
 def test_of_listed_classes_shares_are_those_of_all_samples_and_say_so(
     settings: Settings, first: Path, tmp_path: Path
 ) -> None:
@@ -230,6 +237,7 @@ def test_process_0_alone_writes(settings: Settings, tmp_path: Path, monkeypatch:
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_in_noise_that_is_not_white_every_test_is_done(settings: Settings, first: Path, tmp_path: Path) -> None:
     coloured = replace(settings, noise="stripes", response=("decision",), num_samples=600, out_dir=str(tmp_path))
     metrics = noise_maps.run(coloured).metrics

@@ -110,6 +110,7 @@ def test_the_fit_is_that_of_ridge_regression_and_principal_components(small: Dat
     np.testing.assert_allclose(gabor.reconstruct(fitted, images[:4], images).reshape(4, -1), rebuilt, atol=0.02)
 
 
+@pytest.mark.slow
 def test_gabor_noise_fills_the_unit_range_and_varies_in_its_components_alone(of_gabor: Noise, small: Dataset) -> None:
     samples = np.asarray(draw_samples(of_gabor, 100), np.float64).reshape(100, -1)
     np.testing.assert_allclose(samples.min(axis=1), 0, atol=1e-6)

@@ -53,6 +53,7 @@ def answered(folder: Path, rows: list[dict[str, str]], files: bool) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("design", "files"), [("yes_no", False), ("yes_no", True), ("2afc", False)])
 def test_maps_of_each_kind_of_trial_come_back_as_well_as_theory_says(design: str, files: bool, tmp_path: Path) -> None:
     rows = exported(tmp_path, design)
@@ -82,6 +83,7 @@ def test_maps_of_each_kind_of_trial_come_back_as_well_as_theory_says(design: str
         assert np.mean(correlations) == pytest.approx(expected, abs=3 * (1 - expected**2) / SIZE), kind
 
 
+@pytest.mark.slow
 def test_the_command_exports_a_signal_and_maps_each_kind_of_trial(tmp_path: Path) -> None:
     settings = Settings(
         export=str(tmp_path), num_trials=200, signal="digits:3", contrast=0.15, noise="gaussian:0.5,0.1", seed=1

@@ -95,6 +95,7 @@ def settings_of(of: type[Settings], file: Path, create: str, folder: Path, **oth
 SMALL: dict[str, Any] = {"num_samples": 2_000, "permutations": 19, "gradient_samples": 0}
 
 
+@pytest.mark.slow
 def test_maps_of_a_jax_and_of_a_numpy_network_are_the_same(file: Path, tmp_path: Path) -> None:
     found = {}
     for create in ("of_jax", "of_numpy"):
@@ -107,6 +108,7 @@ def test_maps_of_a_jax_and_of_a_numpy_network_are_the_same(file: Path, tmp_path:
     assert ours["classes"] == list("0123456789")
 
 
+@pytest.mark.slow
 def test_no_data_are_needed(file: Path, tmp_path: Path) -> None:
     how = {"dataset": "none", "noise": "uniform", **SMALL}
     with_shape = settings_of(noise_maps.Settings, file, "of_numpy", tmp_path / "a", **how)
@@ -229,6 +231,7 @@ def test_a_differentiable_network_is_attacked_along_its_gradient(file: Path, tmp
     assert accuracy["sign of the gradient"][1] < 0.2 < 0.8 < accuracy["random signs"][1]
 
 
+@pytest.mark.slow
 def test_layers_of_an_own_network_have_averages(file: Path, tmp_path: Path) -> None:
     how: dict[str, Any] = {"num_samples": 2_000, "natural_samples": 0, "sampling": "independent"}
     with pytest.warns(UserWarning, match=r"is right on .* of the test images, no more than chance: are its images in"):

@@ -58,6 +58,7 @@ def test_a_linear_observer_has_the_share_and_the_map_of_theory_at_one_in_a_milli
     assert abs(halves.reliability[0] - promised) < 0.01
 
 
+@pytest.mark.slow
 def test_of_uniform_noise_the_share_is_the_volume_of_a_simplex() -> None:
     """That n numbers in [0, 1] add up to more than n - 1 has the probability 1 / n!; each is then n / (n + 1)."""
     n, shape = 9, (3, 4, 1)
@@ -77,6 +78,7 @@ def test_of_uniform_noise_the_share_is_the_volume_of_a_simplex() -> None:
     assert np.abs((maps.images[0] - expected) / maps.standard_error[0]).max() < 4
 
 
+@pytest.mark.slow
 def test_a_frequent_class_has_the_share_and_the_map_of_plain_noise() -> None:
     distance, n = 1.3, 40_000
     (found,) = rare_classes.seek(observer(distance), STIMULUS, [1], **SMALL)

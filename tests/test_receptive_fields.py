@@ -41,6 +41,7 @@ def test_receptive_fields_are_those_of_the_arithmetic(
     assert tuple(receptive_field(activations_of(name, layer), SHAPE)) == expected
 
 
+@pytest.mark.slow
 def test_a_window_that_no_image_holds_is_found_in_a_larger_one(activations_of: Callable[..., Activations]) -> None:
     small = (16, 16, 1)
     field = receptive_field(activations_of("net", "conv3", small), small)

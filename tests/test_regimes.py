@@ -32,6 +32,7 @@ def under_attack(digits: Dataset, trained: Trained, epsilon: float) -> float:
     return float(hits[0]) / len(labels)
 
 
+@pytest.mark.slow
 def test_a_network_trained_against_steps_withstands_them_better(digits: Dataset) -> None:
     plain, adversarial = (fit(spec(digits, regime), digits) for regime in (None, "adversarial:0.1"))
     assert min(plain.metrics["test_accuracy"], adversarial.metrics["test_accuracy"]) > 0.9

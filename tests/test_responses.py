@@ -234,6 +234,7 @@ def test_other_outputs_than_those_of_a_ready_response_are_refused() -> None:
         responses.of_network(ready, outputs="sigmoid")
 
 
+@pytest.mark.slow
 def test_outputs_that_are_said_give_the_moments_of_logits() -> None:
     white = noise.uniform((2, 2, 1))
 

@@ -122,6 +122,7 @@ def settings(network: Network, shared_folder: Path, tmp_path_factory: pytest.Tem
     )
 
 
+@pytest.mark.slow
 def test_units_that_only_add_have_no_features_beside_their_average(settings: Settings) -> None:
     result = launch.execute(run, settings)
     found = result.metrics["units"]

@@ -150,6 +150,7 @@ def settings(network: Network, shared_folder: Path, tmp_path_factory: pytest.Tem
     )
 
 
+@pytest.mark.slow
 def test_units_of_the_first_layer_have_one_subunit_their_kernel(settings: Settings, network: Network) -> None:
     result = launch.execute(run, settings)
     kernels = np.moveaxis(np.asarray(network.parameters["conv1"]["kernel"]), -1, 0)

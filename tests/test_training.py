@@ -24,6 +24,7 @@ def own_accuracy(digits: Dataset, module: nn.Module, trained: Trained) -> float:
     return float(np.mean(logits.argmax(axis=-1) == digits.test.labels))
 
 
+@pytest.mark.slow
 def test_the_paper_network_learns_digits_and_its_metrics_are_those_of_its_parameters(digits: Dataset) -> None:
     reports: list[Progress] = []
     trained = fit(spec(digits, model="paper_cnn", epochs=6), digits, reports.append)

@@ -134,6 +134,7 @@ FOREIGN: dict[str, tuple[Callable[[], Any], tuple[str, ...], str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_units_of_networks_of_other_packages_have_receptive_fields_and_averages(kind: str) -> None:
     """All four have the same layers: 3x3, then 3x3 at stride 2, so that a unit sees 5x5 pixels, every second one."""
