@@ -18,7 +18,9 @@ FOLDER = Path(__file__).resolve().parent.parent / "results"
 STATUSES = {
     "better": "better than published",
     "met": "as published",
-    "differs": "not as published",
+    "below": "lower than published",
+    "differs": "otherwise not as published",
+    "not comparable": "another quantity, or one that varies with the trained network",
     "new": "nothing published to compare with",
     "not run": "not run",
 }
@@ -154,7 +156,10 @@ def status(pages: dict[str, Page]) -> str:
     listed.sort(key=lambda item: order(item[0]))
     counts = Counter(row.status for row, _ in listed)
     ended = ", ".join(f"{counts[status]} {status} ({said})" for status, said in STATUSES.items() if counts[status])
-    lines = [f"{len(listed)} rows: {ended}.\n", "| id | what | status |", "| --- | --- | --- |"]
+    lines = [f"{len(listed)} rows: {ended}.\n"]
+    if below := [f"- [{row.label}]({place}): {row.why}" for row, place in listed if row.status == "below"]:
+        lines += ["Below what was published:\n", *below, ""]
+    lines += ["| id | what | status |", "| --- | --- | --- |"]
     for row, place in listed:
         lines.append(f"| {', '.join(row.ids)} | [{row.what}]({place}) | {row.status}{row.why and f': {row.why}'} |")
     return "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ def my_logits(images: jax.Array) -> jax.Array:
 def test_the_call_runs_as_it_stands_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert CALL.strip().count("\n") <= 5
-    exec(CALL.replace("100_000", "2_000"), {"my_logits": my_logits})
+    exec(CALL.replace("100_000", "2_000").replace('"mnist"', '"digits"'), {"my_logits": my_logits})
     assert load("my_network").moments["decision"].count.sum() == 2000
     assert Path("my_network", "classification_images.png").stat().st_size > 10_000
 
