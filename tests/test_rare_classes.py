@@ -13,6 +13,7 @@ from scipy import stats
 from experiments import launch
 from experiments import rare_classes as experiment
 from wna_jax import classification_images, noise, responses, reverse_correlate
+from wna_jax.figures import captions
 from wna_jax.runs.errors import InputError
 from wna_jax.studies import rare_classes
 
@@ -114,6 +115,8 @@ def test_a_class_that_is_never_called_is_masked_and_so_is_one_of_too_few_effecti
     maps = rare_classes.maps_of([None, short], STIMULUS)
     assert maps.images.mask.all()
     assert maps.count[0] == 0
+    said = [captions.why_empty(maps, k).replace("\n", " ") for k in range(2)]
+    assert said == ["empty: no sample", "no map: too few effective samples"]
     assert rare_classes.split_half([None, short], STIMULUS).reliability.mask.all()
 
 

@@ -6,6 +6,7 @@ from wna_jax.figures.parts import percent
 from wna_jax.maps import ClassificationImages
 from wna_jax.posterior import PosteriorMaps
 from wna_jax.statistics import SplitHalf
+from wna_jax.studies.rare_classes import FEWEST_EFFECTIVE
 
 RELIABLE = 0.9
 """The split-half reliability below which a map is marked."""
@@ -53,6 +54,8 @@ def why_empty(images: ClassificationImages, k: int) -> str:
         return "empty:\nno sample"
     if images.images[k].count():
         return "too few\nsamples for\nan error"
+    if images.count[k] < FEWEST_EFFECTIVE and images.share[k] < 1:
+        return "no map:\ntoo few\neffective\nsamples"
     return "no map:\nall weights\nare equal"
 
 
