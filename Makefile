@@ -39,8 +39,7 @@ release: $(VENV)
 		empty=$$(mktemp -d); \
 		$(PYTHON) -m venv $$empty/venv; \
 		$$empty/venv/bin/python -m pip install --quiet --disable-pip-version-check $$given; \
-		cp examples/own_flax_network.py $$empty; \
-		(cd $$empty; venv/bin/python own_flax_network.py demo; test -s demo/report.html); \
+		(cd $$empty; venv/bin/python -m wna_jax demo; test -s demo/report.html); \
 		rm -rf $$empty; \
 		echo "$$given is installed and works in an empty environment"; \
 	done

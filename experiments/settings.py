@@ -144,7 +144,8 @@ class AugmentationSettings(NetworkSettings):
     augmentation: str | None = choice(
         None,
         f"How the training images are changed: {', '.join(augmentation.NAMES)}, blur:PIXELS, noise:DEVIATION, "
-        "adversarial:STEP, several joined by _, or none. By default flip_shift on CIFAR-10, none on other data.",
+        "adversarial:EPSILON (numbers but for PIXELS in units of pixel intensity, black 0 and white 1), several joined "
+        "by _ as in flip_shift, or none. By default flip_shift on CIFAR-10, none on other data.",
     )
 
     def __post_init__(self) -> None:
@@ -153,6 +154,9 @@ class AugmentationSettings(NetworkSettings):
         if self.augmentation is not None and foreign.is_named(self.model):
             way_out = "leave it out, or take a network that is trained here"
             raise InputError(f"augmentation is {self.augmentation!r}, and {self.model} is trained already: {way_out}")
+        if self.augmentation and "," in self.augmentation:
+            joined = self.augmentation.replace(",", "_")
+            raise InputError(f"augmentation is {self.augmentation!r}: join several by _, as in {joined}")
         regimes.of_text(None if self.augmentation == "none" else self.augmentation)
 
 

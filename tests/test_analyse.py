@@ -14,6 +14,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -116,6 +117,42 @@ found.save("results")
     with Image.open("results/classification_images.png") as picture:
         assert min(picture.size) > 100
     same(load("results"), names["found"])
+
+
+def test_a_network_is_asked_about_the_data_and_one_of_another_scale_is_warned_of(tmp_path: Path) -> None:
+    """A linear classifier of digits that was trained on images from 0 to 255, beside the same one with that step."""
+    digits = wna_jax.data.load("digits")
+    pixels = digits.train.images.reshape(len(digits.train.labels), -1).astype(np.float32)
+    known = np.eye(10, dtype=np.float32)[digits.train.labels] - 0.1
+    weights = np.linalg.solve(pixels.T @ pixels + 1e5 * np.eye(784, dtype=np.float32), pixels.T @ known)
+    bias = np.arange(10, dtype=np.float32)[None]  # which nothing in [0, 1] outweighs
+
+    def trained(images: jax.Array) -> jax.Array:
+        scores = 100 * images.reshape(len(images), -1) @ weights
+        return scores + jnp.broadcast_to(bias, scores.shape)
+
+    options: dict[str, Any] = {"dataset": "digits", "num_samples": 500, "permutations": 19, "response": "decision"}
+    right = analyse(lambda images: trained(255 * images), **options)
+    expected = (
+        np.asarray(trained(jnp.asarray(digits.validation.images, jnp.float32))).argmax(axis=1)
+        == digits.validation.labels
+    ).sum()
+    assert right.right == (143, expected)
+    assert expected > 120
+    assert f"{expected / 143:.1%} of 143 validation images are called right" in right.summary()
+    right.save(tmp_path / "maps.npz")
+    assert load(tmp_path / "maps.npz").right == right.right
+    with pytest.warns(UserWarning, match=r"right, hardly more than chance: images are given in \[0, 1\]"):
+        wrong = analyse(trained, **options)
+    assert wrong.right is not None
+    assert wrong.right[1] < 30
+
+
+def test_a_response_that_was_not_made_is_named_with_those_that_were(found: Analysis) -> None:
+    for values in (found.maps, found.z, found.moments, found.reliability):
+        with pytest.raises(InputError, match=r"unknown response of this analysis 'logit'.*decision, probability"):
+            values["logit"]
+        assert values.get("logit") is None
 
 
 def test_a_network_that_knows_its_image_shape_says_it(random_network: Callable[[nn.Module], Network]) -> None:
@@ -292,6 +329,10 @@ def test_bars_are_drawn_where_somebody_watches(capfd: pytest.CaptureFixture, mon
         ({"noise": WHITE, "network": responses.of_black_box(by_hand), "gradient_samples": 9}, "gradient"),
         ({"noise": WHITE, "classes": [3]}, "class 3 of a network with 3 classes"),
         ({"noise": WHITE, "response": ["decisions"]}, "unknown response 'decisions'"),
+        ({"noise": WHITE, "response": "decisions"}, "unknown response 'decisions'"),
+        ({"dataset": np.zeros((9, *SHAPE))}, r'dataset is a ndarray: expected .* wna_jax.data.load\("mnist"\)'),
+        ({"noise": WHITE, "network": lambda x: logits(x).argmax(-1)}, "the numbers of classes. give what the network"),
+        ({"noise": WHITE, "network": lambda x: logits(x)[:2]}, "returned 2 answers for 9 images: expected one per im"),
         ({"image_shape": (5, 6, 1)}, r"the network raised TypeError for images \(2, 5, 6, 1\)"),
     ],
 )
@@ -344,7 +385,9 @@ def test_the_summary_counts_maps_as_the_figure_shows_them() -> None:
     decision = SimpleNamespace(num_samples=100_000, count=counts, field_sums=True)
     given: dict[str, Any] = {"moments": {"decision": decision}, "maps": {"decision": own}, "reliability": {}}
     given["feedback"] = {"decision": [Feedback(0, 0.9), Feedback(0, 0.9), Feedback(2, 0.9), None]}
-    of: Any = SimpleNamespace(**given, classes=[0, 1, 2, 3], class_names=list("abcd"), all_class_names=list("abcd"))
+    of: Any = SimpleNamespace(
+        **given, classes=[0, 1, 2, 3], class_names=list("abcd"), all_class_names=list("abcd"), right=None
+    )
     said = list(shown.summary(of))
     assert said[0] == "noise images    100,000 (field)"
     assert "called most     a (99.99%)" in said

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import re
 import sys
 import tarfile
 import urllib.error
@@ -19,6 +20,7 @@ from data_files import everything, idx, prepare, refused, sizes, write_images
 
 from wna_jax.data import Dataset, load, published
 from wna_jax.data.dataset import assemble
+from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Progress, silent
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -107,6 +109,13 @@ def test_chosen_classes_are_those_of_the_whole_set_in_the_order_given(digits: Da
     assert pair.fingerprint != load("digits:2,7").fingerprint != digits.fingerprint
 
 
+def test_a_folder_one_too_deep_is_said(small_mnist: Path) -> None:
+    for path in small_mnist.iterdir():
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(InputError, match=re.escape(f"give the folder above, data_dir={small_mnist.parent}")):
+        load("mnist", small_mnist)
+
+
 def test_chosen_classes_of_published_files_keep_their_splits(small_mnist: Path) -> None:
     data = load("mnist:5,3", small_mnist.parent)
     assert data.test.images[:, 0, 0, 0].tolist() == [3, 5]
@@ -120,7 +129,10 @@ def test_chosen_classes_of_published_files_keep_their_splits(small_mnist: Path) 
         ("mnist:5,12", ["unknown class of mnist:5,12", "'12'", "choose one of 0, 1, 2"]),
         ("mnist:5,", ["unknown class", "''"]),
         ("mnist:5,5", ["mnist:5,5", "given twice", "give each class once"]),
-        ("digits:5", ["unknown data set 'digits:5'", "did you mean digits?", "as in mnist:5,6"]),
+        ("digits:5", ["data set 'digits:5' names one class: choose two or more, as in digits:5,..."]),
+        ("folder:", ["data set 'folder:' names nothing: expected a path"]),
+        ("/", ["data set '/' is a path: give folder:PATH or arrays:PATH, here folder:/"]),
+        ("arrays:nowhere.npz", ["nowhere.npz does not exist: expected arrays:PATH"]),
         ("digit:5,6", ["unknown data set 'digit'", "did you mean digits?"]),
     ],
 )

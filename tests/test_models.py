@@ -59,8 +59,9 @@ def test_parameter_counts_are_those_published(
 def test_the_model_card_has_every_network_and_its_number_of_parameters() -> None:
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \| (\d+)x(\d+)x(\d) \|", CARD.read_text(), re.MULTILINE)
     assert {name for name, *_ in rows} == set(models.NAMES)
-    for name, count, *shape in rows:
-        network, _ = shapes_of(name, tuple(map(int, shape)), 2 if name == "pair_cnn" else 10)
+    for name, count, *(height, width, channels) in rows:
+        shape = int(height), int(width), int(channels)
+        network, _ = shapes_of(name, shape, 2 if name == "pair_cnn" else 10)
         assert f"{network.parameter_count:,}" == count, name
 
 

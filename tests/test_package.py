@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -53,6 +55,12 @@ def test_values_can_be_shown_within_a_program() -> None:
     jax.eval_shape(lambda values: shown.append(repr(values)), WHITE)
     assert "<Moments of " in shown[0]
     assert "<Noise 'gaussian' of 6x6x1 pixels, white, gaussian>" in shown[1]
+
+
+def test_what_the_cache_of_compiled_programs_needs_is_installed_with_the_package() -> None:
+    """JAX limits its size by `filelock`, which it does not ask for: without it nothing is kept, with a warning each."""
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    assert any(name.startswith("filelock") for name in project["dependencies"])
 
 
 def test_the_parts_of_the_package_need_no_import_of_their_own() -> None:

@@ -162,5 +162,7 @@ def test_an_experiment_trains_in_the_regime_that_its_flag_names(tmp_path: Path, 
 def test_an_augmentation_is_checked_before_anything_is_loaded() -> None:
     with pytest.raises(InputError, match="unknown augmentation 'turn'"):
         classify.Settings(augmentation="turn")
+    with pytest.raises(InputError, match="'flip,shift': join several by _, as in flip_shift"):
+        classify.Settings(augmentation="flip,shift")
     with pytest.raises(InputError, match="is trained already: leave it out"):
         noise_maps.Settings(model="my.module:create", augmentation="flip")

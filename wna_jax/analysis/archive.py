@@ -53,6 +53,7 @@ def arrays_of(analysis: "Analysis") -> dict[str, np.ndarray]:
         "feedback": {name: list(answers) for name, answers in analysis.feedback.items()},
         "convergence": [[title, response] for title, (response, _) in analysis.convergence.items()],
         "tests": dict(analysis.tests),
+        "right": analysis.right,
         "settings": dict(analysis.settings),
     }
     arrays: dict[str, Any] = {"analysis": json.dumps(about)}
@@ -118,6 +119,7 @@ def _fields(about: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str
         found |= {name: about[name] for name in ("name", "tests")}
         found |= {name: tuple(about[name]) for name in ("classes", "all_class_names")}
         found |= {name: arrays.get(name) for name in ("roi", "class_means")}
+        found["right"] = tuple(about["right"]) if about.get("right") else None
         found["feedback"] = {
             name: [answer and Feedback(*answer) for answer in answers] for name, answers in about["feedback"].items()
         }

@@ -2,6 +2,7 @@
 
 import json
 import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +18,20 @@ from wna_jax.analysis.shown import MOST_NUMBERS
 from wna_jax.analysis.value import Analysis, maps_of
 from wna_jax.correlation import Moments, Parts, Sampling, fields, reverse_correlate, reverse_correlate_in_parts
 from wna_jax.correlation.examination import examine
-from wna_jax.data import Dataset
+from wna_jax.data import Dataset, load
 from wna_jax.networks import Foreign
 from wna_jax.noise import Noise
 from wna_jax.posterior import posterior_maps, why_none
 from wna_jax.responses import BlackBox, Classifier, Gradient, OneResponse
-from wna_jax.runs import progress
+from wna_jax.runs import compilation, progress
+from wna_jax.runs.accumulate import map_over
 from wna_jax.runs.errors import InputError
 from wna_jax.runs.progress import Report
 from wna_jax.statistics.checks import as_roi
 
 Shape = tuple[int, int, int]
 _FEWEST_PERMUTATIONS = 19
+_ASKED, _BATCH = 1000, 250  # images of the data
 _POSTERIORS = 4
 """Numbers of samples for which posterior maps are shown as they converge."""
 
@@ -39,8 +42,8 @@ def analyse(
     num_samples: int = 1_000_000,
     *,
     image_shape: Shape | None = None,
-    dataset: Dataset | None = None,
-    response: Sequence[str] | None = None,
+    dataset: Dataset | str | None = None,
+    response: Sequence[str] | str | None = None,
     outputs: str | None = None,
     classes: Sequence[int] | None = None,
     class_names: Sequence[str] | None = None,
@@ -70,7 +73,9 @@ def analyse(
         noise: what is shown. By default noise that matches the `dataset`, or uniform noise in [0, 1].
         num_samples: N, how many noise images.
         image_shape: (H, W, C), where neither noise, data nor the network say it.
-        dataset: what the network was trained on, for the names of classes, their mean images in pictures, and noise.
+        dataset: what the network was trained on, for the names of classes, their mean images in pictures, and noise; or
+            its name, as `data.load` takes it. The network is asked about some of its images, too: a warning says if it
+            is hardly better than chance, as networks are that were trained on another scale than [0, 1].
         response: whose maps are made, as `responses.from_name` takes them. By default decision and probability, of
             outputs that are values the value.
         outputs: what the network returns, one of `responses.OUTPUTS`; by default logits.
@@ -104,12 +109,18 @@ def analyse(
         class_names, network = class_names or network.class_names, network.network
     if response is None:
         response = ("value",) if outputs == "value" else ("decision", "probability")
+    response = (response,) if isinstance(response, str) else response
+    dataset = load(dataset) if isinstance(dataset, str) else dataset
+    if not isinstance(dataset, Dataset | None):
+        given = type(dataset).__name__
+        raise InputError(f'dataset is a {given}: expected a data set, such as wna_jax.data.load("mnist"), or its name')
     respond = _response_of(network, response, outputs, classes)
     stimulus = _noise_for(network, noise, image_shape, dataset)
     roi = None if roi is None else np.asarray(roi)
     permutations, gradient_samples = _check_what_comes_after(stimulus, roi, permutations, gradient_samples, settings)
     labels = _names_of_all(respond, stimulus, dataset, class_names)
     numbers = tuple(range(len(labels))) if respond.classes is None else respond.classes
+    right = _right(respond, stimulus, dataset) if dataset else None
     gradient = None
     if gradient_samples and "probability" in respond.names and stimulus.white:
         gradient = _gradient_of(respond)
@@ -154,6 +165,7 @@ def analyse(
         class_means=dataset.class_means[list(numbers)] if dataset else None,
         roi=roi,
         tests={"permutations": permutations, "seed": int(seed)},
+        right=right,
     )
     found = replace(found, convergence=_convergence(found, parts, gradients))
     return found if respond.outputs == "value" else found.with_feedback(respond)  # a regression calls nothing anything
@@ -227,6 +239,28 @@ def _names_of_all(
         whose = "the data set has" if dataset and given is dataset.class_names else "class_names are"
         raise InputError(f"{whose} {len(given)} classes, and the network answers {num_classes}: expected as many")
     return tuple(map(str, given))
+
+
+def _right(respond: Classifier | BlackBox, stimulus: Noise, dataset: Dataset) -> tuple[int, int] | None:
+    """Of how many validation images the network was asked, and how many it called right; it warns of few.
+
+    None where one image has no one right class, or the data have other images or classes than the network.
+    """
+    images, labels = (part[:_ASKED] for part in dataset.validation)
+    if respond.outputs in ("value", *responses.LABELS) or not len(labels):
+        return None
+    shown = jax.eval_shape(stimulus.shown, jax.ShapeDtypeStruct((1, *stimulus.shape), np.float32)).shape[1:]
+    if shown != images.shape[1:]:
+        return None
+    ask = responses.as_logits(respond)
+    logits = map_over(lambda batch: compilation.call(ask, batch), (images / np.float32(255),), _BATCH)
+    if logits.shape[1] != dataset.num_classes:
+        return None
+    right = int((logits.argmax(axis=1) == labels).sum())
+    if statistics.hardly_above_chance(right / len(labels), dataset.num_classes):
+        said = f"the network calls {right / len(labels):.1%} of {len(labels):,} images of {dataset.title} right"
+        warnings.warn(f"{said}, hardly more than chance: {responses.WRONG_SCALE}", stacklevel=3)
+    return len(labels), right
 
 
 def _name_of(network: Any) -> str:

@@ -35,6 +35,19 @@ _READING = {
     "prior": "The most probable map if maps are as smooth and local as these data say. Colours and the threshold are "
     "in standard errors of the plain map. Do not test these maps pixel by pixel: test the plain ones.",
 }
+_MEANING = {
+    "counts": "samples that were called each class",
+    "share_standard_errors": "standard errors of the shares of the samples",
+    "mean_weights": "means of the responses over all samples, for decisions the shares",
+    "feedback": "what the network calls each map, how surely, and whether that is its class",
+    "reliability": "of the maps, split half: the correlation to be expected with the map of as many other samples",
+    "n0": "samples that make the reliability one half",
+    "significant_pixels": "how many pixels each test finds, over all maps of a response together",
+    "info_val": "length of the whole map beside maps of mere noise, about N(0, 1) for mere noise",
+    "smoothness_prior": "what was found of maps as smooth and local ones; samples_gained: how many times the samples a "
+    "plain map needs; p_value: of no structure at all",
+    "training": "the course of the training, epoch by epoch",
+}
 _TEMPLATE = Path(__file__).with_name(FILE)
 
 
@@ -128,7 +141,7 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
         if len(table) > room:
             table = "<p>Too long for this page: it is in the file of numbers beside it.</p>"
         room -= len(table)
-        written.append(_folded(name, table))
+        written.append(_folded(f"{name}: {_MEANING[name]}" if name in _MEANING else name, table))
     return "\n".join(written)
 
 

@@ -87,6 +87,9 @@ def summary(of: "Analysis") -> Iterator[str]:
     some = next(iter(of.moments.values()))
     total, names = some.num_samples, of.class_names
     yield f"noise images    {total:,} ({'independent' if some.field_sums is None else 'field'})"
+    if of.right:
+        asked, right = of.right
+        yield f"data images     {right / asked:.1%} of {asked:,} validation images are called right"
     if decision := of.moments.get("decision"):
         most, share = int(decision.count.argmax()), figures.percent(decision.count.max() / total)
         of_some, others = len(names) < len(of.all_class_names), 1 - decision.count.sum() / total

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 _ALIKE = "they can differ in seed, network and number of samples alone"
 
 
+class ByResponse(dict):
+    """What there is of each response, by its name; an InputError that lists the names for one that is not there."""
+
+    def __missing__(self, name: str) -> Any:
+        """Called by [] alone, not by `get` or `in`."""
+        raise unknown_name("response of this analysis", str(name), tuple(self))
+
+
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """What the samples of one or more runs say of K classes: what `analyse` returns, and `load` reads again.
@@ -48,6 +56,7 @@ class Analysis:
         class_means: mean training images of the maps' classes, [K, H, W, C] in [0, 1], for pictures.
         roi: the region of interest, bool [H, W] or [H, W, C], that tests and reliability are about.
         tests: the options of `statistics.findings` that are taken where none are given.
+        right: of how many images of the data the network was asked about, and how many it called right, if it was.
     """
 
     first: Mapping[str, Moments]
@@ -64,6 +73,7 @@ class Analysis:
     class_means: np.ndarray | None = None
     roi: np.ndarray | None = None
     tests: Mapping[str, Any] = field(default_factory=dict)
+    right: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Fills in the classes where the maps are of all."""
@@ -77,12 +87,12 @@ class Analysis:
     @functools.cached_property
     def moments(self) -> dict[str, Moments]:
         """Of all samples."""
-        return {name: self.first[name] + self.second[name] for name in self.first}
+        return ByResponse({name: self.first[name] + self.second[name] for name in self.first})
 
     @functools.cached_property
     def maps(self) -> dict[str, ClassificationImages]:
         """The maps, with their errors and masks, by the kind of response."""
-        found = {}
+        found = ByResponse()
         for name, moments in self.moments.items():
             found[name] = maps_of(name, moments, self.noise)
             if archive.is_unknown(self.noise):  # tests that need draws of it cannot be made
@@ -92,15 +102,13 @@ class Analysis:
     @functools.cached_property
     def z(self) -> dict[str, np.ma.MaskedArray]:
         """The maps as normal numbers, `statistics.z_map`."""
-        return {name: statistics.z_map(maps) for name, maps in self.maps.items()}
+        return ByResponse({name: statistics.z_map(maps) for name, maps in self.maps.items()})
 
     @functools.cached_property
     def reliability(self) -> dict[str, statistics.SplitHalf]:
         """Of the maps, from the two halves."""
-        return {
-            name: statistics.split_half(self.first[name], self.second[name], self.noise, self.roi)
-            for name in self.first
-        }
+        halves = {name: (of, self.second[name]) for name, of in self.first.items()}
+        return ByResponse({name: statistics.split_half(*both, self.noise, self.roi) for name, both in halves.items()})
 
     @property
     def origins(self) -> dict[str, Origin | None]:
@@ -145,8 +153,7 @@ class Analysis:
         return {}
 
     def _check(self, response: str) -> None:
-        if response not in self.first:
-            raise unknown_name("response of this analysis", response, tuple(self.first))
+        _ = ByResponse(self.first)[response]
 
     def __radd__(self, other: Any) -> "Analysis":
         """Has `sum` add up analyses."""
@@ -246,12 +253,15 @@ class Analysis:
         """For notebooks: a table by class, and the picture."""
         return shown.html(self)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path) -> Path:
         """Writes to a folder `maps.npz` (all of it, for `load`), `metrics.json`, a picture, and all on one page.
 
         These are `classification_images.png` and `report.html`, in which each pixel of a map tells its numbers.
 
         A path that ends in .npz gets that file alone. Each file is written whole or not at all, the sums first.
+
+        Returns:
+            What to look at: the path of `report.html`, or that of the file.
 
         Raises:
             InputError: the folder cannot be written.
@@ -259,7 +269,7 @@ class Analysis:
         place = Path(path).expanduser()
         if place.suffix == ".npz":
             files.write_arrays(place, **self.arrays())
-            return
+            return place
         files.check_writable("output", place, "give another folder")
         files.write_arrays(place / archive.FILE, **self.arrays())
         metrics, drawn, picture = self.metrics(), self.figure(), place / "classification_images.png"
@@ -275,6 +285,7 @@ class Analysis:
             pictures=[report.Picture([picture], str(drawn.get_label()))],
             analysis=self,
         )
+        return place / report.FILE
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays by name, as they stand in `maps.npz` (`analysis.archive.arrays_of`)."""

@@ -68,6 +68,10 @@ def _answers(
 ) -> np.ndarray:
     """The answers [n, K] to nine images [n, H, W, C]; of a classifier, which has names of responses, as it says."""
     answers = ask(images)
+    if len(answers) != len(images):
+        raise InputError(
+            f"the network returned {len(answers)} answers for {len(images)} images: expected one per image"
+        )
     if names is not None:
         _check_outputs(answers, names, outputs)
     reach = np.ptp(np.where(np.isfinite(answers), answers, 0), axis=0) + 1e-6 * np.abs(answers)

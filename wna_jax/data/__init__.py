@@ -74,6 +74,8 @@ def _grey(split: Split) -> Split:
 def _read(name: str, data_dir: str | Path | None, report: Report, image_size: int | None) -> Source:
     if name == "digits":
         return _read_digits()
+    if name in ("folder:", "arrays:"):
+        raise InputError(f"data set {name!r} names nothing: expected a path behind the colon")
     if name.startswith("folder:"):
         return read_folder(_expanded(name.removeprefix("folder:")), image_size)
     if name.startswith("arrays:"):
@@ -90,7 +92,13 @@ def _read(name: str, data_dir: str | Path | None, report: Report, image_size: in
         return read_prepared(directory, image_size)
     if short != name:
         raise InputError(f"{name}: no prepared directory of that name in {given} or {home}; {how_to_prepare(short)}")
+    if name and _expanded(name).exists():
+        kind = "folder" if _expanded(name).is_dir() else "arrays"
+        raise InputError(f"data set {name!r} is a path: give folder:PATH or arrays:PATH, here {kind}:{name}")
     known = ("digits", *CLASS_NAMES)
+    whole, _, one = name.rpartition(":")
+    if whole in known:
+        raise InputError(f"data set {name!r} names one class: choose two or more, as in {whole}:{one},...")
     close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     choices = f"{', '.join(known)}, folder:PATH, arrays:PATH or tfds:NAME, or two or more classes of one of these"

@@ -118,7 +118,7 @@ def _load(path: Path) -> dict[str, Any]:
         if path.suffix == ".npy" and path.is_file():
             return {"images": _load_file(path)}
     expected = "expected arrays:PATH of a .npz or .npy file, or of a folder of .npy or IDX files"
-    raise InputError(f"{printable(path)} is none of these: {expected}")
+    raise InputError(f"{printable(path)} {'is none of these' if path.exists() else 'does not exist'}: {expected}")
 
 
 def _decoded(array: np.ndarray) -> np.ndarray:

@@ -208,7 +208,8 @@ def _shared(train: Split, test: Split) -> int:
 def check_classes(dataset: Dataset) -> None:
     """Raises an InputError unless a data set has at least two classes, and training images of each."""
     if dataset.num_classes < 2:
-        raise InputError(f"{dataset.name} has one class: put images of two or more classes into a subfolder each")
+        way_out = "put images of two or more classes into a subfolder each, or choose two or more, as in mnist:5,6"
+        raise InputError(f"{dataset.name} has one class: {way_out}")
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     if not counts.all():
         lacking = ", ".join(dataset.class_names[k] for k in np.flatnonzero(counts == 0))

@@ -109,6 +109,8 @@ def read_published(name: str, given: Path, home: Path, report: Report) -> Source
     if not missing:
         return _parse(name, found)
     directory = find_prepared(name, given)
+    if not found and not directory and (given / next(iter(FILES[name]))).is_file():
+        raise InputError(f"{name}: {given} holds the files themselves; give the folder above, data_dir={given.parent}")
     if found and not directory:
         raise InputError(f"{name}: {given / name} lacks {', '.join(missing)}; add them, or give another data_dir")
     if directory := directory or find_prepared(name, home, skip_other_formats=True):
@@ -198,8 +200,9 @@ def _fetch(name: str, folder: Path, looked: str, report: Report) -> None:
         except (OSError, http.client.HTTPException) as error:
             raise InputError(
                 f"{name}: {', '.join(FILES[name])} not found in {looked}, and {remote.url} could not be downloaded "
-                f"({reason(error)}); put the files there, or use the data set digits, which needs no files"
-            ) from error
+                f"({reason(error)}); put the files there, or say where they are (--data_dir=DIR, or data_dir= in "
+                f"Python, with the files in DIR/{name}), or use the data set digits, which needs no files"
+            ) from None
 
 
 def _download(remote: Remote, target: Path, report: Report) -> None:

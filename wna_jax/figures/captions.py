@@ -40,12 +40,12 @@ def prior_said(posterior: PosteriorMaps, k: int) -> tuple[str, bool]:
         return "", True
     if posterior.p_value[k] >= 0.05:
         return f"no structure (p {posterior.p_value[k]:.2f})", False
-    return f"r {posterior.expected_correlation[k]:.2f}, {_times(posterior.gain[k])}", True
+    return f"r {posterior.expected_correlation[k]:.2f} ({_times(posterior.gain[k])})", True
 
 
 def _times(gain: float) -> str:
     """How many times as many samples a plain map would need."""
-    return "no gain" if gain < 1.05 else f"as of {gain:.{0 if gain >= 10 else 1}f}× samples"
+    return "no gain" if gain < 1.05 else f"{gain:.{0 if gain >= 10 else 1}f}×"
 
 
 def why_empty(images: ClassificationImages, k: int) -> str:

@@ -26,7 +26,7 @@ _HEADED, _NAMED, _CAPTIONED = 0.28, 0.17, 0.19  # inches above a map with two li
 _ABOUT_REGION = " Pale, beyond the yellow line: outside of the region that tests, infoVal and reliability are about."
 _WITH_PRIOR = (
     " Smoothness prior: the most probable map if maps are as smooth and local as these data say; r: its expected "
-    "correlation with the map of infinitely many samples, and the samples that a plain map would need for that."
+    "correlation with the map of infinitely many samples, and how many times the samples a plain map needs for it."
 )
 MOST_CLASSES = 30
 """That a figure has room for; of more, some are `shown`."""

@@ -141,6 +141,13 @@ def of_network(
     return of_classifier(PerImage(network) if is_equinox(network) else network, names, outputs, classes)
 
 
+WRONG_SCALE = (
+    "images are given in [0, 1], black to white; was the network trained on others (0 to 255, normalised), or with its "
+    "classes in another order?"
+)
+"""What may be wrong with a network that is hardly better than chance."""
+
+
 def as_logits(network: Any, outputs: str | None = None) -> Callable[[Images], Logits]:
     """Any network that `of_network` takes, or its response, as a function: images [n, H, W, C] -> logits [n, K].
 
