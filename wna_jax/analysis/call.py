@@ -120,7 +120,7 @@ def analyse(
     permutations, gradient_samples = _check_what_comes_after(stimulus, roi, permutations, gradient_samples, settings)
     labels = _names_of_all(respond, stimulus, dataset, class_names)
     numbers = tuple(range(len(labels))) if respond.classes is None else respond.classes
-    right = _right(respond, stimulus, dataset) if dataset else None
+    right = _right(respond, stimulus, dataset, max(100, num_samples)) if dataset else None
     gradient = None
     if gradient_samples and "probability" in respond.names and stimulus.white:
         gradient = _gradient_of(respond)
@@ -241,12 +241,12 @@ def _names_of_all(
     return tuple(map(str, given))
 
 
-def _right(respond: Classifier | BlackBox, stimulus: Noise, dataset: Dataset) -> tuple[int, int] | None:
+def _right(respond: Classifier | BlackBox, stimulus: Noise, dataset: Dataset, most: int) -> tuple[int, int] | None:
     """Of how many validation images the network was asked, and how many it called right; it warns of few.
 
     None where one image has no one right class, or the data have other images or classes than the network.
     """
-    images, labels = (part[:_ASKED] for part in dataset.validation)
+    images, labels = (part[: min(most, _ASKED)] for part in dataset.validation)
     if respond.outputs in ("value", *responses.LABELS) or not len(labels):
         return None
     shown = jax.eval_shape(stimulus.shown, jax.ShapeDtypeStruct((1, *stimulus.shape), np.float32)).shape[1:]
