@@ -120,7 +120,7 @@ def analyse(
     permutations, gradient_samples = _check_what_comes_after(stimulus, roi, permutations, gradient_samples, settings)
     labels = _names_of_all(respond, stimulus, dataset, class_names)
     numbers = tuple(range(len(labels))) if respond.classes is None else respond.classes
-    right = _right(respond, stimulus, dataset, max(100, num_samples)) if dataset else None
+    right = _right(respond, stimulus, dataset) if dataset else None
     gradient = None
     if gradient_samples and "probability" in respond.names and stimulus.white:
         gradient = _gradient_of(respond)
@@ -241,22 +241,21 @@ def _names_of_all(
     return tuple(map(str, given))
 
 
-def _right(respond: Classifier | BlackBox, stimulus: Noise, dataset: Dataset, most: int) -> tuple[int, int] | None:
+def _right(respond: Classifier | BlackBox, stimulus: Noise, dataset: Dataset) -> tuple[int, int] | None:
     """Of how many validation images the network was asked, and how many it called right; it warns of few.
 
     None where one image has no one right class, or the data have other images or classes than the network.
     """
-    images, labels = (part[: min(most, _ASKED)] for part in dataset.validation)
+    images, labels = (part[:_ASKED] for part in dataset.validation)
     if respond.outputs in ("value", *responses.LABELS) or not len(labels):
         return None
-    shown = jax.eval_shape(stimulus.shown, jax.ShapeDtypeStruct((1, *stimulus.shape), np.float32)).shape[1:]
-    if shown != images.shape[1:]:
+    if stimulus.shown_shape != images.shape[1:]:
         return None
     ask = responses.as_logits(respond)
     logits = map_over(lambda batch: compilation.call(ask, batch), (images / np.float32(255),), _BATCH)
     if logits.shape[1] != dataset.num_classes:
         return None
-    right = int((logits.argmax(axis=1) == labels).sum())
+    right = int(((logits.argmax(axis=1) == labels) & np.isfinite(logits).all(axis=1)).sum())
     if statistics.hardly_above_chance(right / len(labels), dataset.num_classes):
         said = f"the network calls {right / len(labels):.1%} of {len(labels):,} images of {dataset.title} right"
         warnings.warn(f"{said}, hardly more than chance: {responses.WRONG_SCALE}", stacklevel=3)
