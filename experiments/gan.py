@@ -34,6 +34,13 @@ class Settings(NetworkSettings):
     epochs: int | None = setting(None, f"Passes over the training images; {_EPOCHS} by default.", at_least=1)
     width: int = setting(AdversarialSpec.width, "Channels of both networks at half the images' size.")
     code_size: int = setting(AdversarialSpec.code_size, "Numbers in a code.")
+    hidden: int = setting(
+        AdversarialSpec.hidden, "Units of a dense layer in both networks, next to code and answer; 0 for none."
+    )
+    penalty: float = setting(
+        AdversarialSpec.penalty,
+        "Weight of the penalty on the discriminator's slope at real images (R1), without which it wins; 0 for none.",
+    )
     real_images: int = setting(AdversarialSpec.batch_size, "Real images per step; as many are generated.")
     learning_rate: float = setting(AdversarialSpec.learning_rate, "Learning rate of Adam, for both networks.")
     beta1: float = setting(AdversarialSpec.beta1, "Momentum of Adam, for both networks.")
@@ -42,7 +49,9 @@ class Settings(NetworkSettings):
 def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Result:
     """A trained GAN to its images, losses and distances, and what a classifier says of the images."""
     dataset = shared.load_data(settings, report)
-    chosen = {name: getattr(settings, name) for name in ("learning_rate", "beta1", "width", "code_size")}
+    chosen = {
+        name: getattr(settings, name) for name in ("learning_rate", "beta1", "width", "code_size", "hidden", "penalty")
+    }
     chosen |= {"seed": settings.train_seed, "batch_size": settings.real_images}
     spec = AdversarialSpec(dataset.name, dataset.fingerprint, **chosen)
     epochs = _EPOCHS if settings.epochs is None else settings.epochs

@@ -48,6 +48,7 @@ SMALL: dict[str, Any] = {
     "noises": ("matched",),
     "pattern": ("decision",),
     "width": 2,
+    "hidden": 4,
     "code_size": 3,
     "real_images": 16,
     "regimes": ("plain", "noise:0.3"),

@@ -98,6 +98,50 @@ def test_confident_answers_are_counted_by_class() -> None:
     assert found == (0.5, [2, 0], 1)
 
 
+def test_the_slope_of_a_linear_judge_is_the_length_of_its_weights() -> None:
+    weights, images = (
+        jnp.asarray(np.random.default_rng(k).random((n, 4, 5, 1), np.float32)) for k, n in ((0, 1), (1, 6))
+    )
+
+    def judge(images: jax.Array) -> jax.Array:
+        return 3 + (images * jnp.broadcast_to(weights, images.shape)).sum(axis=(1, 2, 3))
+
+    assert gans.mean_square_slope(judge, images) == pytest.approx(float((weights**2).sum()), rel=1e-5)
+
+
+def test_without_a_hidden_layer_the_discriminator_adds_up_what_it_sees_at_each_place(spec: AdversarialSpec) -> None:
+    """Then changes at two far places change the logit by their sum, however strong they are; with it they do not."""
+    images = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
+    both, one, other = (images.copy() for _ in range(3))
+    for image in (both, one):
+        image[:, :3, :3] = 1
+    for image in (both, other):
+        image[:, -3:, -3:] = 1
+
+    def surplus(hidden: int) -> float:
+        _, judge = gans.networks(replace(spec, hidden=hidden), (32, 32, 1))
+        parameters = judge.init(jax.random.key(0), jnp.asarray(images))
+        together, first, second, none = (float(judge.apply(parameters, x)[0, 0]) for x in (both, one, other, images))
+        return abs(together - first - second + none)
+
+    assert surplus(0) < 1e-6
+    assert surplus(64) > 1e-4
+
+
+def test_a_penalty_makes_the_discriminator_less_steep(bars: data.Dataset, spec: AdversarialSpec) -> None:
+    real = jnp.asarray(bars.train.images[:64] / np.float32(255))
+
+    def slope(penalty: float) -> float:
+        trained = gans.fit(replace(spec, hidden=16, penalty=penalty), bars, 2)
+        _, judge = gans.networks(spec, bars.image_shape)
+        judge = judge.clone(hidden=16)
+        return float(
+            gans.mean_square_slope(lambda x: judge.apply({"params": trained.players.discriminator}, x)[:, 0], real)
+        )
+
+    assert slope(10.0) < slope(0.0) / 4
+
+
 @pytest.fixture(scope="module")
 def trained(bars: data.Dataset, spec: AdversarialSpec) -> gans.Trained:
     return gans.fit(spec, bars, 15)

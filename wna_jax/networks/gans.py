@@ -6,6 +6,7 @@ training step first updates the discriminator, on half real and half generated i
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ _FIRST_LOOK = 64
 _SHOWN = 12
 _STATISTICS_CODES = 512
 _BATCH = 250
+_STEPS_PER_PENALTY = 4
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,11 @@ class AdversarialSpec:
 
     `batch_size` counts the real images of a step; as many are generated. Rate and momentum are those of Adam, for both
     networks; with a `beta1` of .9, the usual value, the two oscillate (arXiv 1511.06434). `width` is the number of
-    channels at half the image's size; each further halving doubles them. Images are generated from an exponential
-    average of the generator's parameters, whose decay is `averaging`.
+    channels at half the image's size; each further halving doubles them. Both networks have a dense layer of `hidden`
+    units next to the code or the answer (0 for none, as in the DCGAN): without it the discriminator adds up what it
+    sees at each place, and lets strokes pass that make no digit. With it the discriminator soon wins, so its slope at
+    real images is penalised, by the weight `penalty` (0 for none). Images are generated from an exponential average of
+    the generator's parameters, whose decay is `averaging`.
     """
 
     dataset: str
@@ -59,11 +64,16 @@ class AdversarialSpec:
     beta2: float = 0.999
     width: int = 32
     code_size: int = 64
+    hidden: int = 256
+    penalty: float = 1.0
     averaging: float = 0.999
 
     def __post_init__(self) -> None:
         """Validates the fields."""
         check_positive(self, "batch_size", "learning_rate", "width", "code_size")
+        for name in ("hidden", "penalty"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be 0 or above")
         for name in ("beta1", "beta2", "averaging"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be from 0 to below 1")
@@ -153,7 +163,8 @@ def networks(
         size = f"{image_shape[1]}x{image_shape[0]}"
         raise InputError(f"images of {size} cannot be halved down to 15 pixels or fewer: resize them, such as to 64x64")
     widths = tuple(spec.width * 2**i for i in range(halvings))
-    return ConvolutionalDecoder(image_shape, widths, normalised=True), ConvolutionalEncoder(image_shape, widths, 1)
+    makes = ConvolutionalDecoder(image_shape, widths, normalised=True, hidden=spec.hidden)
+    return makes, ConvolutionalEncoder(image_shape, widths, 1, spec.hidden)
 
 
 def fit(
@@ -162,7 +173,9 @@ def fit(
     """Trains a GAN by Adam on the non-saturating losses (Goodfellow et al. 2014, arXiv 1406.2661).
 
     With D the discriminator's logit, x real and G(z) generated images, and means over a batch, the discriminator's loss
-    is softplus(-D(x)) + softplus(D(G(z))); then the generator's, against the updated D, is softplus(-D(G(z))). During
+    is softplus(-D(x)) + softplus(D(G(z))) + p/2 |dD/dx|^2, p the `penalty` (R1, Mescheder et al. 2018, arXiv
+    1801.04406; as it varies slowly, it is taken at each fourth step, four times, arXiv 1912.04958); then the
+    generator's, against the updated D, is softplus(-D(G(z))). Losses are reported without the penalty. During
     training the generator is normalised by the statistics of its batch, for `Generator` by those of 512 codes.
 
     The state is kept in `state_dir`: a run that was stopped, or is given more epochs, resumes from it, and ends with
@@ -255,9 +268,23 @@ def _step_of(spec: AdversarialSpec, image_shape: tuple[int, int, int]) -> Callab
         logits, _ = generator.apply({"params": parameters}, codes, mutable=["batch_statistics"])
         return jax.nn.sigmoid(logits)
 
-    def discriminator_loss(parameters: Parameters, real: jax.Array, fake: jax.Array) -> jax.Array:
-        logits = discriminator.apply({"params": parameters}, jnp.concatenate([real, fake]))
-        return jax.nn.softplus(-logits[: len(real)]).mean() + jax.nn.softplus(logits[len(real) :]).mean()
+    def judged(parameters: Parameters, images: jax.Array) -> jax.Array:
+        return discriminator.apply({"params": parameters}, images)[:, 0]
+
+    def discriminator_loss(
+        parameters: Parameters, real: jax.Array, fake: jax.Array, index: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        logits = judged(parameters, jnp.concatenate([real, fake]))
+        loss = jax.nn.softplus(-logits[: len(real)]).mean() + jax.nn.softplus(logits[len(real) :]).mean()
+        if not spec.penalty:
+            return loss, loss
+
+        def slope(parameters: Parameters, real: jax.Array) -> jax.Array:
+            return mean_square_slope(functools.partial(judged, parameters), real)
+
+        is_due = index % _STEPS_PER_PENALTY == 0
+        steep = jax.lax.cond(is_due, slope, lambda *_: jnp.float32(0), parameters, real)
+        return loss + _STEPS_PER_PENALTY * spec.penalty / 2 * steep, loss
 
     def generator_loss(fake: jax.Array, parameters: Parameters) -> jax.Array:
         return jax.nn.softplus(-discriminator.apply({"params": parameters}, fake)).mean()
@@ -269,7 +296,7 @@ def _step_of(spec: AdversarialSpec, image_shape: tuple[int, int, int]) -> Callab
         codes = jax.random.normal(jax.random.fold_in(seed_key, index), (spec.batch_size, spec.code_size))
         fake, back_to_generator = jax.vjp(lambda parameters: made(parameters, codes), players.generator)
         real = to_unit_range(images[batch])
-        loss_d, gradient = jax.value_and_grad(discriminator_loss)(players.discriminator, real, fake)
+        gradient, loss_d = jax.grad(discriminator_loss, has_aux=True)(players.discriminator, real, fake, index)
         judges, state_d = moved(optimiser, players.discriminator, players.discriminator_state, gradient)
         loss_g, back_to_images = jax.value_and_grad(generator_loss)(fake, judges)
         (gradient,) = back_to_generator(back_to_images)
@@ -280,6 +307,13 @@ def _step_of(spec: AdversarialSpec, image_shape: tuple[int, int, int]) -> Callab
         return Players(makes, judges, average, state_g, state_d), jnp.stack([loss_d, loss_g])
 
     return step
+
+
+def mean_square_slope(judge: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+    """The squared length of the gradient of a logit by its image, mean over images, in 1 / pixel intensity^2."""
+    logits, back = jax.vjp(judge, images)
+    (slopes,) = back(jnp.ones_like(logits))
+    return jnp.square(slopes).sum(axis=(1, 2, 3)).mean()
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

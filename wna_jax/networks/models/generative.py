@@ -15,6 +15,9 @@ from wna_jax.runs.errors import InputError, unknown_name
 class ConvolutionalEncoder(nn.Module):
     """4x4 convolutions at stride 2 with leaky ReLU, and a dense layer; with one output, a DCGAN's discriminator.
 
+    With `hidden` units there is one more dense layer before the last. Without it an output is a sum over places, each
+    of which knows its neighbourhood alone: a discriminator then knows strokes, but not which of them make a digit.
+
     The widths are the channels of each convolution, the one next to the image first. Unlike in the DCGAN (Radford et
     al. 2016, arXiv 1511.06434) there is no batch normalisation, so that the output for an image does not depend on the
     rest of its batch.
@@ -23,6 +26,7 @@ class ConvolutionalEncoder(nn.Module):
     image_shape: tuple[int, int, int]
     widths: Sequence[int]
     outputs: int
+    hidden: int = 0
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -31,7 +35,10 @@ class ConvolutionalEncoder(nn.Module):
         x = 2 * images.reshape(-1, *self.image_shape) - 1
         for i, width in enumerate(self.widths, start=1):
             x = nn.leaky_relu(HalvingConvolution(width, name=f"conv{i}")(x), 0.2)
-        return nn.Dense(self.outputs, name="fc")(x.reshape(len(x), -1))
+        x = x.reshape(len(x), -1)
+        if self.hidden:
+            x = nn.leaky_relu(nn.Dense(self.hidden, name="hidden")(x), 0.2)
+        return nn.Dense(self.outputs, name="fc")(x)
 
 
 class ConvolutionalDecoder(nn.Module):
@@ -44,11 +51,15 @@ class ConvolutionalDecoder(nn.Module):
     image_shape: tuple[int, int, int]
     widths: Sequence[int]
     normalised: bool = False
+    hidden: int = 0
 
     @nn.compact
     def __call__(self, codes: jax.Array) -> jax.Array:
         """Codes [n, d] -> logits of images [n, H, W, C]."""
         shape = (*smallest_map(self.image_shape, self.widths), self.widths[-1])
+        if self.hidden:
+            codes = nn.Dense(self.hidden, name="hidden")(codes)
+            codes = nn.relu(BatchNormalisation(name="bn0")(codes) if self.normalised else codes)
         x = nn.Dense(math.prod(shape), name="fc")(codes).reshape(-1, *shape)
         for i, width in enumerate([*reversed(self.widths[:-1]), self.image_shape[-1]], start=1):
             x = BatchNormalisation(name=f"bn{i}")(x) if self.normalised else x
