@@ -16,7 +16,7 @@ from wna_jax.observers import export_stimuli, moments_from_trials
 from wna_jax.runs.errors import InputError
 from wna_jax.templates import feed_back
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "Analysis",
