@@ -84,6 +84,7 @@ def test_masks_that_are_none_are_refused() -> None:
             attributions.masks(IMAGE, REFERENCE, cells, keep)
 
 
+@pytest.mark.slow
 def test_rise_of_a_linear_network_is_what_the_covariance_of_its_masks_says() -> None:
     """E[f(m x + (1 - m) x') m_p] / p = p f(x) + (1 - p) f(x') + sum_q effect_q cov(m_q, m_p) / p."""
     n, keep = 20_000, 0.5

@@ -155,6 +155,7 @@ def draw_rare(probability: jax.Array, key: jax.Array) -> jax.Array:
     return (jax.random.uniform(key, SHAPE) < jnp.asarray(probability, jnp.float32)).astype(jnp.float32)
 
 
+@pytest.mark.slow
 def test_in_1_over_f_noise_a_blind_network_has_no_template() -> None:
     """14 of 100 runs would be chance once in 2,000. Against null maps of white noise there are far more."""
     z = np.ma.stack([statistics.z_map(maps)[0] for maps in runs_of(pink(), blind, 100)])
@@ -177,6 +178,7 @@ def test_a_planted_template_is_found_in_1_over_f_noise_by_every_test() -> None:
     assert found.info_val[0] > 5
 
 
+@pytest.mark.slow
 def test_only_single_pixels_are_tested_where_the_dependence_is_not_known() -> None:
     moments = reverse_correlate(pink(), Partial(sees), SAMPLES, batch_size=SAMPLES)
     slopes = reverse_correlate(pink(), responses.gradient_of(lambda x: x[:, 0, 0] ** 2), 100)

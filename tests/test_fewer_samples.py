@@ -39,6 +39,7 @@ def test_maps_with_the_prior_are_nearer_to_those_of_many_samples(result: Result)
         assert row["plain"]["mean"] == pytest.approx(predicted, abs=0.05)
 
 
+@pytest.mark.slow
 def test_files_are_whole(settings: fewer_samples.Settings, result: Result) -> None:
     files = {file.name for file in settings.folder.iterdir()}
     assert {"fewer_samples.png", "fewer_samples_maps.png", "metrics.json"} <= files

@@ -109,6 +109,7 @@ def test_the_slope_of_a_linear_judge_is_the_length_of_its_weights() -> None:
     assert gans.mean_square_slope(judge, images) == pytest.approx(float((weights**2).sum()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_hidden_layer_the_discriminator_adds_up_what_it_sees_at_each_place(spec: AdversarialSpec) -> None:
     """Then changes at two far places change the logit by their sum, however strong they are; with it they do not."""
     images = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
@@ -128,6 +129,7 @@ def test_without_a_hidden_layer_the_discriminator_adds_up_what_it_sees_at_each_p
     assert surplus(64) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_penalty_makes_the_discriminator_less_steep(bars: data.Dataset, spec: AdversarialSpec) -> None:
     real = jnp.asarray(bars.train.images[:64] / np.float32(255))
 

@@ -48,6 +48,7 @@ def test_gradient_and_regression_maps_in_coarse_noise_agree_within_their_errors(
     assert np.square(z).mean() == pytest.approx(1, abs=0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stimulus", [FINE, COARSE], ids=["fine", "coarse"])
 def test_a_black_box_that_knows_its_gradients_has_those_of_the_network(stimulus: noise.Noise) -> None:
     names, classes = ["probability", "logit"], [2, 0]

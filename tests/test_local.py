@@ -124,6 +124,7 @@ def test_at_stake_are_the_answer_and_the_most_frequent_other_one_in_noise() -> N
     assert local.at_stake(four, grey, noise.around(grey, noise.gaussian(SHAPE, 0, 1e-6))) == (2, 0)
 
 
+@pytest.mark.slow
 def test_every_method_finds_what_the_pixels_of_a_linear_network_contribute() -> None:
     """Of the logit: exactly where the method is exact, else in the direction of the effects."""
     reference = np.full(SHAPE, 0.5, np.float32)
@@ -152,6 +153,7 @@ def test_noise_in_squares_finds_the_mean_slope_of_a_square() -> None:
     np.testing.assert_allclose(found["classification image, logit"], 0.5 * mean, atol=5 * error)
 
 
+@pytest.mark.slow
 def test_a_decision_that_never_changes_has_no_map(random_network: Callable[..., Network]) -> None:
     network = random_network(models.create("logistic", (8, 8, 1), 3))
     image = np.full((8, 8, 1), 0.5, np.float32)

@@ -109,6 +109,7 @@ def test_maps_of_some_classes_are_those_of_a_run_of_all(
         noise_maps.run(noise_maps.Settings(**network_settings, **short, classes=("x",), out_dir=str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_without_convergence_everything_else_is_there(network_settings: dict[str, Any], tmp_path: Path) -> None:
     short: dict[str, Any] = {"num_samples": 1_000, "permutations": 19, "convergence": False, "response": ("decision",)}
     settings = noise_maps.Settings(**network_settings, **short, out_dir=str(tmp_path))

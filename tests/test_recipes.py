@@ -19,6 +19,7 @@ def expected() -> np.ndarray:
     return np.bincount(recipes.my_logits(images).argmax(axis=1), minlength=recipes.CLASSES)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of other packages
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_five_lines_lead_from_a_network_to_the_picture(

@@ -41,6 +41,7 @@ def overlap(found: np.ndarray, number: int) -> np.ndarray:
     return pairs[linear_sum_assignment(-pairs)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_planted_subunits_are_recovered_with_their_number_and_weights(number: int) -> None:
     x = samples(6_000)
