@@ -154,9 +154,6 @@ class AugmentationSettings(NetworkSettings):
         if self.augmentation is not None and foreign.is_named(self.model):
             way_out = "leave it out, or take a network that is trained here"
             raise InputError(f"augmentation is {self.augmentation!r}, and {self.model} is trained already: {way_out}")
-        if self.augmentation and "," in self.augmentation:
-            joined = self.augmentation.replace(",", "_")
-            raise InputError(f"augmentation is {self.augmentation!r}: join several by _, as in {joined}")
         regimes.of_text(None if self.augmentation == "none" else self.augmentation)
 
 

@@ -1,6 +1,5 @@
 """What experiments share: their data set, their trained network, noisy images, layers that were asked for."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.settings import DataSettings, NetworkSettings, NoiseSettings, PictureSettings, SamplingSettings
-from wna_jax import data, figures, noise, responses, statistics, templates
+from wna_jax import data, figures, noise, responses, templates
 from wna_jax.correlation import draw_samples
 from wna_jax.networks import Foreign, Network, checkpoints, foreign, models, training, units
 from wna_jax.runs import compilation
@@ -131,9 +130,7 @@ def of_own(settings: NetworkSettings, own: Foreign, dataset: data.Dataset) -> Tr
         ours, theirs = (", ".join(names[:4]) for names in (own.class_names, dataset.class_names))
         raise InputError(f"the classes of {own_name} are {ours}, ..., of {name} {theirs}, ...: expected one order")
     accuracy = training.evaluate(network, dataset.test)["accuracy"]
-    if statistics.hardly_above_chance(accuracy, count):
-        said = f"{own_name} is right on {accuracy:.1%} of the test images, hardly more than chance"
-        warnings.warn(f"{said}: {responses.WRONG_SCALE}", stacklevel=2)
+    responses.warn_near_chance(f"{own_name} calls {accuracy:.1%} of the test images right", accuracy, count)
     return TrainedNetwork(network, {"test_accuracy": accuracy}, True, own)
 
 

@@ -331,7 +331,10 @@ def test_bars_are_drawn_where_somebody_watches(capfd: pytest.CaptureFixture, mon
         ({"noise": WHITE, "response": ["decisions"]}, "unknown response 'decisions'"),
         ({"noise": WHITE, "response": "decisions"}, "unknown response 'decisions'"),
         ({"dataset": np.zeros((9, *SHAPE))}, r'dataset is a ndarray: expected .* wna_jax.data.load\("mnist"\)'),
-        ({"noise": WHITE, "network": lambda x: logits(x).argmax(-1)}, "the numbers of classes. give what the network"),
+        (
+            {"noise": WHITE, "network": lambda x: logits(x).argmax(-1)},
+            "numbers of classes. give what they are decided by",
+        ),
         ({"noise": WHITE, "network": lambda x: logits(x)[:2]}, "returned 2 answers for 9 images: expected one per im"),
         ({"image_shape": (5, 6, 1)}, r"the network raised TypeError for images \(2, 5, 6, 1\)"),
     ],

@@ -99,9 +99,8 @@ def test_confident_answers_are_counted_by_class() -> None:
 
 
 def test_the_slope_of_a_linear_judge_is_the_length_of_its_weights() -> None:
-    weights, images = (
-        jnp.asarray(np.random.default_rng(k).random((n, 4, 5, 1), np.float32)) for k, n in ((0, 1), (1, 6))
-    )
+    numbers = np.random.default_rng(0).random((7, 4, 5, 1), np.float32)
+    weights, images = jnp.asarray(numbers[:1]), jnp.asarray(numbers[1:])
 
     def judge(images: jax.Array) -> jax.Array:
         return 3 + (images * jnp.broadcast_to(weights, images.shape)).sum(axis=(1, 2, 3))
@@ -135,11 +134,9 @@ def test_a_penalty_makes_the_discriminator_less_steep(bars: data.Dataset, spec: 
 
     def slope(penalty: float) -> float:
         trained = gans.fit(replace(spec, hidden=16, penalty=penalty), bars, 2)
-        _, judge = gans.networks(spec, bars.image_shape)
-        judge = judge.clone(hidden=16)
-        return float(
-            gans.mean_square_slope(lambda x: judge.apply({"params": trained.players.discriminator}, x)[:, 0], real)
-        )
+        _, judge = gans.networks(replace(spec, hidden=16), bars.image_shape)
+        of = {"params": trained.players.discriminator}
+        return float(gans.mean_square_slope(lambda x: judge.apply(of, x)[:, 0], real))
 
     assert slope(10.0) < slope(0.0) / 4
 

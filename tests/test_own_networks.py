@@ -235,7 +235,7 @@ def test_a_differentiable_network_is_attacked_along_its_gradient(file: Path, tmp
 def test_layers_of_an_own_network_have_averages(file: Path, tmp_path: Path) -> None:
     how: dict[str, Any] = {"num_samples": 2_000, "natural_samples": 0, "sampling": "independent"}
     with pytest.warns(
-        UserWarning, match=r"is right on .* of the test images, hardly more than chance: images are given in"
+        UserWarning, match=r"calls .* of the test images right, hardly more than chance: images are given in"
     ):
         found = averages.run(settings_of(averages.Settings, file, "of_linen", tmp_path, **how)).metrics["layers"]
     assert list(found) == ["first"]

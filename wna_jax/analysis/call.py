@@ -2,7 +2,6 @@
 
 import json
 import operator
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -256,9 +255,9 @@ def _right(respond: Classifier | BlackBox, stimulus: Noise, dataset: Dataset) ->
     if logits.shape[1] != dataset.num_classes:
         return None
     right = int(((logits.argmax(axis=1) == labels) & np.isfinite(logits).all(axis=1)).sum())
-    if statistics.hardly_above_chance(right / len(labels), dataset.num_classes):
-        said = f"the network calls {right / len(labels):.1%} of {len(labels):,} images of {dataset.title} right"
-        warnings.warn(f"{said}, hardly more than chance: {responses.WRONG_SCALE}", stacklevel=3)
+    accuracy = right / len(labels)
+    said = f"the network calls {accuracy:.1%} of {len(labels):,} images of {dataset.title} right"
+    responses.warn_near_chance(said, accuracy, dataset.num_classes)
     return len(labels), right
 
 

@@ -125,7 +125,6 @@ class Analysis:
         Raises:
             InputError: no such response, or as `statistics.findings`.
         """
-        self._check(response)
         if options or response not in self._found:
             wanted = {"roi": self.roi, **self.tests, **options}
             found = statistics.findings(self.maps[response], overlap=self.overlaps.get(response), **wanted)
@@ -142,7 +141,6 @@ class Analysis:
         Raises:
             InputError: no such response.
         """
-        self._check(response)
         if response not in self._posteriors:
             maps, overlap = self.maps[response], self.overlaps.get(response)
             self._posteriors[response] = None if why_none(maps, overlap) else posterior_maps(maps, overlap)
@@ -151,9 +149,6 @@ class Analysis:
     @functools.cached_property
     def _posteriors(self) -> dict[str, PosteriorMaps | None]:
         return {}
-
-    def _check(self, response: str) -> None:
-        _ = ByResponse(self.first)[response]
 
     def __radd__(self, other: Any) -> "Analysis":
         """Has `sum` add up analyses."""

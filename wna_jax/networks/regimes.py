@@ -43,6 +43,8 @@ def of_text(text: str | None) -> Regime:
     """
     if text is None:
         return Regime(None, None)
+    if "," in text:
+        raise InputError(f"training with {text!r}: join several by _, as in {text.replace(',', '_')}")
     parts = text.split("_")
     steps = [part for part in parts if part.partition(":")[0] == "adversarial"]
     others = [part for part in parts if part not in steps]

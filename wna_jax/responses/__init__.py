@@ -32,6 +32,7 @@ logits, which may be 0 or negative. A NaN or an infinity among an image's logits
 weights NaN, which the loop reports: `argmax` would hide it.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -141,11 +142,13 @@ def of_network(
     return of_classifier(PerImage(network) if is_equinox(network) else network, names, outputs, classes)
 
 
-WRONG_SCALE = (
-    "images are given in [0, 1], black to white; was the network trained on others (0 to 255, normalised), or with its "
-    "classes in another order?"
-)
-"""What may be wrong with a network that is hardly better than chance."""
+def warn_near_chance(said: str, accuracy: float, num_classes: int) -> None:
+    """Warns of a network whose accuracy is at most a tenth of the way from chance to 1; `said` is what was counted."""
+    chance = 1 / num_classes
+    if accuracy <= chance + (1 - chance) / 10:
+        why = "images are given in [0, 1], black to white; was the network trained on others (0 to 255, normalised)"
+        why += ", or with its classes in another order?"
+        warnings.warn(f"{said}, hardly more than chance: {why}", stacklevel=4)
 
 
 def as_logits(network: Any, outputs: str | None = None) -> Callable[[Images], Logits]:

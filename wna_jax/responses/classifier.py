@@ -39,10 +39,8 @@ class Classifier:
         logits = self.network(images)
         shape = getattr(logits, "shape", None)
         if shape is None or len(shape) not in (2, 4) or shape[0] != len(images):  # 4: the windows of fields
-            one = " (the numbers of classes? give what the network decides them by, or one-hot rows with "
-            one += (
-                "outputs='probabilities'; one number per image, of two classes: [n, 1], and outputs= says what it is)"
-            )
+            one = " (numbers of classes? give what they are decided by, or one-hot rows with outputs='probabilities'; "
+            one += "one number per image, of two classes? make it [n, 1], and say what it is by outputs=)"
             raise InputError(
                 f"the network returned {_describe(logits)} for images {images.shape}: expected logits of shape "
                 f"({len(images)}, classes){one if shape == images.shape[:1] else ''}"

@@ -10,13 +10,7 @@ classifier. All of them work on the host, maps on float64 arrays that are masked
 # ruff: noqa: I001 - the names of a module stand on several lines, by subject
 from wna_jax.statistics.agreement import IntraclassCorrelation, intraclass_correlation
 from wna_jax.statistics.checks import rectangle
-from wna_jax.statistics.classification import (
-    ClassificationReport,
-    classification_report,
-    confusion_matrix,
-    hardly_above_chance,
-    log_odds,
-)
+from wna_jax.statistics.classification import ClassificationReport, classification_report, confusion_matrix, log_odds
 from wna_jax.statistics.clusters import cluster_mass, permutation_max, permutation_test, smooth, tfce
 from wna_jax.statistics.clusters import random_field_cluster_size, random_field_threshold
 from wna_jax.statistics.findings import Findings, findings
@@ -36,7 +30,7 @@ from wna_jax.statistics.significance import (
 )
 
 __all__ = ["IntraclassCorrelation", "intraclass_correlation"]
-__all__ += ["ClassificationReport", "classification_report", "confusion_matrix", "hardly_above_chance", "log_odds"]
+__all__ += ["ClassificationReport", "classification_report", "confusion_matrix", "log_odds"]
 __all__ += ["cluster_mass", "permutation_max", "permutation_test", "smooth", "tfce"]
 __all__ += ["random_field_cluster_size", "random_field_threshold"]
 __all__ += ["Findings", "findings", "rectangle"]

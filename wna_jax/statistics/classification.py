@@ -15,11 +15,6 @@ def confusion_matrix(truth: np.ndarray, answers: np.ndarray, num_classes: int) -
     return cells.reshape(num_classes, num_classes)
 
 
-def hardly_above_chance(accuracy: float, num_classes: int) -> bool:
-    """Whether an accuracy is at most a tenth of the way from 1/K to 1, as where images are shown on another scale."""
-    return accuracy <= 1 / num_classes + (1 - 1 / num_classes) / 10
-
-
 class ClassificationReport(NamedTuple):
     """The scores of a classifier on labelled images of K classes; masked for a class without images.
 
