@@ -45,6 +45,14 @@ def test_a_page_is_what_its_rows_make_of_it(name: str) -> None:
     assert results.written(PAGES)[name] == PAGES[name].text, "run python docs/results.py"
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_a_table_can_be_read(name: str) -> None:
+    """Rows have limits of their own; these are the cells that stand on the page."""
+    cells = [cell for line in PAGES[name].text.splitlines() if line.startswith("|") for cell in line.split("|")]
+    assert cells
+    assert max(len(cell.split()) for cell in cells) <= 40
+
+
 def test_a_changed_row_changes_its_page_and_the_index() -> None:
     page = PAGES["speed.md"]
     row = results.Row(what="Changed", published="x", ours=[{"value": ".123"}], status="not run", commands=[])
