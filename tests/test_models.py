@@ -13,7 +13,7 @@ import pytest
 from jax import lax
 
 from wna_jax.networks import Network, models
-from wna_jax.networks.models import layers
+from wna_jax.networks.models import layers, winograd
 from wna_jax.networks.models.convolutional import BlockNetwork, ValidConvolutionNetwork
 from wna_jax.networks.models.layers import convolution, depth_to_space, fold_statistics, max_pool, space_to_depth
 from wna_jax.runs.errors import InputError
@@ -103,12 +103,14 @@ def test_every_layer_can_be_read() -> None:
     assert shapes == {"conv1": (2, 24, 24, 20), "conv2": (2, 8, 8, 50), "fc1": (2, 1, 1, 500), "fc2": (2, 1, 1, 10)}
 
 
+@pytest.mark.parametrize("channels", [3, 32])
 @pytest.mark.parametrize(
     ("size", "kernel", "padding"),
     [
         ((28, 28), (5, 5), "VALID"),
         ((13, 16), (5, 5), "SAME"),
         ((13, 16), (3, 3), "SAME"),
+        ((13, 16), (2, 2), "VALID"),
         ((7, 9), (4, 2), "VALID"),
         ((7, 9), (4, 2), "SAME"),
         ((7, 9), (1, 1), "VALID"),
@@ -116,9 +118,9 @@ def test_every_layer_can_be_read() -> None:
     ],
 )
 def test_convolution_is_that_of_lax_in_value_and_gradient(
-    size: tuple[int, int], kernel: tuple[int, int], padding: str
+    size: tuple[int, int], kernel: tuple[int, int], padding: str, channels: int
 ) -> None:
-    x, k = random(0, 2, *size, 3), random(1, *kernel, 3, 4)
+    x, k = random(0, 2, *size, channels), random(1, *kernel, channels, 4) / channels**0.5
 
     @partial(jax.jit, static_argnums=0)
     def value_and_gradients(convolve: Callable, x: jax.Array, k: jax.Array) -> tuple:
@@ -219,7 +221,14 @@ def test_recurrent_networks_are_the_recurrence_of_their_definition(
 
 @pytest.mark.parametrize(
     ("kernel", "padding", "shape"),
-    [(5, "VALID", (28, 28, 1)), (5, "VALID", (17, 29, 3)), (3, "SAME", (9, 12, 2)), (4, "VALID", (11, 10, 1))],
+    [
+        (5, "VALID", (28, 28, 1)),
+        (5, "VALID", (17, 29, 3)),
+        (3, "SAME", (9, 12, 2)),
+        (4, "VALID", (11, 10, 1)),
+        (3, "SAME", (8, 7, 16)),
+        (2, "VALID", (8, 8, 32)),
+    ],
 )
 def test_a_convolution_and_its_pooling_are_one_function_in_every_form(
     kernel: int, padding: str, shape: tuple[int, int, int]
@@ -237,6 +246,9 @@ def test_a_convolution_and_its_pooling_are_one_function_in_every_form(
         lambda x, weights: layers._convolved_blocks(x, weights).max(axis=3),
         layers._pooled_rows,
         layers._pooled_in_lanes,
+        layers._pooled_by_blocks,
+        partial(layers.pooled_convolution, padding="VALID"),
+        *([layers._pooled_by_winograd] if kernel in winograd.SIZES else []),
     ]
 
     def value_and_gradient(form: Callable) -> Any:
@@ -252,6 +264,34 @@ def test_a_convolution_and_its_pooling_are_one_function_in_every_form(
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5), value_and_gradient(form), expected)
     pooled = jax.jit(layers.pooled_convolution, static_argnums=2)(x, weights, padding)
     np.testing.assert_allclose(pooled, expected[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("size", winograd.SIZES)
+def test_fewer_products_see_what_the_kernel_covers_and_nothing_else(size: int) -> None:
+    """A changed pixel changes no bit elsewhere, so that fields of units are found by asking; twice differentiable."""
+    x, weights = random(0, 1, 9, 10, 4), random(1, size, size, 4, 3)
+    convolve = jax.jit(winograd.convolution)
+    plain = partial(
+        lax.conv_general_dilated, window_strides=(1, 1), padding="VALID", dimension_numbers=LAYOUT, precision="highest"
+    )
+    changed = convolve(x.at[0, 4, 5].add(100), weights) != convolve(x, weights)
+    rows, columns = np.arange(changed.shape[1])[:, None], np.arange(changed.shape[2])
+    covers = (rows <= 4) & (rows > 4 - size) & (columns <= 5) & (columns > 5 - size)
+    np.testing.assert_array_equal(changed.any(axis=(0, 3)), covers)
+
+    def slope(convolve: Callable, weights: jax.Array) -> jax.Array:
+        return jnp.square(jax.grad(lambda x: jnp.sin(convolve(x, weights)).sum())(x)).sum()
+
+    ours, theirs = (jax.grad(partial(slope, form))(weights) for form in (winograd.convolution, plain))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator's max_pool is that of lax")
+def test_ties_share_the_gradient_in_a_pooling_by_winograd_too() -> None:
+    x, weights = jnp.ones((1, 4, 4, 16)), jnp.ones((3, 3, 16, 1))
+    gradient = jax.grad(lambda x: layers.pooled_convolution(x, weights, "VALID").sum())(x)
+    expected = np.outer(*[[1, 2, 2, 1]] * 2) / 4  # how many of the four equal outputs see the pixel
+    np.testing.assert_array_equal(gradient, np.broadcast_to(expected[None, :, :, None], x.shape))
 
 
 @pytest.mark.parametrize("name", ["logistic", "paper_cnn", "half_cifar_cnn", "deep_cnn", "lstm"])
