@@ -1,12 +1,13 @@
 """What does a convolutional autoencoder keep of an image in its code?
 
-Two are trained, a plain and a variational one, each with a code of 64 numbers. Shown are reconstructions of test
-images, the errors epoch by epoch, and the decodings along the straight line between the codes of two test images. How
-much the codes reveal of the classes, which no training was given, is the accuracy of a linear classifier on them. All
-of this is compared with principal components, as many as the largest code has numbers.
+Two are trained, a plain and a variational one, each with a code of 64 numbers (--code_size). Shown are reconstructions
+of test images, the errors epoch by epoch, and the decodings along the straight line between the codes of two test
+images. How much the codes reveal of the classes, which no training was given, is the accuracy of a linear classifier on
+them. All of this is compared with principal components, as many as the largest code has numbers.
 
   python -m experiments.autoencoder --dataset=mnist
   python -m experiments.autoencoder --dataset=mnist --denoise=0.5     noisy images are shown, the clean ones asked for
+  python -m experiments.autoencoder --dataset=mnist --code_size=256   larger codes, which tell more of the classes
   python -m experiments.autoencoder --dataset=mnist --autoencoders=two_scale_autoencoder     and a thumbnail of 10x10
 
 Writes to --out_dir: reconstructions.png, errors.png, walk.png, codes.npz, metrics.json, config.json and log.jsonl.
@@ -42,6 +43,9 @@ class Settings(DataSettings):
     denoise: float = choice(
         0.0, "Weight of uniform noise in the images shown; 0 shows the images as they are.", at_least=0, at_most=0.9
     )
+    code_size: int | None = choice(
+        None, "Numbers in a code; by default 64, of the dense ones 9 (autoencoder) and 20 (vae).", at_least=1
+    )
     epochs: int | None = setting(None, "Passes over the training images. By default as many as the data set needs.")
     train_seed: int = setting(0, "Random seed of the training.", at_least=0, at_most=2**32 - 1)
     checkpoint_dir: str = setting("runs/checkpoints", "Where trained networks are kept, and found again.")
@@ -53,16 +57,21 @@ def run(settings: Settings, report: launch.Report = launch.silent) -> launch.Res
     dataset = shared.load_data(settings, report)
     metrics: dict[str, Any] = {"denoise": settings.denoise}
     coders: dict[str, autoencoders.Coder] = {}
+    unusual = {"code": settings.code_size, "denoise": settings.denoise}
+    directory = Path(settings.checkpoint_dir) / "".join(f"{name}{value:g}" for name, value in unusual.items() if value)
     for name in settings.autoencoders:
-        directory = Path(settings.checkpoint_dir) / (f"denoise{settings.denoise:g}" if settings.denoise else "")
-        spec = autoencoders.default_spec(dataset, name, settings.train_seed, settings.epochs, settings.denoise)
+        spec = autoencoders.default_spec(
+            dataset, name, settings.train_seed, settings.epochs, settings.denoise, settings.code_size
+        )
         trained, _ = checkpoints.load_or_train(spec, dataset, directory, settings.retrain, report, autoencoders.fit)
-        module = generative.create(name, dataset.image_shape)
+        module = generative.create(name, dataset.image_shape, settings.code_size)
         coders[name] = autoencoders.Autoencoder(module, trained.parameters)
         metrics[name] = trained.metrics
     train, test = dataset.train.images / np.float32(255), dataset.test_images
     shown = np.asarray(autoencoders.noisy(jnp.asarray(test), settings.denoise, key_of(settings.train_seed)))
-    size = max(generative.create(name, dataset.image_shape).code_size for name in settings.autoencoders)
+    size = max(
+        generative.create(name, dataset.image_shape, settings.code_size).code_size for name in settings.autoencoders
+    )
     coders[_PCA] = autoencoders.PrincipalComponents(train, size)
     codes = {name: coder.encode(shown) for name, coder in coders.items()}
     summary = []

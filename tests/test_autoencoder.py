@@ -13,8 +13,9 @@ from PIL import Image
 from experiments import autoencoder
 from experiments.launch import execute
 from wna_jax import data
-from wna_jax.networks import autoencoders
+from wna_jax.networks import autoencoders, checkpoints
 from wna_jax.networks.models import generative
+from wna_jax.networks.training import TrainingSpec
 from wna_jax.runs.errors import InputError
 
 
@@ -58,6 +59,21 @@ def test_a_denoised_digit_is_nearer_than_a_noisy_one_and_its_code_knows_its_clas
         assert arrays["codes_conv_autoencoder"].shape == (len(few_digits.test.labels), 64)
 
 
+def test_codes_of_another_size_are_trained_and_kept_by_themselves(few_digits: data.Dataset, tmp_path: Path) -> None:
+    sizes = []
+    for size in (None, 3):
+        made = settings(tmp_path, autoencoders=("autoencoder",), denoise=0.0, epochs=1, code_size=size)
+        metrics = autoencoder.run(made).metrics
+        sizes.append((metrics["autoencoder"]["code_size"], metrics["principal components"]["code_size"]))
+    assert sizes == [(9, 9), (3, 3)]
+    spec = autoencoders.default_spec(few_digits, "autoencoder", epochs=1)
+    usual = TrainingSpec(few_digits.name, few_digits.fingerprint, "autoencoder", 0, 1, peak_learning_rate=1e-3)
+    kept = checkpoints.path_of(spec, Path(made.checkpoint_dir))
+    assert (
+        checkpoints.restore(kept, usual).metrics == checkpoints.restore(kept, spec).metrics
+    )  # as older ones were kept
+
+
 @pytest.mark.slow
 def test_a_code_of_two_scales_is_decoded_to_both(few_digits: data.Dataset, tmp_path: Path) -> None:
     result = autoencoder.run(settings(tmp_path, autoencoders=("two_scale_autoencoder",), denoise=0.0, epochs=30))
@@ -93,7 +109,11 @@ def test_wrong_input_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="epochs is 0"):
         autoencoder.run(settings(tmp_path, epochs=0))
     with pytest.raises(InputError, match=r"noise_weight is 1.0"):
-        autoencoders.DenoisingSpec("digits", "", "conv_vae", noise_weight=1.0)
+        autoencoders.AutoencoderSpec("digits", "", "conv_vae", noise_weight=1.0)
+    with pytest.raises(InputError, match=r"code_size is 0: it must be above 0"):
+        autoencoders.AutoencoderSpec("digits", "", "conv_vae", code_size=0)
+    with pytest.raises(InputError, match=r"code_size is -3"):
+        settings(tmp_path, code_size=-3)
     module = generative.create("conv_autoencoder", (30, 30, 1))
     with pytest.raises(InputError, match=r"30x30 cannot be halved 2 times.*multiples of 4"):
         module.init(jax.random.key(0), jnp.zeros((1, 30, 30, 1)))

@@ -28,21 +28,32 @@ _BATCH = 1000
 
 
 @dataclass(frozen=True)
-class DenoisingSpec(TrainingSpec):
-    """An autoencoder that is shown (1 - w) x + w u, u uniform in [0, 1], and asked for x (Vincent et al. 2008)."""
+class AutoencoderSpec(TrainingSpec):
+    """An autoencoder's code has `code_size` numbers, None for the model's own size.
 
-    noise_weight: float = 0.5
+    With a `noise_weight` w it is shown (1 - w) x + w u, u uniform in [0, 1], and asked for x (Vincent et al. 2008).
+    """
+
+    code_size: int | None = None
+    noise_weight: float | None = None
 
     def __post_init__(self) -> None:
         """Validates the fields."""
         super().__post_init__()
-        if not 0 < self.noise_weight < 1:
+        if self.code_size is not None and self.code_size < 1:
+            raise InputError(f"code_size is {self.code_size}: it must be above 0")
+        if self.noise_weight is not None and not 0 < self.noise_weight < 1:
             raise InputError(f"noise_weight is {self.noise_weight}: it must be above 0 and below 1")
 
 
 def default_spec(
-    dataset: Dataset, model: str, seed: int = 0, epochs: int | None = None, noise_weight: float = 0.0
-) -> TrainingSpec:
+    dataset: Dataset,
+    model: str,
+    seed: int = 0,
+    epochs: int | None = None,
+    noise_weight: float = 0.0,
+    code_size: int | None = None,
+) -> AutoencoderSpec:
     """The usual spec of one of `generative.NAMES`: Adam at 1e-3 for 10 epochs, or for as many as make 100,000 images.
 
     A `noise_weight` above 0 is that of the noise that is to be removed.
@@ -50,7 +61,7 @@ def default_spec(
     if epochs is None:
         epochs = max(10, 100_000 // len(dataset.train.labels))
     usual = TrainingSpec(dataset.name, dataset.fingerprint, model, seed, epochs, peak_learning_rate=1e-3)
-    return DenoisingSpec(**asdict(usual), noise_weight=noise_weight) if noise_weight else usual
+    return AutoencoderSpec(**asdict(usual), code_size=code_size, noise_weight=noise_weight or None)
 
 
 def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent, state_dir: Path | None = None) -> Trained:
@@ -66,8 +77,8 @@ def fit(spec: TrainingSpec, dataset: Dataset, report: Report = silent, state_dir
     Raises:
         InputError: the model does not exist, or training diverged.
     """
-    module = generative.create(spec.model, dataset.image_shape)
-    weight = spec.noise_weight if isinstance(spec, DenoisingSpec) else 0.0
+    own = spec if isinstance(spec, AutoencoderSpec) else AutoencoderSpec(**asdict(spec))
+    module, weight = generative.create(spec.model, dataset.image_shape, own.code_size), own.noise_weight or 0.0
     step = _step_of(module, spec.peak_learning_rate, weight)
     parameters = initialised(module, key_of(spec.seed), jnp.zeros((1, *dataset.image_shape)))
     start = Descent(parameters, optax.adam(spec.peak_learning_rate).init(parameters))

@@ -164,15 +164,16 @@ _REGISTRY: dict[str, Callable[..., DenseAutoencoder]] = {
 NAMES = tuple(_REGISTRY)
 
 
-def create(name: str, image_shape: tuple[int, int, int]) -> DenseAutoencoder:
-    """Builds an autoencoder of `NAMES` for images (H, W, C).
+def create(name: str, image_shape: tuple[int, int, int], code_size: int | None = None) -> DenseAutoencoder:
+    """Builds an autoencoder of `NAMES` for images (H, W, C); its codes have its own size unless another is given.
 
     Raises:
         InputError: no such autoencoder.
     """
     if name not in _REGISTRY:
         raise unknown_name("autoencoder", name, NAMES)
-    return _REGISTRY[name](image_shape=image_shape)
+    own_size = {} if code_size is None else {"code_size": code_size}
+    return _REGISTRY[name](image_shape=image_shape, **own_size)
 
 
 def _dense(widths: Sequence[int]) -> nn.Sequential:
