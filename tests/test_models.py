@@ -290,7 +290,8 @@ def test_fewer_products_see_what_the_kernel_covers_and_nothing_else(size: int) -
 def test_ties_share_the_gradient_in_a_pooling_by_winograd_too() -> None:
     x, weights = jnp.ones((1, 4, 4, 16)), jnp.ones((3, 3, 16, 1))
     gradient = jax.grad(lambda x: layers.pooled_convolution(x, weights, "VALID").sum())(x)
-    expected = np.outer(*[[1, 2, 2, 1]] * 2) / 4  # how many of the four equal outputs see the pixel
+    seen = [1, 2, 2, 1]
+    expected = np.outer(seen, seen) / 4  # how many of the four equal outputs see the pixel
     np.testing.assert_array_equal(gradient, np.broadcast_to(expected[None, :, :, None], x.shape))
 
 
