@@ -207,20 +207,17 @@ def _fetch(name: str, folder: Path, looked: str, report: Report) -> None:
 
 def _download(remote: Remote, target: Path, report: Report) -> None:
     """Downloads a file, which becomes `target` once its size and SHA-256 are verified."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with (
-        replacing(target) as partial,
-        urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as response,
-        partial.open("wb") as file,
-    ):
-        while chunk := response.read(1 << 20):
-            file.write(chunk)
-            digest.update(chunk)
-            report(Progress(target.name, file.tell(), remote.size, "bytes"))
-        size, sha256 = file.tell(), digest.hexdigest()
-        if (size, sha256) != (remote.size, remote.sha256):
-            raise InputError(
-                f"{remote.url}: downloaded {size:,} bytes with sha256 {sha256}, expected {remote.size:,} bytes with "
-                f"{remote.sha256}; nothing was kept, try again or put the original at {target}"
-            )
+    with urllib.request.urlopen(remote.url, timeout=_TIMEOUT) as response:
+        target.parent.mkdir(parents=True, exist_ok=True)  # not before there is an answer: no empty folder is left
+        with replacing(target) as partial, partial.open("wb") as file:
+            while chunk := response.read(1 << 20):
+                file.write(chunk)
+                digest.update(chunk)
+                report(Progress(target.name, file.tell(), remote.size, "bytes"))
+            size, sha256 = file.tell(), digest.hexdigest()
+            if (size, sha256) != (remote.size, remote.sha256):
+                raise InputError(
+                    f"{remote.url}: downloaded {size:,} bytes with sha256 {sha256}, expected {remote.size:,} bytes "
+                    f"with {remote.sha256}; nothing was kept, try again or put the original at {target}"
+                )
