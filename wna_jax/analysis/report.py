@@ -45,7 +45,7 @@ _MEANING = {
     "significant_pixels": "how many pixels each test finds, over all maps of a response together",
     "info_val": "length of the whole map beside maps of mere noise, about N(0, 1) for mere noise",
     "smoothness_prior": "what was found of maps as smooth and local ones; samples_gained: how many times the samples a "
-    "plain map needs; p_value: of no structure at all",
+    "plain map needs; p_value: of no structure at all, 0 for less than 1e-300",
     "training": "the course of the training, epoch by epoch",
 }
 _TEMPLATE = Path(__file__).with_name(FILE)
