@@ -282,14 +282,14 @@ def test_fewer_products_see_what_the_kernel_covers_and_nothing_else(size: int) -
     def slope(convolve: Callable, weights: jax.Array) -> jax.Array:
         return jnp.square(jax.grad(lambda x: jnp.sin(convolve(x, weights)).sum())(x)).sum()
 
-    ours, theirs = (jax.grad(partial(slope, form))(weights) for form in (winograd.convolution, plain))
+    ours, theirs = (jax.jit(jax.grad(partial(slope, form)))(weights) for form in (winograd.convolution, plain))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator's max_pool is that of lax")
 def test_ties_share_the_gradient_in_a_pooling_by_winograd_too() -> None:
     x, weights = jnp.ones((1, 4, 4, 16)), jnp.ones((3, 3, 16, 1))
-    gradient = jax.grad(lambda x: layers.pooled_convolution(x, weights, "VALID").sum())(x)
+    gradient = jax.jit(jax.grad(lambda x: layers.pooled_convolution(x, weights, "VALID").sum()))(x)
     seen = [1, 2, 2, 1]
     expected = np.outer(seen, seen) / 4  # how many of the four equal outputs see the pixel
     np.testing.assert_array_equal(gradient, np.broadcast_to(expected[None, :, :, None], x.shape))
